@@ -1,0 +1,239 @@
+"""Building graphs op by op, with types inferred and operands broadcast explicitly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_attrs, unique_name
+from rooftile.ir.dtypes import F32, DType
+from rooftile.ir.expr import Expr, Size, axis, equal, of, Symbol
+from rooftile.ir.graph_ops import infer_graph_op
+from rooftile.ir.tile_ops import infer_tile_op
+
+Infer = Callable[[str, Sequence[TensorType], Mapping[str, Any]], tuple[TensorType, ...]]
+IDX = [of(Symbol(f"idx{n}")) for n in range(9)]  # IDX[n]: the value of a gather's operand n, inside its maps
+
+
+class Builder:
+    """Collects ops in order. Names are made unique; ``loc`` is attached to every op made under ``at``."""
+
+    def __init__(self, name: str, infer: Infer) -> None:
+        self.name = name
+        self._infer = infer
+        self._names: set[str] = set()
+        self._next: dict[str, int] = {}
+        self._loc = UNKNOWN
+        self.inputs: list[Value] = []
+        self.ops: list[Op] = []
+
+    @contextmanager
+    def at(self, loc: Loc) -> Any:
+        """Ops made inside the ``with`` block get this location."""
+        before, self._loc = self._loc, loc
+        try:
+            yield self
+        finally:
+            self._loc = before
+
+    def fresh(self, wanted: str) -> str:
+        """A name that nothing has yet, starting from ``wanted``."""
+        if wanted in self._names:
+            number = self._next.get(wanted, 1)
+            while f"{wanted}_{number}" in self._names:
+                number += 1
+            self._next[wanted] = number + 1
+            wanted = f"{wanted}_{number}"
+        self._names.add(wanted)
+        return wanted
+
+    def input(self, name: str, type: TensorType) -> Value:
+        """A new input of the graph."""
+        value = Value(self.fresh(name), type)
+        self.inputs.append(value)
+        return value
+
+    def op(
+        self,
+        op: str,
+        inputs: Sequence[Value],
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        loc: Loc | None = None,
+    ) -> Value:
+        """Append an op with one result and return that.
+
+        Raises:
+            InferenceError: the operands or attributes don't fit the op.
+        """
+        return self.multi(op, inputs, attrs, name=name, loc=loc)[0]
+
+    def multi(
+        self,
+        op: str,
+        inputs: Sequence[Value],
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        loc: Loc | None = None,
+        regions: tuple[Graph, ...] = (),
+    ) -> tuple[Value, ...]:
+        """Append an op with any number of results and return them."""
+        frozen = freeze_attrs(attrs or {})
+        types = self._infer(op, [v.type for v in inputs], frozen)
+        outputs = tuple(Value(self.fresh(name or self._default_name(op, frozen)), t) for t in types)
+        self.ops.append(Op(op, tuple(inputs), outputs, frozen, regions, loc or self._loc))
+        return outputs
+
+    @staticmethod
+    def _default_name(op: str, attrs: Mapping[str, Any]) -> str:
+        return str(attrs["fn"]) if "fn" in attrs else op
+
+    def finish(self, outputs: Sequence[Value], attrs: Mapping[str, Any] | None = None) -> Graph:
+        """The graph of all that was built."""
+        return Graph(self.name, tuple(self.inputs), tuple(self.ops), tuple(outputs), freeze_attrs(attrs or {}))
+
+
+class GraphBuilder(Builder):
+    """Builds graph-level IR."""
+
+    def __init__(self, name: str = "main") -> None:
+        super().__init__(name, infer_graph_op)
+
+    def constant(self, value: bool | int | float, dtype: DType = F32) -> Value:
+        """A scalar of shape ``()``."""
+        return self.op("constant", (), {"value": value, "dtype": dtype})
+
+    def size(self, value: Size) -> Value:
+        """A size as an i64 scalar."""
+        return self.op("size", (), {"value": value})
+
+    def pointwise(self, fn: str, *operands: Value, name: str | None = None) -> Value:
+        """A scalar function of operands that are broadcast against each other as torch does; dtypes must agree."""
+        shape = broadcast_shapes([v.shape for v in operands])
+        return self.op("pointwise", [self.broadcast(v, shape) for v in operands], {"fn": fn}, name=name)
+
+    def cast(self, x: Value, dtype: DType) -> Value:
+        """``x`` in ``dtype``; ``x`` itself where it already is."""
+        return x if x.dtype is dtype else self.op("cast", [x], {"dtype": dtype})
+
+    def broadcast(self, x: Value, shape: Sequence[Size]) -> Value:
+        """``x`` expanded to ``shape`` by torch's rule (aligned at the last dimension)."""
+        if len(shape) == x.type.rank and all(equal(a, b) for a, b in zip(x.shape, shape, strict=True)):
+            return x
+        first = len(shape) - x.type.rank
+        return self.expand(x, shape, tuple(range(first, len(shape))))
+
+    def expand(self, x: Value, shape: Sequence[Size], dims: Sequence[int]) -> Value:
+        """Broadcast with input dim ``d`` becoming output dim ``dims[d]``."""
+        return self.op("expand", [x], {"shape": tuple(shape), "dims": tuple(dims)})
+
+    def reshape(self, x: Value, shape: Sequence[Size]) -> Value:
+        """The same elements in another shape (``x`` itself where the shape is the same)."""
+        if len(shape) == x.type.rank and all(equal(a, b) for a, b in zip(x.shape, shape, strict=True)):
+            return x
+        return self.op("reshape", [x], {"shape": tuple(shape)})
+
+    def permute(self, x: Value, perm: Sequence[int]) -> Value:
+        """Dimensions reordered: output dim ``d`` is input dim ``perm[d]``."""
+        return x if list(perm) == list(range(x.type.rank)) else self.op("permute", [x], {"perm": tuple(perm)})
+
+    def slice(self, x: Value, dim: int, start: Size, size: Size, step: int = 1) -> Value:
+        """``size`` elements along ``dim`` from ``start`` on, ``step`` apart."""
+        rank = range(x.type.rank)
+        starts: tuple[Size, ...] = tuple(start if d == dim else 0 for d in rank)
+        sizes: tuple[Size, ...] = tuple(size if d == dim else x.shape[d] for d in rank)
+        return self.op(
+            "slice", [x], {"starts": starts, "sizes": sizes, "steps": tuple(step if d == dim else 1 for d in rank)}
+        )
+
+    def concat(self, xs: Sequence[Value], dim: int) -> Value:
+        """Operands one after another along ``dim``."""
+        return xs[0] if len(xs) == 1 else self.op("concat", xs, {"dim": dim})
+
+    def reduce(self, fn: str, x: Value, dims: Sequence[int], *, keepdim: bool = False) -> Value:
+        """Combine along ``dims``; they stay as size 1 where ``keepdim``."""
+        kept = tuple(1 if d in dims else s for d, s in enumerate(x.shape))
+        out = self.op("reduce", [x], {"fn": fn, "dims": tuple(sorted(dims))}) if dims else x
+        return self.reshape(out, kept) if keepdim else out
+
+    def contract(
+        self,
+        axes: Sequence[tuple[str, Size]],
+        operands: Sequence[Value],
+        maps: Sequence[Sequence[Size]],
+        out: Sequence[str],
+        *,
+        acc: DType = F32,
+        dtype: DType | None = None,
+    ) -> Value:
+        """Sum of products over the axes that ``out`` leaves away; ``maps`` index each operand over the axes."""
+        attrs = {
+            "axes": tuple(axes),
+            "maps": tuple(tuple(m) for m in maps),
+            "out": tuple(out),
+            "acc": acc,
+            "dtype": dtype or operands[0].dtype,
+        }
+        return self.op("contract", operands, attrs)
+
+    def einsum(self, equation: str, *operands: Value, acc: DType | None = None, dtype: DType | None = None) -> Value:
+        """A contraction in einsum's letters, such as ``"bik,bkj->bij"``; a dimension of size 1 broadcasts."""
+        left, right = equation.replace(" ", "").split("->")
+        terms = left.split(",")
+        sizes: dict[str, Size] = {}
+        for term, x in zip(terms, operands, strict=True):
+            for letter, size in zip(term, x.shape, strict=True):
+                if sizes.get(letter, 1) == 1:
+                    sizes[letter] = size
+        maps = [
+            tuple(0 if x.shape[d] == 1 else axis(a, sizes[a]) for d, a in enumerate(term))
+            for term, x in zip(terms, operands, strict=True)
+        ]
+        wide = acc or (F32 if operands[0].dtype.is_float and operands[0].dtype.bytes < 4 else operands[0].dtype)
+        return self.contract(tuple(sizes.items()), operands, maps, tuple(right), acc=wide, dtype=dtype)
+
+    def gather(
+        self, x: Value, indices: Sequence[Value], axes: Sequence[tuple[str, Size]], maps: Sequence[Sequence[Size]]
+    ) -> Value:
+        """``out[axes] = x[maps[0]]``, where ``IDX[n]`` in a map stands for ``indices[n - 1]`` at ``maps[n]``."""
+        return self.op("gather", (x, *indices), {"axes": tuple(axes), "maps": tuple(tuple(m) for m in maps)})
+
+    def region(
+        self, body: Graph, inputs: Sequence[Value], attrs: Mapping[str, Any], loc: Loc = UNKNOWN
+    ) -> tuple[Value, ...]:
+        """An op that runs ``body`` as one kernel."""
+        outputs = tuple(Value(self.fresh(v.name), v.type) for v in body.outputs)
+        self.ops.append(Op("region", tuple(inputs), outputs, freeze_attrs(attrs), (body,), loc))
+        return outputs
+
+
+class TileBuilder(Builder):
+    """Builds tile-level IR; see ``rooftile.ir.tile_ops``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, infer_tile_op)
+
+
+def broadcast_shapes(shapes: Sequence[Sequence[Size]]) -> tuple[Size, ...]:
+    """torch's broadcasting of shapes.
+
+    Raises:
+        ValueError: two sizes differ and neither is 1.
+    """
+    rank = max((len(s) for s in shapes), default=0)
+    result: list[Size] = [1] * rank
+    for shape in shapes:
+        for d, size in enumerate(shape, start=rank - len(shape)):
+            if result[d] == 1:
+                result[d] = size
+            elif size != 1 and not equal(size, result[d]):
+                raise ValueError(f"shapes {[tuple(s) for s in shapes]} do not broadcast")
+    return tuple(result)
+
+
+def axis_exprs(axes: Sequence[tuple[str, Size]]) -> dict[str, Expr]:
+    """Each axis of an op as an index expression."""
+    return {name: axis(name, size) for name, size in axes}

@@ -1,0 +1,51 @@
+"""What a row of an op table is, and how rows are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from rooftile.ir.core import Op, TensorType
+
+
+class InferenceError(ValueError):
+    """Operand types and attributes that an op does not accept; the message says what it wants and what it got."""
+
+
+class Evaluation(Protocol):
+    """What a reference implementation may ask of the evaluator that runs it."""
+
+    bindings: Mapping[str, int]
+
+    def dtype(self, dtype: Any) -> torch.dtype:
+        """The torch dtype that stands for an IR dtype here: float64 for every float when evaluating in double precision."""
+        ...
+
+
+Infer = Callable[[Sequence[TensorType], Mapping[str, Any]], tuple[TensorType, ...]]
+Reference = Callable[[Op, Sequence[torch.Tensor], Evaluation], tuple[torch.Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class OpDef:
+    """One op: its name, what it means in a sentence, type inference (shared by builder and verifier), and its reference in torch.
+
+    ``attrs`` names the attributes it takes, in the order in which they print. ``view`` says that the op only renames elements: its result is an index
+    expression of its operand and costs nothing inside a kernel.
+    """
+
+    name: str
+    doc: str
+    attrs: tuple[str, ...]
+    infer: Infer
+    reference: Reference | None
+    view: bool = False
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ``InferenceError(message)`` unless ``condition``."""
+    if not condition:
+        raise InferenceError(message)
