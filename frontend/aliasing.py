@@ -1,0 +1,128 @@
+"""Which outputs share memory with an input or with each other, read off the functional graph.
+
+In a functional trace a view is a chain of view ops that ends at the value whose memory it shows. So the value at the end of
+the chain (the *base*) tells everything: an input, the new value of a written input, or a value that several outputs show.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+
+from rooftile.errors import UnsupportedError
+from rooftile.frontend.captured import FromInput, FromResult, Mutation, Output, Plain, ViewOf
+from rooftile.frontend.sizes import to_size, to_sizes
+from rooftile.frontend.trace import Trace
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the graph must compute (``results``), and how outputs and written inputs follow from that."""
+
+    results: tuple[fx.Node, ...]
+    outputs: tuple[Output, ...]
+    mutations: tuple[Mutation, ...]
+
+
+def is_view(target: Any) -> bool:
+    """Whether an ATen op returns views of its first operand."""
+    if not isinstance(target, OpOverload):
+        return False
+    returns = target._schema.returns
+    return bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
+
+def base_of(node: fx.Node) -> fx.Node:
+    """The node whose memory ``node`` shows: itself, unless it is made by view ops."""
+    while node.op == "call_function":
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node):
+            break
+        if is_view(node.target) or (node.target is operator.getitem and is_view(source.target)):
+            node = source
+        else:
+            break
+    return node
+
+
+def resolve_outputs(trace: Trace, placeholders: Sequence[fx.Node]) -> Outputs:
+    """Sort the outputs of a trace into results, views of results, and views of inputs.
+
+    Raises:
+        UnsupportedError: an output is a view of a written input whose layout the new value does not have.
+    """
+    (returned,) = trace.module.graph.output_node().args
+    assert isinstance(returned, (list, tuple))
+    updated, user_outputs = returned[: len(trace.mutated)], returned[len(trace.mutated) :]
+    resolver = _Resolver(placeholders, user_outputs)
+    mutations = []
+    for mutated, value in zip(trace.mutated, updated, strict=True):
+        resolver.written[base_of(value)] = mutated.index
+        mutations.append(Mutation(mutated.index, resolver.result(value), mutated.tracked))
+    outputs = tuple(resolver.output(o) for o in user_outputs)
+    return Outputs(tuple(resolver.results), outputs, tuple(mutations))
+
+
+class _Resolver:
+    """Numbers the results as outputs ask for them."""
+
+    def __init__(self, placeholders: Sequence[fx.Node], outputs: Sequence[Any]) -> None:
+        self._inputs = {node: number for number, node in enumerate(placeholders)}
+        self._placeholders = placeholders
+        self._shown = Counter(base_of(o) for o in dict.fromkeys(outputs) if _is_tensor(o))
+        self.written: dict[fx.Node, int] = {}
+        self.results: list[fx.Node] = []
+
+    def result(self, node: fx.Node) -> int:
+        """The number of ``node`` among the results."""
+        if node not in self.results:
+            self.results.append(node)
+        return self.results.index(node)
+
+    def output(self, value: Any) -> Output:
+        """How the caller gets ``value``."""
+        if not _is_tensor(value):
+            return _plain(value)
+        base = base_of(value)
+        number = self.written.get(base, self._inputs.get(base))
+        if number is not None:
+            return self._of_input(value, base, number)
+        if self._shown[base] == 1:
+            return FromResult(self.result(value), _strides(value))
+        shared = FromResult(self.result(base), _strides(base))
+        return shared if value is base else _view(value, base, shared)
+
+    def _of_input(self, value: fx.Node, base: fx.Node, number: int) -> Output:
+        if _strides(base) != _strides(self._placeholders[number]):
+            raise UnsupportedError(f"output {value.name} is a view of input {number}, which changes its layout")
+        return FromInput(number) if value is base else _view(value, base, FromInput(number))
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, fx.Node) and isinstance(value.meta.get("val"), torch.Tensor)
+
+
+def _strides(node: fx.Node) -> tuple[Any, ...]:
+    return to_sizes(node.meta["val"].stride())
+
+
+def _view(value: fx.Node, base: fx.Node, found: FromResult | FromInput) -> ViewOf:
+    shown, start = value.meta["val"], base.meta["val"].storage_offset()
+    return ViewOf(found, to_sizes(shown.shape), _strides(value), to_size(shown.storage_offset() - start))
+
+
+def _plain(value: Any) -> Plain:
+    if isinstance(value, fx.Node):
+        value = value.meta["val"]
+    if isinstance(value, torch.SymInt):
+        return Plain(to_size(value))
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return Plain(value)
+    raise UnsupportedError(f"the model returns {value!r}, which is neither a tensor nor a size nor a constant")

@@ -1,0 +1,116 @@
+"""Capture: an FX graph and its fake inputs become ``Captured``. The two doors differ only in what they know of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from rooftile.errors import UnsupportedError
+from rooftile.frontend.aliasing import resolve_outputs
+from rooftile.frontend.captured import Captured, CapturedInput, InputKind, SymbolSource
+from rooftile.frontend.sizes import to_size, to_sizes
+from rooftile.frontend.trace import functional_trace
+from rooftile.ir.expr import Expr, Size, Symbol, size_symbols
+
+
+def capture(
+    module: fx.GraphModule,
+    fakes: Sequence[Any],
+    fake_mode: FakeTensorMode,
+    names: Sequence[str],
+    kinds: Sequence[InputKind],
+    values: Sequence[torch.Tensor | None] | None = None,
+) -> Captured:
+    """Trace ``module`` over ``fakes`` (one per placeholder) and describe what came out.
+
+    Raises:
+        UnsupportedError: a size that depends on data, a metadata mutation, an output that is neither tensor nor size.
+    """
+    trace = functional_trace(module, fakes, fake_mode)
+    graph = trace.module.graph
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    found = resolve_outputs(trace, placeholders)
+    wanting = {n for n, fake in zip(placeholders, fakes, strict=True) if getattr(fake, "requires_grad", False)}
+    flows = _gradient_flow(graph.nodes, wanting)
+    graph.output_node().args = (list(found.results),)
+    graph.eliminate_dead_code()
+    trace.module.recompile()
+    bound = values or [None] * len(placeholders)
+    inputs = tuple(
+        replace(_input(node, name, kind, value), requires_grad=node in wanting)
+        for node, name, kind, value in zip(placeholders, names, kinds, bound, strict=True)
+    )
+    return Captured(
+        module=trace.module,
+        inputs=inputs,
+        results=found.results,
+        results_require_grad=tuple(node in flows for node in found.results),
+        outputs=found.outputs,
+        mutations=found.mutations,
+        symbols=_symbol_sources(inputs, graph.nodes),
+    )
+
+
+def _input(node: fx.Node, name: str, kind: InputKind, value: torch.Tensor | None) -> CapturedInput:
+    shown = node.meta.get("val")
+    described = CapturedInput(name, kind, node, value=value)
+    if isinstance(shown, torch.Tensor):
+        return described
+    if isinstance(shown, (int, torch.SymInt)):
+        return replace(described, kind="size", size=to_size(shown))
+    raise UnsupportedError(f"input {name!r} is a {type(shown).__name__}; tensors and integers are what can be compiled")
+
+
+def _gradient_flow(nodes: Iterable[fx.Node], wanting: set[fx.Node]) -> set[fx.Node]:
+    """The nodes that autograd would make require a gradient, from the inputs that do, where recording is enabled."""
+    enabled = torch.is_grad_enabled()
+    found = set(wanting)
+    for node in nodes:
+        if node.target is torch._C._set_grad_enabled:
+            enabled = bool(node.args[0])
+        elif node.op == "call_function" and enabled and node.target is not torch.ops.aten.detach.default:
+            if _is_differentiable(node.meta.get("val")) and any(n in found for n in node.all_input_nodes):
+                found.add(node)
+    return found
+
+
+def _is_differentiable(value: Any) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(v, torch.Tensor) and (v.is_floating_point() or v.is_complex()) for v in values)
+
+
+def _symbol_sources(inputs: Sequence[CapturedInput], nodes: Iterable[fx.Node]) -> tuple[SymbolSource, ...]:
+    """Every symbol of the graph with the argument it can be read from: integer arguments first, then sizes of tensors."""
+    found: dict[str, SymbolSource] = {}
+    for number, described in enumerate(inputs):
+        if described.kind == "size":
+            _note(found, described.size, number, None)
+    for number, described in enumerate(inputs):
+        if described.kind != "size":
+            for dim, size in enumerate(to_sizes(described.node.meta["val"].shape)):
+                _note(found, size, number, dim)
+    for node in nodes:
+        value = node.meta.get("val")
+        for tensor in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(tensor, torch.Tensor):
+                _require_bound(tensor, node, found)
+    return tuple(found.values())
+
+
+def _note(found: dict[str, SymbolSource], size: Size | None, number: int, dim: int | None) -> None:
+    if isinstance(size, Expr) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
+        (atom,) = size.terms[0][0]
+        if isinstance(atom, Symbol):
+            found.setdefault(atom.name, SymbolSource(atom, number, dim))
+
+
+def _require_bound(tensor: torch.Tensor, node: fx.Node, found: dict[str, SymbolSource]) -> None:
+    for size in to_sizes(tensor.shape):
+        for symbol in size_symbols(size):
+            if symbol.name not in found:
+                raise UnsupportedError(f"the size {symbol.name} of {node.name} is not the size of any input")

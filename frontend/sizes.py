@@ -1,0 +1,105 @@
+"""torch's symbolic sizes (sympy expressions) as ``rooftile.ir.expr``: the only place where the two meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sympy
+import torch
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._sympy import functions
+
+from rooftile.errors import UnsupportedError
+from rooftile.ir.expr import Size, add, floordiv, mod, mul, symbol
+
+# Above this an upper bound says nothing: torch's own "unbounded" is near the largest 64-bit integer.
+_UNBOUNDED = 2**48
+
+_DIVISIONS: tuple[type, ...] = (functions.FloorDiv, functions.CleanDiv)
+_MODULI: tuple[type, ...] = (functions.Mod, functions.PythonMod)
+
+
+def to_size(value: Any) -> Size:
+    """A Python or symbolic integer as a size.
+
+    Raises:
+        UnsupportedError: the size depends on data, or uses a function that sizes here don't have (such as max).
+    """
+    if isinstance(value, torch.SymInt):
+        constant = value.node.maybe_as_int()
+        return constant if constant is not None else _convert(value.node.expr, value.node.shape_env)
+    return int(value)
+
+
+def to_sizes(values: Sequence[Any]) -> tuple[Size, ...]:
+    """``to_size`` of each."""
+    return tuple(to_size(v) for v in values)
+
+
+def _convert(expr: sympy.Expr, env: ShapeEnv) -> Size:
+    if expr.is_Integer:
+        return int(expr)
+    if expr.is_Symbol:
+        return _symbol(expr, env)
+    operands = [_convert(e, env) for e in expr.args if not (expr.is_Pow and e is expr.args[1])]
+    if expr.is_Add:
+        return _fold(add, operands)
+    if expr.is_Mul:
+        return _fold(mul, operands)
+    if expr.is_Pow and expr.args[1].is_Integer and expr.args[1] > 0:
+        return _fold(mul, operands * int(expr.args[1]))
+    if isinstance(expr, _DIVISIONS):
+        return floordiv(*operands)
+    if isinstance(expr, _MODULI):
+        return mod(*operands)
+    if isinstance(expr, functions.ModularIndexing):
+        return mod(floordiv(operands[0], operands[1]), operands[2])
+    raise UnsupportedError(
+        f"the size {expr} cannot be written with +, *, // and %", fix="mark that dimension static, or compile a part"
+    )
+
+
+def _fold(operation: Any, operands: Sequence[Size]) -> Size:
+    total = operands[0]
+    for operand in operands[1:]:
+        total = operation(total, operand)
+    return total
+
+
+def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:
+    if not env.var_to_range or symbol_ not in env.var_to_range or _depends_on_data(symbol_):
+        raise UnsupportedError(f"the size {symbol_} depends on the values of a tensor")
+    bounds = env.var_to_range[symbol_]
+    return symbol(symbol_.name, lo=_bound(bounds.lower, 0) or 0, hi=_bound(bounds.upper, None))
+
+
+def _depends_on_data(symbol_: sympy.Symbol) -> bool:
+    return symbol_.name.startswith("u") and symbol_.name[1:].isdigit()
+
+
+def _bound(bound: Any, otherwise: int | None) -> int | None:
+    return int(bound) if bound.is_Integer and abs(int(bound)) < _UNBOUNDED else otherwise
+
+
+def contiguous_strides(shape: Sequence[Size]) -> tuple[Size, ...]:
+    """Row-major strides of ``shape``, in elements."""
+    strides: list[Size] = []
+    step: Size = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step = mul(step, size)
+    return tuple(reversed(strides))
+
+
+def is_contiguous(shape: Sequence[Size], strides: Sequence[Size]) -> bool:
+    """Whether ``strides`` are row-major for ``shape``; the stride of a dimension of size 1 does not matter."""
+    wanted = contiguous_strides(shape)
+    return all(n == 1 or a == b for n, a, b in zip(shape, strides, wanted, strict=True))
+
+
+def bind_sizes(sources: Sequence[Any], arguments: Sequence[Any]) -> Mapping[str, int]:
+    """The value of every run-time size, read from a call's arguments; ``sources`` are ``SymbolSource``."""
+    return {
+        s.symbol.name: int(arguments[s.input] if s.dim is None else arguments[s.input].shape[s.dim]) for s in sources
+    }

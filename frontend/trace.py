@@ -1,0 +1,103 @@
+"""The functional, pre-dispatch ATen trace of an FX graph: torch's own functionalisation under ``make_fx``, in one pass.
+
+This is how ``torch.export`` makes its training graph, without the parts that cost time or refuse symbolic sizes: the
+second trace that only collects metadata, and the verifier. Every private torch name that tracing needs is imported here and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
+from torch._functorch._aot_autograd.functional_utils import from_fun, to_fun
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
+from torch.fx import traceback as fx_traceback
+from torch.fx.experimental.proxy_tensor import make_fx, maybe_enable_thunkify
+from torch.utils._pytree import tree_leaves
+
+from rooftile.errors import UnsupportedError
+from rooftile.frontend.fastpath import FAST_PATHS
+
+# An autocast context is entered by these calls where a module enters it itself.
+_AUTOCAST_CALLS = (torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast)
+
+
+@dataclass(frozen=True)
+class MutatedInput:
+    """Input ``index`` is written to; ``tracked`` unless every write happened with gradients off."""
+
+    index: int
+    tracked: bool
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A functional graph. Its output is ``(new value of each mutated input..., output...)``."""
+
+    module: fx.GraphModule
+    mutated: tuple[MutatedInput, ...]
+
+
+def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: FakeTensorMode) -> Trace:
+    """Trace ``module`` over ``inputs``: fake tensors of ``fake_mode``, symbolic or plain integers.
+
+    Under autocast the trace is taken one level lower (``mm``, ``native_layer_norm``), where autocast's casts are ops of the graph.
+
+    Raises:
+        UnsupportedError: an input's metadata is changed (``resize_``, ``set_``, ``t_``).
+    """
+    pre_dispatch = not _uses_autocast(module)
+    mutated: list[MutatedInput] = []
+
+    def run(*args: Any) -> list[Any]:
+        with maybe_enable_thunkify(), _functionalize_excluded():
+            wrapped = [to_fun(a) for a in args]
+            with fx_traceback.preserve_node_meta():
+                outputs = _Run(module).run(*wrapped)
+            mutated.extend(_mutated_inputs(wrapped))
+            return [from_fun(wrapped[m.index]) for m in mutated] + [from_fun(o) for o in tree_leaves(outputs)]
+
+    with fake_mode, enable_python_dispatcher(), FunctionalTensorMode(pre_dispatch=pre_dispatch, export=pre_dispatch):
+        traced = make_fx(run, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
+    traced.graph.eliminate_dead_code()
+    return Trace(traced, tuple(mutated))
+
+
+class _Run(fx.Interpreter):
+    """Runs the graph, with torch's fused inference ops written out."""
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return super().call_function(FAST_PATHS.get(target, target), args, kwargs)
+
+
+@contextmanager
+def _functionalize_excluded() -> Iterator[None]:
+    """Keep C++ functionalisation from running above the Python one, as AOTAutograd does."""
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)):
+        yield
+
+
+def _uses_autocast(module: fx.GraphModule) -> bool:
+    ambient = any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
+    return ambient or any(node.target in _AUTOCAST_CALLS for node in module.graph.nodes)
+
+
+def _mutated_inputs(wrapped: Sequence[Any]) -> Iterator[MutatedInput]:
+    for index, value in enumerate(wrapped):
+        if not isinstance(value, FunctionalTensor):
+            continue
+        if torch._functionalize_has_metadata_mutation(value.elem):
+            raise UnsupportedError(
+                f"the model changes the metadata of its input number {index} in place",
+                fix="use the out-of-place form (x = x.t(), not x.t_())",
+            )
+        if torch._functionalize_has_data_mutation(value.elem):
+            untracked = torch._functionalize_are_all_mutations_under_no_grad_or_inference_mode(value.elem)
+            yield MutatedInput(index, not untracked)

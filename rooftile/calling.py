@@ -1,0 +1,104 @@
+"""From a call's arguments to its outputs: a compiled program with the writes, views and gradients around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import torch
+
+from rooftile.frontend.captured import Captured, FromInput, FromResult, Output, Plain, ViewOf
+from rooftile.frontend.sizes import bind_sizes, is_contiguous, to_sizes
+from rooftile.ir.expr import Size, evaluate
+from rooftile.recompute import run_with_gradients
+
+
+class Program(Protocol):
+    """A compiled graph: new tensors, one per result of the graph, that share no memory with its inputs."""
+
+    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Sequence[torch.Tensor]: ...
+
+
+class CompiledFunction:
+    """What runs in place of a captured graph. It takes the graph's arguments in order and returns a tuple.
+
+    ``original`` is the uncompiled function; it serves calls whose written inputs overlap other inputs in memory, where the
+    order of reads and writes matters.
+    """
+
+    def __init__(self, captured: Captured, program: Program, original: Callable[..., Any]) -> None:
+        self.captured = captured
+        self.program = program
+        self._original = original
+        self._tensors = [number for number, i in enumerate(captured.inputs) if i.kind != "size"]
+        self._layouts = _uncommon_layouts(captured)
+        self._tracks_gradients = any(captured.results_require_grad)
+
+    def __call__(self, *arguments: Any) -> tuple[Any, ...]:
+        if self.captured.mutations and self._written_input_overlaps(arguments):
+            return tuple(self._original(*arguments))
+        sizes = bind_sizes(self.captured.symbols, arguments)
+        if self._tracks_gradients and torch.is_grad_enabled():
+            results = run_with_gradients(self, sizes, arguments)
+        else:
+            results = self.run(arguments, sizes)
+        for mutation in self.captured.mutations:
+            with nullcontext() if mutation.tracked else torch.no_grad():
+                arguments[mutation.input].copy_(results[mutation.result])
+        return tuple(_output(o, arguments, results, sizes) for o in self.captured.outputs)
+
+    def run(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[torch.Tensor]:
+        """The results, without writing to inputs and without recording for autograd."""
+        with torch.no_grad():
+            results = list(self.program([arguments[number] for number in self._tensors], sizes))
+            for number, strides in self._layouts.items():
+                results[number] = _laid_out(results[number], _values(strides, sizes))
+        return results
+
+    def _written_input_overlaps(self, arguments: Sequence[Any]) -> bool:
+        storages = [arguments[number].untyped_storage().data_ptr() for number in self._tensors]
+        written = {m.input for m in self.captured.mutations}
+        return any(
+            storages.count(storage) > 1
+            for number, storage in zip(self._tensors, storages, strict=True)
+            if number in written and storage
+        )
+
+
+def _uncommon_layouts(captured: Captured) -> dict[int, tuple[Size, ...]]:
+    """The results that the user expects in another layout than row-major."""
+    wanted: dict[int, tuple[Size, ...]] = {}
+    for output in captured.outputs:
+        base = output.base if isinstance(output, ViewOf) else output
+        if isinstance(base, FromResult):
+            shape = to_sizes(captured.results[base.result].meta["val"].shape)
+            if not is_contiguous(shape, base.strides):
+                wanted[base.result] = base.strides
+    return wanted
+
+
+def _laid_out(result: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+    if result.stride() == strides:
+        return result
+    return torch.empty_strided(result.shape, strides, dtype=result.dtype, device=result.device).copy_(result)
+
+
+def _values(sizes: Sequence[Size], bindings: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(evaluate(size, bindings) for size in sizes)
+
+
+def _output(
+    output: Output, arguments: Sequence[Any], results: Sequence[torch.Tensor], sizes: Mapping[str, int]
+) -> Any:
+    match output:
+        case FromResult(number):
+            return results[number]
+        case FromInput(number):
+            return arguments[number]
+        case ViewOf(base, shape, strides, offset):
+            shown = _output(base, arguments, results, sizes)
+            start = shown.storage_offset() + evaluate(offset, sizes)
+            return shown.as_strided(_values(shape, sizes), _values(strides, sizes), start)
+        case Plain(value):
+            return evaluate(value, sizes) if not isinstance(value, (bool, float, str, type(None))) else value
