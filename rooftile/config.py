@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -42,9 +43,7 @@ class Config:
         """
         settings: dict[str, Any] = {
             "cache_dir": _default_cache_dir(environ),
-            "compile_workers": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1,
+            "compile_workers": _usable_cores(),
         }
         for variable in VARIABLES:
             if text := environ.get(variable.name):
@@ -100,6 +99,11 @@ def _warn_of_unknown(environ: Mapping[str, str]) -> None:
             warnings.warn(
                 f"environment variable {name} means nothing to Rooftile: {nearest(name, known)}", stacklevel=3
             )
+
+
+def _usable_cores() -> int:
+    # A container may be given fewer cores than the machine has; only Linux tells.
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _default_cache_dir(environ: Mapping[str, str]) -> Path:
