@@ -1,11 +1,12 @@
 """Exact integer arithmetic for sizes and indices.
 
-A ``Size`` is an ``int`` or an ``Expr``: a polynomial with integer coefficients over *atoms*. An atom is a ``Symbol`` (a size that
-is known only at run time, or an axis of an iteration space), or a floor division or a modulus that could not be simplified away.
-Everything is immutable and in a canonical form, so that equal expressions compare equal and print alike.
+A ``Size`` is an ``int`` or an ``Expr``: a polynomial with integer coefficients over *atoms*. An atom is a ``Symbol``
+(a size that is known only at run time, or an axis of an iteration space), or a floor division or a modulus that could
+not be simplified away. Everything is immutable and in a canonical form, so that equal expressions compare equal and print alike.
 
 The point of the module is simplification under range facts: an axis knows that ``0 <= a < extent``, so that
-``(a * 64 + b) // 64`` becomes ``a`` where ``b < 64``, and ``(t // n) * n + t % n`` becomes ``t``. Extents may be symbolic.
+``(a * 64 + b) // 64`` becomes ``a`` where ``b < 64``, and ``(t // n) * n + t % n`` becomes ``t``. Extents may be
+symbolic.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TypeAlias, Union
 
 @dataclass(frozen=True)
 class Symbol:
-    """A run-time size (``extent is None``) with ``lo <= s <= hi`` and ``divisor`` dividing it, or an axis with ``0 <= a < extent``."""
+    """A run-time size (``extent is None``), ``lo <= s <= hi`` and a multiple of ``divisor``, or an axis of ``extent``."""
 
     name: str
     extent: Size | None = None
@@ -39,7 +40,7 @@ class FloorDiv:
     den: Size
 
     def __str__(self) -> str:
-        return f"({self.num}) // {_factor(self.den)}"
+        return f"{_factor(self.num)} // {_factor(self.den)}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Mod:
     den: Size
 
     def __str__(self) -> str:
-        return f"({self.num}) % {_factor(self.den)}"
+        return f"{_factor(self.num)} % {_factor(self.den)}"
 
 
 Atom: TypeAlias = Symbol | FloorDiv | Mod
@@ -104,9 +105,11 @@ class Expr:
     def __str__(self) -> str:
         text = ""
         for monomial, coefficient in self.terms:
-            sign = "-" if coefficient < 0 else "+"
-            body = _term_text(monomial, abs(coefficient))
-            text += f" {sign} {body}" if text else (f"-{body}" if coefficient < 0 else body)
+            body = _term_text(monomial, coefficient)
+            if coefficient < 0:
+                text += f" - {body}" if text else f"-{body}"
+            else:
+                text += f" + {body}" if text else body
         return text
 
     __repr__ = __str__
@@ -116,9 +119,12 @@ Size: TypeAlias = Union[int, Expr]
 
 
 def _term_text(monomial: Monomial, coefficient: int) -> str:
+    """A term without its sign; a division needs no parentheses where it stands alone."""
+    if coefficient == 1 and len(monomial) == 1:
+        return str(monomial[0])
     factors = [str(a) if isinstance(a, Symbol) else f"({a})" for a in monomial]
-    if coefficient != 1 or not factors:
-        factors = [*factors, str(coefficient)]
+    if abs(coefficient) != 1 or not factors:
+        factors.append(str(abs(coefficient)))
     return " * ".join(factors)
 
 
@@ -200,14 +206,25 @@ def _mul(a: Size, b: Size) -> Size:
 
 
 def _join_divisions(size: Size) -> Size:
-    """Replace ``c * R * n * (x // n) + c * R * (x % n)`` by ``c * R * x``, until no such pair is left."""
+    """Undo divisions that what stands beside them makes whole again, until none is left.
+
+    ``c * R * n * (x // n) + c * R * (x % n)`` is ``c * R * x``, and ``c * n * R * (s // n)`` is ``c * R * s`` where
+    ``n`` divides the symbol ``s``.
+    """
     if isinstance(size, int):
         return size
     for monomial, coefficient in size.terms:
         for position, atom in enumerate(monomial):
-            if not isinstance(atom, Mod):
+            if isinstance(atom, Symbol):
                 continue
-            rest = _build({monomial[:position] + monomial[position + 1 :]: coefficient})
+            others = monomial[:position] + monomial[position + 1 :]
+            if isinstance(atom, FloorDiv):
+                whole = _exact_multiple(atom, coefficient)
+                if whole is not None:
+                    rest = _build({m: c for m, c in size.terms if m != monomial})
+                    return add(rest, mul(_build({others: 1}), whole))
+                continue
+            rest = _build({others: coefficient})
             partner = terms_of(mul(mul(rest, atom.den), floordiv(atom.num, atom.den)))
             mine = dict(size.terms)
             if partner and all(mine.get(m) == c for m, c in partner.items()):
@@ -218,15 +235,26 @@ def _join_divisions(size: Size) -> Size:
     return size
 
 
+def _exact_multiple(atom: FloorDiv, coefficient: int) -> Size | None:
+    """``coefficient * (s // n)`` without its division, where ``n`` divides the symbol ``s`` and the coefficient."""
+    if not isinstance(atom.den, int) or coefficient % atom.den or len(atom.num.terms) != 1:
+        return None
+    monomial, factor = atom.num.terms[0]
+    if factor != 1 or len(monomial) != 1 or not isinstance(monomial[0], Symbol):
+        return None
+    return mul(atom.num, coefficient // atom.den) if monomial[0].divisor % atom.den == 0 else None
+
+
 def _divide_term(monomial: Monomial, coefficient: int, den: Size) -> Size | None:
     """``term / den`` where ``den`` (a single term) divides it exactly, else None."""
     if isinstance(den, int):
         if coefficient % den == 0:
             return _build({monomial: coefficient // den})
+        common = gcd(coefficient, den)
         for position, atom in enumerate(monomial):  # a symbol known to be a multiple keeps its quotient as an atom
-            if isinstance(atom, Symbol) and atom.divisor % den == 0:
+            if isinstance(atom, Symbol) and atom.divisor % (den // common) == 0:
                 others = monomial[:position] + monomial[position + 1 :]
-                return mul(_build({others: coefficient}), of(FloorDiv(of(atom), den)))
+                return mul(_build({others: coefficient // common}), of(FloorDiv(of(atom), den // common)))
         return None
     if len(den.terms) != 1:
         return None
@@ -330,47 +358,79 @@ def in_range(size: Size, extent: Size) -> bool:
 
 def at_least(size: Size, bound: int) -> bool:
     """Whether ``size >= bound`` can be proved from the ranges of its symbols."""
-    if isinstance(size, int):
-        return size >= bound
-    return _at_least(size, bound)
+    return _nonnegative(add(size, -bound))
 
 
 @lru_cache(maxsize=65536)
-def _at_least(size: Expr, bound: int) -> bool:
-    lowest = _eliminate_bounded(size)
-    if isinstance(lowest, int):
-        return lowest >= bound
-    shifted = _shift_to_lower_bounds(lowest)
-    return shifted is not None and shifted >= bound
+def _nonnegative(size: Size) -> bool:
+    if isinstance(size, int):
+        return size >= 0
+    for atom in sorted({a for monomial, _ in size.terms for a in monomial}, key=_elimination_order):
+        bounds = _lower_bounds(size, atom)
+        if bounds:
+            return any(_nonnegative(bound) for bound in bounds)
+    return _nonnegative_above_lower_ends(size)
 
 
-def _bounded_atom(size: Expr) -> Atom | None:
-    """An atom with a known upper end that may be replaced by one of its ends: the innermost ones first."""
-    for monomial, _ in size.terms:
-        for atom in monomial:
-            if isinstance(atom, Mod) or (isinstance(atom, Symbol) and (atom.extent is not None)):
-                return atom
-    return None
+def _elimination_order(atom: Atom) -> tuple[int, str]:
+    """Divisions first, while the symbols that they are made of still stand beside them; run-time sizes last."""
+    rank = 0 if isinstance(atom, FloorDiv) else 1 if isinstance(atom, Mod) else 2 if atom.extent is not None else 3
+    return rank, str(atom)
 
 
-def _eliminate_bounded(size: Size) -> Size:
-    """A lower bound of ``size`` without axes and moduli: each is replaced by whichever end makes the sum smallest."""
-    while isinstance(size, Expr) and (atom := _bounded_atom(size)) is not None:
-        coefficient, rest = _linear_in(size, atom)
-        if coefficient is None:
-            return Expr((((Symbol("unknown", None, -(2**62)),), 1),))
-        top = add(atom.den if isinstance(atom, Mod) else atom.extent, -1)  # type: ignore[arg-type, union-attr]
-        if at_least(coefficient, 0):
+def _lower_bounds(size: Expr, atom: Atom) -> list[Size]:
+    """Expressions without the factor ``atom``, each a lower bound of a positive multiple of ``size``."""
+    coefficient, rest = _linear_in(size, atom)
+    if coefficient is None:
+        return []
+    if _nonnegative(coefficient):
+        ends = _low_ends(atom)
+    elif _nonnegative(mul(coefficient, -1)):
+        ends = _high_ends(atom)
+    else:
+        return []
+    return [add(mul(rest, scale), mul(coefficient, end)) for end, scale in ends]
+
+
+def _low_ends(atom: Atom) -> list[tuple[Size, Size]]:
+    """``(end, scale)`` with ``scale * atom >= end``."""
+    if isinstance(atom, FloorDiv):
+        above = (add(atom.num, add(1, mul(atom.den, -1))), atom.den)
+        return [(0, 1), above] if _nonnegative(atom.num) else [above]
+    return [(atom.lo if isinstance(atom, Symbol) else 0, 1)]
+
+
+def _high_ends(atom: Atom) -> list[tuple[Size, Size]]:
+    """``(end, scale)`` with ``scale * atom <= end``; none where the atom has no upper end."""
+    if isinstance(atom, FloorDiv):
+        highest = _highest(atom.num)
+        return [(atom.num, atom.den)] + ([] if highest in (None, atom.num) else [(floordiv(highest, atom.den), 1)])
+    if isinstance(atom, Mod):
+        below: list[tuple[Size, Size]] = [(add(atom.den, -1), 1)]
+        return [*below, (atom.num, 1)] if _nonnegative(atom.num) else below
+    if atom.extent is not None:
+        return [(add(atom.extent, -1), 1)]
+    return [] if atom.hi is None else [(atom.hi, 1)]
+
+
+def _highest(size: Size) -> Size | None:
+    """``size`` with each axis at the end where it is greatest; None where that isn't known."""
+    axes = (s for s in symbols(size) if s.extent is not None)
+    for each in sorted(axes, key=lambda s: s.name):
+        coefficient, rest = _linear_in(size, each) if isinstance(size, Expr) else (0, size)
+        if coefficient is None or each in symbols(rest):
+            return None
+        if _nonnegative(coefficient):
+            size = add(rest, mul(coefficient, add(each.extent or 0, -1)))
+        elif _nonnegative(mul(coefficient, -1)):
             size = rest
-        elif at_least(mul(coefficient, -1), 0):
-            size = add(rest, mul(coefficient, top))
         else:
-            return Expr((((Symbol("unknown", None, -(2**62)),), 1),))
+            return None
     return size
 
 
 def _linear_in(size: Expr, atom: Atom) -> tuple[Size | None, Size]:
-    """``(c, r)`` with ``size == c * atom + r`` and neither holding ``atom`` as a factor; ``c`` is None where that fails."""
+    """``(c, r)`` with ``size == c * atom + r``, neither holding ``atom`` as a factor; ``c`` is None where that fails."""
     coefficient: Size = 0
     rest: Size = 0
     for monomial, c in size.terms:
@@ -385,23 +445,15 @@ def _linear_in(size: Expr, atom: Atom) -> tuple[Size | None, Size]:
     return coefficient, rest
 
 
-def _atom_lower_bound(atom: Atom) -> int | None:
-    if isinstance(atom, Symbol):
-        return atom.lo
-    if isinstance(atom, Mod):
-        return 0
-    return 0 if at_least(atom.num, 0) else None
-
-
-def _shift_to_lower_bounds(size: Expr) -> int | None:
-    """The least value of a polynomial over atoms ``a >= lo(a)``: substitute ``a = lo + t`` and ask for no negative ``t`` terms."""
+def _nonnegative_above_lower_ends(size: Expr) -> bool:
+    """Whether a polynomial over atoms ``a >= lo(a)`` has no negative coefficient after substituting ``a = lo + t``."""
     shifted: dict[Monomial, int] = {}
     for monomial, coefficient in size.terms:
         partial: dict[Monomial, int] = {(): coefficient}
         for atom in monomial:
-            lo = _atom_lower_bound(atom)
-            if lo is None:
-                return None
+            lo = atom.lo if isinstance(atom, Symbol) else 0
+            if isinstance(atom, FloorDiv) and not _nonnegative(atom.num):
+                return False
             grown: dict[Monomial, int] = {}
             for m, c in partial.items():
                 grown[(*m, atom)] = grown.get((*m, atom), 0) + c
@@ -409,19 +461,7 @@ def _shift_to_lower_bounds(size: Expr) -> int | None:
             partial = grown
         for m, c in partial.items():
             shifted[m] = shifted.get(m, 0) + c
-    if any(c < 0 for m, c in shifted.items() if m and not _absorbed(m, c, shifted)):
-        return None
-    return shifted.get((), 0)
-
-
-def _absorbed(monomial: Monomial, coefficient: int, shifted: Mapping[Monomial, int]) -> bool:
-    """Whether ``c * (x // n)`` with ``c < 0`` is outweighed by a term in ``x`` itself: ``x // n <= x`` for ``x >= 0``."""
-    if len(monomial) == 1 and isinstance(monomial[0], FloorDiv) and isinstance(monomial[0].den, int):
-        num, den = monomial[0].num, monomial[0].den
-        if len(num.terms) == 1:
-            (inner, scale) = num.terms[0]
-            return shifted.get(inner, 0) * den >= -coefficient * scale
-    return False
+    return all(c >= 0 for c in shifted.values())
 
 
 def equal(a: Size, b: Size) -> bool:
