@@ -1,0 +1,128 @@
+"""The cost model: what a region takes at the least on a target, from the bytes it must move and the arithmetic it must
+do.
+
+A roofline with three corrections that decide fusions: work inside a contraction's operand is done once for each tile
+that reads it, an operand that is
+computed rather than loaded misses the asynchronous copy into shared memory, and a grid with few programs has only their
+share of the bandwidth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from rooftile.ir.dtypes import DType
+from rooftile.ir.scalar import SCALARS
+from rooftile.passes.access import Access, Read
+from rooftile.passes.space import contractions
+from rooftile.passes.tile import likely
+from rooftile.target import Target
+
+TILE_REUSE = 128  # how many result columns (rows) share one computation of an operand's element
+COMPUTED_OPERAND = (
+    1.25  # a dot whose operand passes through registers, measured against one that is copied asynchronously
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a region moves and computes: bytes of device memory, FLOPs of contractions, FLOPs of everything else, and
+    the time these take."""
+
+    bytes: int
+    matmul_flops: int
+    scalar_flops: int
+    seconds: float
+
+
+def cost(access: Access, target: Target) -> Cost:
+    """The price of running the region as one kernel on ``target``; run-time sizes count as their likely values."""
+    extents = {a: likely(e) for a, e in access.axes.items()}
+    dots = contractions(access)
+    moved = _bytes(access, extents)
+    factor = _recomputation(access, dots, extents)
+    matmul, matmul_seconds = 0, 0.0
+    for read in dots:
+        flops = 2 * prod(extents[a] for a in access.free[read] | set(access.nodes[read].bound))
+        matmul += flops
+        computed = any(not is_loaded(access, o) for o in access.nodes[read].operands)
+        matmul_seconds += (
+            flops / target.matmul_rate(_operand(access, read).name) * (COMPUTED_OPERAND if computed else 1)
+        )
+    scalar = sum(
+        _scalar_flops(access, r) * prod(extents[a] for a in access.free[r]) * factor.get(r, 1) for r in access.nodes
+    )
+    seconds = max(
+        moved / (target.bandwidth * _share(access, extents, target)), matmul_seconds + scalar / target.scalar_flops
+    )
+    return Cost(moved, matmul, scalar, seconds + target.launch_seconds + _call_overhead(access, target))
+
+
+def _operand(access: Access, read: Read) -> DType:
+    return access.nodes[read].operands[0].value.dtype
+
+
+def _bytes(access: Access, extents: dict[str, int]) -> int:
+    """Each element that the region reads or writes counts once."""
+    read: dict[object, int] = {}
+    for load in access.loads():
+        touched = prod(extents[a] for a in access.free[load])
+        whole = likely(load.value.type.numel)
+        read[load.value] = min(whole, read.get(load.value, 0) + touched)
+    total = sum(n * v.dtype.bytes for v, n in read.items())  # type: ignore[attr-defined]
+    return int(total) + sum(likely(v.type.bytes) for v in access.body.outputs)
+
+
+def _recomputation(access: Access, dots: list[Read], extents: dict[str, int]) -> dict[Read, int]:
+    """How often each read below a contraction's operand is computed: once per tile of the axes that the operand doesn't
+    have."""
+    factor: dict[Read, int] = {}
+    for dot in dots:
+        for operand in access.nodes[dot].operands:
+            absent = prod(extents[a] for a in access.free[dot] - access.free[operand])
+            _mark(access, operand, max(1, absent // TILE_REUSE), factor)
+    return factor
+
+
+def _mark(access: Access, read: Read, times: int, factor: dict[Read, int]) -> None:
+    stack = [read]
+    while stack:
+        current = stack.pop()
+        if factor.get(current, 0) < times:
+            factor[current] = times
+            stack.extend(access.nodes[current].operands)
+
+
+def _scalar_flops(access: Access, read: Read) -> int:
+    op = access.nodes[read].op
+    if op is None or op.name in ("contract", "constant", "size"):
+        return 0
+    return SCALARS[op.attrs["fn"]].flops if op.name == "pointwise" else 1
+
+
+def is_loaded(access: Access, read: Read) -> bool:
+    """Whether ``read`` is a buffer's element as it stands, up to views."""
+    node = access.nodes[read]
+    while node.op is not None:
+        if len(node.operands) != 1 or node.op.name in ("pointwise", "cast", "reduce", "contract", "pad"):
+            return False
+        node = access.nodes[node.operands[0]]
+    return True
+
+
+def _share(access: Access, extents: dict[str, int], target: Target) -> float:
+    """The share of the bandwidth that the grid of a region with reductions can draw: rows are what runs in parallel."""
+    if target.kind == "cpu" or not access.reductions() or contractions(access):
+        return 1.0
+    bound = {a for n in access.nodes.values() for a in n.bound}
+    common = [access.free[r] for r in access.reductions()]
+    rows = prod(extents[a] for a in access.axes if a not in bound and all(a in f for f in common))
+    return min(1.0, max(rows, 1) / target.sm_count)
+
+
+def _call_overhead(access: Access, target: Target) -> float:
+    if not target.op_seconds:
+        return 0.0
+    elements = max((likely(v.type.numel) for v in access.body.outputs), default=1)
+    return target.op_seconds * len(access.nodes) * max(1, elements // 2**18)

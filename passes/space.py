@@ -1,0 +1,223 @@
+"""Choosing a region's axes: which reduced axes are the same axis, where an axis splits, and which axes merge into one.
+
+Each function takes a region's space and returns a better one; the accesses are composed anew from it, so a choice is
+one definition and index simplification does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import gcd
+
+from rooftile.ir.core import Graph, unique_name
+from rooftile.ir.expr import (
+    FloorDiv,
+    Mod,
+    Size,
+    add,
+    atoms,
+    axis,
+    equal,
+    floordiv,
+    mod,
+    mul,
+    product,
+    substitute,
+    symbols,
+)
+from rooftile.ir.graph_ops import flatten_index
+from rooftile.passes.access import Access, Read, Space, compose
+
+MOST_PARTS = 4
+
+
+def region_access(body: Graph) -> tuple[Space, Access]:
+    """The space in which a region is first looked at: reduced axes identified, axes split where concatenated halves
+    meet.
+
+    Raises:
+        NoCommonSpace: the body's outputs have no common iteration space.
+    """
+    space, access = identify(body, Space())
+    return split_at_joints(body, space, access)
+
+
+def identify(body: Graph, space: Space) -> tuple[Space, Access]:
+    """Make reduced axes the same axis where that makes two reads one: softmax's maximum, sum and result all run over
+    one ``j``."""
+    access = compose(body, space)
+    while (pair := _identifiable(access)) is not None:
+        reduced, other = pair
+        space = replace(space, defs=space.defs | {reduced: axis(other, access.axes[other])})
+        access = compose(body, space)
+    return space, access
+
+
+def _identifiable(access: Access) -> tuple[str, str] | None:
+    bound = {name: read for read in access.reductions() for name in access.nodes[read].bound}
+    for name, read in bound.items():
+        dependent = _varying_operands(access, read, name)
+        for other, extent in access.axes.items():
+            later = other in bound and list(bound).index(other) >= list(bound).index(name)
+            if other == name or later or not equal(extent, access.axes[name]) or other in access.free[read]:
+                continue
+            renaming = {name: axis(other, extent)}
+            if any(_renamed(r, renaming) in access.nodes for r in dependent):
+                return name, other
+    return None
+
+
+def _varying_operands(access: Access, read: Read, name: str) -> list[Read]:
+    found: dict[Read, None] = {}
+    stack = list(access.nodes[read].operands)
+    while stack:
+        current = stack.pop()
+        if current in found or name not in access.free[current]:
+            continue
+        found[current] = None
+        stack.extend(access.nodes[current].operands)
+    return list(found)
+
+
+def _renamed(read: Read, renaming: Mapping[str, Size]) -> Read:
+    index = tuple(substitute(e, renaming) for e in read.index)
+    return Read(read.value, index, tuple((substitute(e, renaming), n) for e, n in read.guard))
+
+
+def split_at_joints(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
+    """Split an axis where concatenated pieces of equal size meet on it, and compute the pieces as ``parts``: the halves
+    of RoPE."""
+    joints: dict[str, set[int]] = {}
+    for node in access.nodes.values():
+        for case in node.cases if len(node.cases) > 1 else ():
+            for expr, extent in case:
+                _add_joint(expr, extent, access, joints)
+    for name, places in joints.items():
+        extent = access.axes[name]
+        size = gcd(*places, extent) if isinstance(extent, int) else 0
+        if not isinstance(extent, int) or not size or not 1 < extent // size <= MOST_PARTS:
+            continue
+        part, inner = unique_name(f"{name}p", access.axes), unique_name(f"{name}r", access.axes)
+        whole = add(mul(axis(part, extent // size), size), axis(inner, size))
+        defs = {n: substitute(e, {name: whole}) for n, e in space.defs.items()} | {name: whole}
+        split = Space(defs, space.leaves | {part: extent // size, inner: size}, (*space.parts, part))
+        return split, compose(body, split)
+    return space, access
+
+
+def _add_joint(expr: Size, extent: Size, access: Access, joints: dict[str, set[int]]) -> None:
+    names = [s.name for s in symbols(expr) if s.name in access.axes]
+    if len(names) != 1 or not isinstance(extent, int):
+        return
+    offset = add(expr, mul(axis(names[0], access.axes[names[0]]), -1))
+    if isinstance(offset, int):
+        joints.setdefault(names[0], set()).update(p for p in (-offset, extent - offset) if p > 0)
+
+
+def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merged: str) -> tuple[Space, Access, str]:
+    """Make the axes ``names`` (outermost first) one axis: each becomes a quotient and remainder of it, which cancel
+    where the strides allow.
+
+    Returns the new space and accesses, and the name that the merged axis got.
+    """
+    merged = unique_name(merged, {n: None for n in access.axes if n not in names} | dict.fromkeys(space.defs))
+    extents = [access.axes[n] for n in names]
+    whole = axis(merged, product(extents))
+    values: dict[str, Size] = {}
+    stride: Size = 1
+    for position in range(len(names) - 1, -1, -1):
+        quotient = floordiv(whole, stride)
+        values[names[position]] = quotient if position == 0 else mod(quotient, extents[position])
+        stride = mul(stride, extents[position])
+    defs = {n: substitute(e, values) for n, e in space.defs.items()} | values
+    grown = Space(defs, space.leaves | {merged: product(extents)}, space.parts)
+    return grown, compose(body, grown), merged
+
+
+def divisions(access: Access) -> int:
+    """How many quotients and remainders the addresses of the region's loads and stores hold: what a merge must not add
+    to."""
+    total = 0
+    for read in (*access.loads(), *(r for _, r in access.roots)):
+        total += sum(isinstance(a, (FloorDiv, Mod)) for a in atoms(address(read)))
+        total += sum(isinstance(a, (FloorDiv, Mod)) for e, _ in read.guard for a in atoms(e))
+    return total
+
+
+def address(read: Read) -> Size:
+    """The position in memory, in elements, that ``read`` stands for."""
+    strides = read.value.type.strides
+    if strides is None:
+        return flatten_index(read.index, read.value.shape)
+    total: Size = 0
+    for e, stride in zip(read.index, strides, strict=True):
+        total = add(total, mul(e, stride))
+    return total
+
+
+def merge_freely(
+    body: Graph,
+    space: Space,
+    access: Access,
+    names: Sequence[str],
+    allowed: Callable[[str, str], bool] = lambda a, b: True,
+) -> tuple[Space, Access, list[str]]:
+    """Merge neighbouring axes of ``names`` as long as that adds no division to any address; returns what is left of
+    ``names``."""
+    left = list(names)
+    position = len(left) - 1
+    while position > 0:
+        outer, inner = left[position - 1], left[position]
+        if allowed(outer, inner):
+            grown, candidate, name = merge(body, space, access, (outer, inner), inner)
+            if divisions(candidate) <= divisions(access):
+                space, access = grown, candidate
+                left[position - 1 : position + 1] = [name]
+        position -= 1
+    return space, access, left
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The axes of a contraction by where they occur: in both operands and the result (``batch``), in the first only
+    (``m``), in the second only
+    (``n``), summed (``k``); ``outer`` axes are those of the region that the contraction doesn't vary over. Each in the
+    region's order."""
+
+    batch: tuple[str, ...]
+    m: tuple[str, ...]
+    n: tuple[str, ...]
+    k: tuple[str, ...]
+    outer: tuple[str, ...]
+
+
+def groups(access: Access, read: Read) -> Groups:
+    """The axis groups of the contraction ``read``; an operand beyond the second counts with the first."""
+    node = access.nodes[read]
+    bound = set(node.bound)
+    free = [access.free[o] - bound for o in node.operands]
+    left = free[0].union(*free[2:])
+    right = free[1] if len(free) > 1 else frozenset()
+    every = access.free[read]
+
+    def ordered(names: Iterable[str]) -> tuple[str, ...]:
+        chosen = set(names)
+        return tuple(a for a in access.axes if a in chosen)
+
+    return Groups(
+        ordered(left & right),
+        ordered(left - right),
+        ordered(right - left),
+        ordered(bound),
+        ordered(set(access.axes) - every - _all_bound(access)),
+    )
+
+
+def _all_bound(access: Access) -> set[str]:
+    return {name for node in access.nodes.values() for name in node.bound}
+
+
+def contractions(access: Access) -> list[Read]:
+    """The reads that are contractions."""
+    return [r for r in access.reductions() if (op := access.nodes[r].op) is not None and op.name == "contract"]

@@ -1,0 +1,263 @@
+"""Pass ``tile``: every axis of every region gets a role and a size.
+
+What decides is only where an axis occurs (free in every reduction, reduced, in one operand of a contraction or in both)
+and what the target can hold::
+
+    region {axes: i, j, k}  ->  roles ((i, grid, 128), (j, grid, 256), (k, loop, 64))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from rooftile.ir.core import Graph, Op, freeze_attrs
+from rooftile.ir.expr import Size, Symbol, evaluate, size_symbols
+from rooftile.ir.schedule import AxisRole, Role, Schedule
+from rooftile.passes.access import Access, Read, Space
+from rooftile.passes.base import PassContext
+from rooftile.passes.space import Groups, contractions, groups, merge, merge_freely, region_access
+from rooftile.target import Target
+
+LIKELY_SIZE = 2048  # what an unknown size is taken for
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Chooses the schedule of every region op that has none yet."""
+
+    name: ClassVar[str] = "tile"
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        """The graph with schedules on its regions."""
+        if all(op.name != "region" or "roles" in op.attrs for op in graph.ops):
+            return graph
+        return replace(graph, ops=tuple(self.schedule_op(op, ctx.target) for op in graph.ops))
+
+    def schedule_op(self, op: Op, target: Target) -> Op:
+        """The region op with a schedule; any other op as it is."""
+        if op.name != "region" or "roles" in op.attrs:
+            return op
+        schedule = schedule_region(op.regions[0], target)
+        return replace(op, attrs=freeze_attrs({**op.attrs, **schedule.attrs()}))
+
+
+def schedule_region(body: Graph, target: Target) -> Schedule:
+    """The model's first choice of schedule for ``body``.
+
+    Raises:
+        NoCommonSpace: the body's outputs have no common iteration space.
+    """
+    space, access = region_access(body)
+    choose = _contraction if contractions(access) else _reduction if access.reductions() else _pointwise
+    schedule = choose(body, space, access, target)
+    parts = tuple(AxisRole(p, space.leaves[p], "parts", likely(space.leaves[p])) for p in space.parts)
+    return replace(schedule, axes=(*parts, *schedule.axes))
+
+
+def likely(size: Size) -> int:
+    """The value that ``size`` is planned for: run-time sizes count as ``LIKELY_SIZE``, or what of it their range
+    allows."""
+    return evaluate(size, {s.name: _likely_symbol(s) for s in size_symbols(size)})
+
+
+def _likely_symbol(s: Symbol) -> int:
+    return max(s.lo, min(LIKELY_SIZE, s.hi if s.hi is not None else LIKELY_SIZE))
+
+
+def next_power(n: int) -> int:
+    """The least power of two that is at least ``n``."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def held_whole(extent: Size, limit: int) -> int | None:
+    """The tile that holds an axis whole, or None where its extent isn't bounded by ``limit``."""
+    return next_power(extent) if isinstance(extent, int) and next_power(extent) <= limit else None
+
+
+# Contractions.
+
+
+@dataclass(frozen=True)
+class DotTiles:
+    """The largest tiles of a contraction on a kind of target, and the launch options that go with them."""
+
+    m: int
+    n: int
+    k: int
+    num_warps: int
+    num_stages: int
+
+
+def dot_tiles(target: Target, bytes: int, accumulators: int, m: int, n: int) -> DotTiles:
+    """First choice of tiles for operands of ``bytes`` each, ``accumulators`` results at once, and an ``m`` by ``n``
+    result."""
+    if target.kind == "cpu":
+        return DotTiles(512, 512, 512, 4, 1)
+    if bytes > 2:  # fp32 on the scalar units: the accumulator and both operands share the registers
+        return DotTiles(64, 64 // accumulators if accumulators < 4 else 16, 16, 4, 2)
+    if m <= 64:
+        return DotTiles(next_power(max(m, 16)), 64, 128, 4, 3)
+    wide = (m // 128) * (n // 256) >= target.sm_count and accumulators == 1 and target.shared_memory > 200_000
+    if wide:
+        return DotTiles(128, 256, 64, 8, 3)
+    if (m // 128) * (n // 128) * 2 < target.sm_count:
+        return DotTiles(64, 128 // min(accumulators, 2), 64, 4, 3)
+    return DotTiles(128, 128 // max(1, accumulators // 2), 64, 8, 3)
+
+
+def _contraction(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
+    space, access, shape = _merge_groups(body, space, access)
+    main = max(contractions(access), key=lambda r: _work(access, r))
+    operand = access.nodes[main].operands[0].value.dtype
+    kept = {a: e for a, e in access.axes.items() if a not in _bound(access)}
+    m, n = (likely(access.axes[g[0]]) if g else 1 for g in (shape.m, shape.n))
+    limits = dot_tiles(target, operand.bytes, len(contractions(access)), m, n)
+    is_dot = bool(shape.m and shape.n)
+    tiles = {**_capped(access, shape.m[:1], limits.m, is_dot), **_capped(access, shape.n[:1], limits.n, is_dot)}
+    if not is_dot:
+        tiles = _product_tiles(access, shape, target)
+    roles = [AxisRole(a, e, "grid", tiles.get(a, 1)) for a, e in kept.items()]
+    for name in dict.fromkeys(_bound(access)):
+        size = min(limits.k, max(16, next_power(likely(access.axes[name]))))
+        roles.append(
+            AxisRole(name, access.axes[name], "loop", size if is_dot else _product_depth(access, name, target))
+        )
+    grid = tuple(reversed([a for a in kept if a not in (*shape.m, *shape.n)] + [*shape.n[:1], *shape.m[:1]]))
+    grid += tuple(a for a in kept if a not in grid)
+    group = (shape.m[0], 8) if is_dot and target.kind == "cuda" else None
+    return Schedule(tuple(roles), space.defs, grid, group, limits.num_warps, limits.num_stages)
+
+
+def _merge_groups(body: Graph, space: Space, access: Access) -> tuple[Space, Access, Groups]:
+    """Merge the axes of each group into one, so that a tile is a matrix; summed axes always, the others where they are
+    several."""
+    for kind, letter in (("m", "m"), ("n", "n")):
+        names: tuple[str, ...] = getattr(groups(access, contractions(access)[0]), kind)
+        if len(names) > 1:
+            space, access, _ = merge(body, space, access, names, letter)
+    for number in range(len(contractions(access))):
+        bound = groups(access, contractions(access)[number]).k
+        if len(bound) > 1:
+            space, access, _ = merge(body, space, access, bound, "k")
+    return space, access, groups(access, contractions(access)[0])
+
+
+def _capped(access: Access, names: tuple[str, ...], limit: int, is_dot: bool) -> dict[str, int]:
+    least = 16 if is_dot else 1
+    return {a: max(least, min(limit, next_power(likely(access.axes[a])))) for a in names}
+
+
+def _work(access: Access, read: Read) -> int:
+    total = 1
+    for a in access.free[read] | set(access.nodes[read].bound):
+        total *= likely(access.axes[a])
+    return total
+
+
+def _bound(access: Access) -> list[str]:
+    return [name for read in access.reductions() for name in access.nodes[read].bound]
+
+
+def _product_tiles(access: Access, shape: Groups, target: Target) -> dict[str, int]:
+    """Tiles of a contraction that is no matrix product (a row, or all axes shared): rows of products, summed."""
+    names = (*shape.m, *shape.n, *shape.batch)[-1:]
+    return _capped(access, names, 2**9 if target.kind == "cpu" else 16, False)
+
+
+def _product_depth(access: Access, name: str, target: Target) -> int:
+    return min(next_power(likely(access.axes[name])), 2**9 if target.kind == "cpu" else 256)
+
+
+# Reductions without contractions.
+
+
+def _reduction(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
+    inner = _inner_axes(access)
+    outer = [a for a in access.axes if a not in inner]
+    space, access, outer = merge_freely(body, space, access, outer)
+    inner = [a for a in access.axes if a not in outer]
+    space, access, inner = _one_loop_each(body, space, access, inner, target)
+    roles, elements = _inner_roles(access, inner, target)
+    budget = (2**18 if target.kind == "cpu" else 4096) // max(1, elements)
+    rows: list[AxisRole] = []
+    for name in reversed(outer):
+        tile = max(1, min(budget, next_power(likely(access.axes[name]))))
+        budget //= tile
+        rows.insert(0, AxisRole(name, access.axes[name], "grid", tile))
+    for row in rows:
+        elements *= row.tile
+    warps = max(1, min(16, next_power(elements // 512)))
+    return Schedule((*rows, *roles), space.defs, tuple(reversed(outer)), None, warps, 2)
+
+
+def _inner_axes(access: Access) -> list[str]:
+    """The axes that one program runs over: the reduced ones, and those that some reduction's result is shared along."""
+    shared = set(_bound(access))
+    for read in access.reductions():
+        shared |= {a for a in access.axes if a not in access.free[read]}
+    return [a for a in access.axes if a in shared]
+
+
+def _one_loop_each(
+    body: Graph, space: Space, access: Access, inner: list[str], target: Target
+) -> tuple[Space, Access, list[str]]:
+    """Merge the axes of reductions over several axes where they can't all be held whole: a sweep runs over one axis."""
+    for number in range(len(access.reductions())):
+        bound = access.nodes[access.reductions()[number]].bound
+        total = 1
+        for name in bound:
+            total *= held_whole(access.axes[name], _row_limit(target)) or 2**62
+        if len(bound) > 1 and total > _row_limit(target):
+            ordered = [a for a in access.axes if a in bound]
+            space, access, _ = merge(body, space, access, ordered, ordered[-1])
+    return space, access, [a for a in access.axes if a in set(_inner_axes(access))]
+
+
+def _row_limit(target: Target) -> int:
+    return 2**18 if target.kind == "cpu" else 2**14
+
+
+def _inner_roles(access: Access, inner: list[str], target: Target) -> tuple[list[AxisRole], int]:
+    """Roles of the axes that one program runs over, and how many elements a tile of them holds: whole while the tile
+    fits, else loops."""
+    limit, step = _row_limit(target), 2**14 if target.kind == "cpu" else 2048
+    positions = _position_axes(access)
+    elements, roles = 1, []
+    for name in sorted(inner, key=lambda a: likely(access.axes[a])):
+        whole = held_whole(access.axes[name], limit // elements)
+        role: Role = "whole" if whole else "loop"
+        tile = whole or max(1, min(step, limit // elements, next_power(likely(access.axes[name]))))
+        if not whole and name in positions:
+            raise Unschedulable(f"the position along {name} is wanted, and a tile can't hold all of it")
+        elements *= tile
+        roles.append(AxisRole(name, access.axes[name], role, tile))
+    order = {a: n for n, a in enumerate(access.axes)}
+    return sorted(roles, key=lambda r: order[r.name]), elements
+
+
+def _position_axes(access: Access) -> set[str]:
+    found: set[str] = set()
+    for read in access.reductions():
+        op = access.nodes[read].op
+        if op is not None and str(op.attrs.get("fn", "")).startswith("arg"):
+            found |= set(access.nodes[read].bound)
+    return found
+
+
+class Unschedulable(Exception):
+    """No roles run this region on this target; the message says why."""
+
+
+# Pointwise regions.
+
+
+def _pointwise(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
+    space, access, left = merge_freely(body, space, access, list(access.axes))
+    budget = 2**18 if target.kind == "cpu" else 1024
+    tiles: dict[str, int] = {}
+    for name in reversed(left):
+        tiles[name] = max(1, min(budget, next_power(likely(access.axes[name]))))
+        budget //= tiles[name]
+    roles = tuple(AxisRole(a, access.axes[a], "grid", tiles[a]) for a in left)
+    return Schedule(roles, space.defs, tuple(reversed(left)), None, 4, 2)
