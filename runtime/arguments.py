@@ -1,0 +1,95 @@
+"""The tensors of a call: are they what the plan was made for?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from rooftile.errors import InputError
+from rooftile.runtime.plan import Buffer, span
+
+# Kernels read the widest words a GPU has.
+_ADDRESS_MULTIPLE = 16
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the plan wants of one argument."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def expected_of(buffer: Buffer, sizes: Mapping[str, int]) -> Expected:
+    """What the plan wants of an argument that is ``buffer``."""
+    return Expected(buffer.name, buffer.type.dtype.torch, buffer.shape(sizes), buffer.strides(sizes))
+
+
+def check(tensors: Sequence[torch.Tensor], expected: Sequence[Expected], device: torch.device) -> None:
+    """Compare a call's tensors with what the plan wants.
+
+    Raises:
+        InputError: with the first tensor that is something else, what it is and what it should be.
+    """
+    if len(tensors) != len(expected):
+        raise InputError(f"the plan takes {len(expected)} tensors, the call brings {len(tensors)}")
+    for tensor, want in zip(tensors, expected, strict=True):
+        if (
+            tensor.dtype is not want.dtype
+            or tensor.shape != want.shape
+            or tensor.stride() != want.strides
+            or tensor.device != device
+        ):
+            _refuse(tensor, want, device)
+
+
+def _refuse(tensor: torch.Tensor, want: Expected, device: torch.device) -> None:
+    """Say what is wrong; nothing, where only strides differ that address nothing."""
+    differences = (
+        (tensor.device != device, f"is on {tensor.device}, the plan is for {device}", f"move it: .to('{device}')"),
+        (
+            tensor.dtype is not want.dtype,
+            f"is {tensor.dtype}, the plan is for {want.dtype}",
+            f"cast it: .to({want.dtype})",
+        ),
+        (
+            tensor.dim() != len(want.shape),
+            f"has {tensor.dim()} dimensions, {tuple(tensor.shape)}; the plan is for {len(want.shape)}, {want.shape}",
+            "reshape it, or compile for this shape",
+        ),
+        (tensor.shape != want.shape, _sizes(tensor, want), "compile for this size, or with dynamic=True"),
+        (
+            not _same_layout(tensor, want),
+            f"has the strides {tensor.stride()}, the plan is for {want.strides}",
+            "pass it laid out like the example inputs (for a dense one: .contiguous())",
+        ),
+    )
+    for differs, what, fix in differences:
+        if differs:
+            raise InputError(f"input {want.name!r} {what}", fix=fix)
+
+
+def _sizes(tensor: torch.Tensor, want: Expected) -> str:
+    wrong = [d for d, (a, b) in enumerate(zip(tensor.shape, want.shape, strict=False)) if a != b]
+    dims = ", ".join(f"{tensor.shape[d]} in dimension {d} instead of {want.shape[d]}" for d in wrong)
+    return f"has the shape {tuple(tensor.shape)}, the plan is for {want.shape}: {dims}"
+
+
+def _same_layout(tensor: torch.Tensor, want: Expected) -> bool:
+    """Whether every element is where the plan looks for it."""
+    if 0 in want.shape:
+        return True
+    pairs = zip(want.shape, tensor.stride(), want.strides, strict=True)
+    return all(n == 1 or a == b for n, a, b in pairs)
+
+
+def aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor``, or a copy laid out alike where its first element is not at an address that kernels may assume."""
+    if tensor.data_ptr() % _ADDRESS_MULTIPLE == 0:
+        return tensor
+    line = tensor.detach().as_strided((span(tensor.shape, tensor.stride()),), (1,))
+    return line.clone().as_strided(tensor.shape, tensor.stride(), 0)

@@ -1,0 +1,225 @@
+"""The plan of a program: its steps in order, the buffers that they read and write, and where each buffer lives.
+
+A plan is plain data. Sizes in it may be symbolic; ``Plan.layout`` puts numbers in for one set of sizes, and so knows
+the peak of memory before anything has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal, TypeAlias
+
+from rooftile.codegen.kernel import Kernel
+from rooftile.errors import InternalError
+from rooftile.ir.core import Graph, Op, TensorType, Value
+from rooftile.ir.expr import evaluate
+from rooftile.runtime.arena import Life, aligned, place
+
+Role: TypeAlias = Literal["input", "weight", "intermediate", "output"]
+Home: TypeAlias = Literal["argument", "arena", "fresh", "aten"]
+
+WEIGHTS = frozenset({"parameter", "buffer", "constant"})
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor in memory.
+
+    ``home`` says who makes it: the caller (``argument``), the plan in its ``arena`` or as a ``fresh`` tensor (a
+    result), or ATen (what an extern call returns). It is needed from step ``first``, which writes it (-1: before all
+    steps), to step ``last``.
+    """
+
+    number: int
+    name: str
+    type: TensorType
+    role: Role
+    home: Home
+    first: int
+    last: int
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape with its symbols bound."""
+        return tuple(evaluate(s, sizes) for s in self.type.shape)
+
+    def strides(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The strides in elements: the type's own, else row-major."""
+        if self.type.strides is not None:
+            return tuple(evaluate(s, sizes) for s in self.type.strides)
+        return row_major(self.shape(sizes))
+
+    def bytes(self, sizes: Mapping[str, int]) -> int:
+        """From the first element to the end of the last one; 0 for an empty tensor."""
+        return span(self.shape(sizes), self.strides(sizes)) * self.type.dtype.bytes
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Run a kernel: its buffers are ``reads`` and then ``writes``, by number; its size arguments are bound by name."""
+
+    op: Op
+    kernel: Kernel
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The region's name."""
+        return str(self.op.attrs["name"])
+
+
+@dataclass(frozen=True)
+class Call:
+    """Run an ``extern`` op through ATen."""
+
+    op: Op
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The ATen overload."""
+        return str(self.op.attrs["target"])
+
+
+Step: TypeAlias = Launch | Call
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result of the program: buffer number ``buffer`` itself, or a copy where somebody else holds that one."""
+
+    buffer: int
+    copy: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A plan's memory for one set of sizes: each arena buffer's offset in bytes, the arena's size, and the peak.
+
+    The peak counts what the plan allocates: arena, results, and what extern calls return; not the inputs, nor what
+    ATen takes inside a call.
+    """
+
+    offsets: Mapping[int, int]
+    arena_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run needs except the device: see the module's docstring."""
+
+    name: str
+    graph: Graph
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    results: tuple[Result, ...]
+
+    @property
+    def arguments(self) -> tuple[Buffer, ...]:
+        """The buffers that the caller passes, in order."""
+        return self.buffers[: len(self.graph.inputs)]
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """The steps that run a kernel of ours."""
+        return tuple(step for step in self.steps if isinstance(step, Launch))
+
+    def layout(self, sizes: Mapping[str, int]) -> Layout:
+        """Place the buffers for these sizes."""
+        inside = [b for b in self.buffers if b.home == "arena"]
+        placement = place([Life(b.bytes(sizes), b.first, b.last) for b in inside])
+        fresh = [b for b in self.buffers if b.home == "fresh"]
+        results = sum(aligned(b.bytes(sizes)) for b in fresh)
+        copies = sum(aligned(self.buffers[r.buffer].bytes(sizes)) for r in self.results if r.copy)
+        outside = [b for b in self.buffers if b.home == "aten"]
+        during = [sum(b.bytes(sizes) for b in outside if b.first <= n <= b.last) for n in range(len(self.steps) + 1)]
+        held = [size + (copies if n == len(self.steps) else 0) for n, size in enumerate(during)]
+        offsets = {b.number: offset for b, offset in zip(inside, placement.offsets, strict=True)}
+        return Layout(offsets, placement.bytes, placement.bytes + results + max(held))
+
+
+def make_plan(graph: Graph, kernels: Mapping[Op, Kernel]) -> Plan:
+    """The plan of a lowered graph, whose ops are ``region`` (a kernel for each) and ``extern``.
+
+    Raises:
+        InternalError: another op is left at the top level, or a kernel's buffers are not its region's.
+    """
+    numbers = {value: number for number, value in enumerate(graph.values())}
+    steps = tuple(_step(op, kernels, numbers) for op in graph.ops)
+    buffers = _buffers(graph, steps)
+    results, handed_out = _results(graph, numbers, buffers)
+    for number in handed_out:
+        home: Home = "aten" if buffers[number].home == "aten" else "fresh"
+        buffers[number] = replace(buffers[number], role="output", home=home)
+    for result in results:
+        buffers[result.buffer] = replace(buffers[result.buffer], last=len(steps))
+    return Plan(graph.name, graph, tuple(buffers), steps, tuple(results))
+
+
+def _step(op: Op, kernels: Mapping[Op, Kernel], numbers: Mapping[Value, int]) -> Step:
+    reads, writes = (tuple(numbers[v] for v in values) for values in (op.inputs, op.outputs))
+    if op.name == "extern":
+        return Call(op, reads, writes)
+    if op.name != "region" or op not in kernels:
+        raise InternalError(
+            f"the plan got {op.name!r}, which is neither a kernel nor an ATen call", where=op.loc.source
+        )
+    kernel = kernels[op]
+    wanted = sum(p.kind == "buffer" for p in kernel.params)
+    if wanted != len(reads) + len(writes):
+        has = f"{len(reads)} inputs and {len(writes)} outputs"
+        raise InternalError(f"kernel {kernel.name} takes {wanted} buffers, its region has {has}", where=op.loc.source)
+    return Launch(op, kernel, reads, writes)
+
+
+def _buffers(graph: Graph, steps: Sequence[Step]) -> list[Buffer]:
+    """All values as buffers, in order, with results still standing among the intermediates."""
+    last: dict[int, int] = {}
+    for number, step in enumerate(steps):
+        last |= dict.fromkeys((*step.writes, *step.reads), number)
+    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    buffers: list[Buffer] = []
+    for value, kind in zip(graph.inputs, kinds, strict=True):
+        role: Role = "weight" if kind in WEIGHTS else "input"
+        number = len(buffers)
+        buffers.append(Buffer(number, value.name, value.type, role, "argument", -1, last.get(number, -1)))
+    for first, step in enumerate(steps):
+        home: Home = "arena" if isinstance(step, Launch) else "aten"
+        for value in step.op.outputs:
+            number = len(buffers)
+            buffers.append(Buffer(number, value.name, value.type, "intermediate", home, first, last[number]))
+    return buffers
+
+
+def _results(
+    graph: Graph, numbers: Mapping[Value, int], buffers: Sequence[Buffer]
+) -> tuple[list[Result], dict[int, None]]:
+    """The results, and the buffers that the first mention of each hands out as they are;
+
+    an argument stays the caller's.
+    """
+    results: list[Result] = []
+    handed_out: dict[int, None] = {}
+    for value in graph.outputs:
+        number = numbers[value]
+        copy = buffers[number].home == "argument" or number in handed_out
+        results.append(Result(number, copy))
+        if not copy:
+            handed_out[number] = None
+    return results, handed_out
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a contiguous tensor, in elements."""
+    return tuple(prod(shape[d + 1 :]) for d in range(len(shape)))
+
+
+def span(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """How many elements lie between the first and the last of a tensor, both included; 0 for an empty one."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))

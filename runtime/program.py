@@ -1,0 +1,218 @@
+"""A program: a plan bound to a device, called with tensors.
+
+What depends only on the sizes of a call (places in the arena, grids, the order of arguments) is worked out once for
+each set of sizes, so that a call checks its inputs, makes two or three allocations and launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from rooftile.errors import InputError, InternalError
+from rooftile.ir.expr import Symbol, evaluate, size_symbols
+from rooftile.ir.extern import call_extern
+from rooftile.runtime.arguments import Expected, aligned, check, expected_of
+from rooftile.runtime.launch import Argument, Launcher
+from rooftile.runtime.plan import Buffer, Call, Launch, Layout, Plan
+
+# Bindings kept; a program that is called with more different sizes than this works some out again.
+_BINDINGS_KEPT = 1024
+
+
+class Program:
+    """Runs a plan: ``program(tensors, sizes)`` gives a new tensor for each of the plan's results.
+
+    ``launchers`` has one for each launch of the plan, in order. Threads may call at once: every call has an arena of
+    its own.
+    """
+
+    def __init__(self, plan: Plan, launchers: Sequence[Launcher], device: torch.device) -> None:
+        self.plan = plan
+        self.device = device
+        self._launchers = tuple(launchers)
+        self._symbols = _symbols(plan)
+        self._bindings: dict[tuple[int, ...], _Binding] = {}
+
+    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> list[torch.Tensor]:
+        """Run on ``tensors``, one for each of the graph's inputs, with ``sizes`` for its size symbols.
+
+        Raises:
+            InputError: a tensor has another dtype, rank, size, layout or device than the plan is for, or a size is
+            out of its range. Nothing
+                has been launched then.
+        """
+        binding = self._binding(sizes or {})
+        check(tensors, binding.expected, self.device)
+        with self._on_device():
+            return _Run(self, binding, tensors).results()
+
+    def peak_bytes(self, sizes: Mapping[str, int] | None = None) -> int:
+        """The most memory that a call with these sizes holds at once, beside its inputs."""
+        return self._binding(sizes or {}).layout.peak_bytes
+
+    def _on_device(self) -> AbstractContextManager[Any]:
+        if self.device.type != "cuda" or self.device.index == torch.cuda.current_device():
+            return nullcontext()
+        return torch.cuda.device(self.device)
+
+    def _binding(self, sizes: Mapping[str, int]) -> _Binding:
+        try:
+            key = tuple(sizes[s.name] for s in self._symbols)
+        except KeyError as missing:
+            raise InputError(f"the call gives no value for the size {missing.args[0]}") from None
+        binding = self._bindings.get(key)
+        if binding is None:
+            _check_sizes(self._symbols, sizes)
+            if len(self._bindings) >= _BINDINGS_KEPT:
+                self._bindings.clear()
+            binding = self._bindings[key] = _bind(
+                self.plan, self._launchers, sizes, by_address=self.device.type == "cuda"
+            )
+        return binding
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """A result to be allocated."""
+
+    number: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+
+Action: TypeAlias = Callable[["_Run"], None]
+
+
+@dataclass(frozen=True)
+class _Binding:
+    """What a call with certain sizes needs."""
+
+    sizes: Mapping[str, int]
+    expected: tuple[Expected, ...]
+    layout: Layout
+    fresh: tuple[_Fresh, ...]
+    actions: tuple[Action, ...]
+
+
+class _Run:
+    """One call. ``slots`` holds what kernels get for each buffer: its address on CUDA, its tensor on the CPU."""
+
+    def __init__(self, program: Program, binding: _Binding, tensors: Sequence[torch.Tensor]) -> None:
+        self.plan, self.device, self.binding = program.plan, program.device, binding
+        self.by_address = self.device.type == "cuda"
+        self.tensors: dict[int, torch.Tensor] = {}
+        self.slots: list[Argument] = [0] * len(self.plan.buffers)
+        self.arena = torch.empty(binding.layout.arena_bytes, dtype=torch.uint8, device=self.device)
+        for number, tensor in enumerate(tensors):
+            self.hold(number, aligned(tensor))
+        for f in binding.fresh:
+            self.hold(f.number, torch.empty_strided(f.shape, f.strides, dtype=f.dtype, device=self.device))
+        self._place_intermediates()
+
+    def results(self) -> list[torch.Tensor]:
+        """Take every step, then hand out the results."""
+        for action in self.binding.actions:
+            action(self)
+        return [self._copy(r.buffer) if r.copy else self.tensors[r.buffer] for r in self.plan.results]
+
+    def hold(self, number: int, tensor: torch.Tensor) -> None:
+        """Make ``tensor`` what buffer ``number`` is."""
+        self.tensors[number] = tensor
+        self.slots[number] = tensor.data_ptr() if self.by_address else tensor
+
+    def tensor(self, number: int) -> torch.Tensor:
+        """Buffer ``number`` as a tensor."""
+        if number not in self.tensors:
+            self.tensors[number] = self._view(self.plan.buffers[number])
+        return self.tensors[number]
+
+    def _place_intermediates(self) -> None:
+        base = self.arena.data_ptr()
+        for number, offset in self.binding.layout.offsets.items():
+            self.slots[number] = base + offset if self.by_address else self.tensor(number)
+
+    def _view(self, buffer: Buffer) -> torch.Tensor:
+        sizes, offset = self.binding.sizes, self.binding.layout.offsets[buffer.number]
+        line = self.arena[offset : offset + buffer.bytes(sizes)].view(buffer.type.dtype.torch)
+        return line.as_strided(buffer.shape(sizes), buffer.strides(sizes))
+
+    def _copy(self, number: int) -> torch.Tensor:
+        sizes, source = self.binding.sizes, self.tensor(number)
+        buffer = self.plan.buffers[number]
+        return torch.empty(buffer.shape(sizes), dtype=source.dtype, device=self.device).copy_(source)
+
+
+def _bind(plan: Plan, launchers: Sequence[Launcher], sizes: Mapping[str, int], *, by_address: bool) -> _Binding:
+    waiting = iter(launchers)
+    actions = [
+        _launch(step, next(waiting), sizes) if isinstance(step, Launch) else _call(step, plan, sizes)
+        for step in plan.steps
+    ]
+    fresh = [
+        _Fresh(b.number, b.shape(sizes), b.strides(sizes), b.type.dtype.torch)
+        for b in plan.buffers
+        if b.home == "fresh"
+    ]
+    expected = tuple(expected_of(b, sizes) for b in plan.arguments)
+    return _Binding(dict(sizes), expected, plan.layout(sizes), tuple(fresh), tuple(actions))
+
+
+def _launch(step: Launch, launcher: Launcher, sizes: Mapping[str, int]) -> Action:
+    buffers = (*step.reads, *step.writes)
+    grid = tuple(evaluate(size, sizes) for size in step.kernel.grid)
+    order = iter(buffers)
+    # A buffer's number, or an integer that is passed as it is.
+    plan = [(next(order), 0) if p.kind == "buffer" else (-1, sizes[p.name]) for p in step.kernel.params]
+    for param, (_, value) in zip(step.kernel.params, plan, strict=True):
+        if param.kind == "size" and param.aligned and value % 16:
+            raise InternalError(f"kernel {step.name} was built for multiples of 16 of {param.name}, which is {value}")
+
+    def action(run: _Run) -> None:
+        slots = run.slots
+        launcher(grid, [slots[number] if number >= 0 else value for number, value in plan])
+
+    return action
+
+
+def _call(step: Call, plan: Plan, sizes: Mapping[str, int]) -> Action:
+    targets = [plan.buffers[number] for number in step.writes]
+
+    def action(run: _Run) -> None:
+        with torch.no_grad():
+            returned = call_extern(step.op, [run.tensor(number) for number in step.reads], sizes)
+        for buffer, tensor in zip(targets, returned, strict=True):
+            run.hold(buffer.number, _laid_out(tensor, buffer, sizes))
+
+    return action
+
+
+def _laid_out(tensor: torch.Tensor, buffer: Buffer, sizes: Mapping[str, int]) -> torch.Tensor:
+    """What ATen returned, in the layout that kernels read it in."""
+    strides = buffer.strides(sizes)
+    if tensor.stride() == strides:
+        return tensor
+    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+
+
+def _symbols(plan: Plan) -> tuple[Symbol, ...]:
+    """Every run-time size that a run asks for, by name."""
+    found = {s.name: s for s in plan.graph.size_symbols()}
+    for launch in plan.launches:
+        for size in launch.kernel.grid:
+            found |= {s.name: s for s in size_symbols(size)}
+    return tuple(found[name] for name in sorted(found))
+
+
+def _check_sizes(symbols: Sequence[Symbol], sizes: Mapping[str, int]) -> None:
+    for s in symbols:
+        value = sizes[s.name]
+        if value < s.lo or (s.hi is not None and value > s.hi) or value % s.divisor:
+            upper = "" if s.hi is None else f" and at most {s.hi}"
+            multiple = "" if s.divisor == 1 else f", a multiple of {s.divisor}"
+            raise InputError(f"the size {s.name} is {value}; the plan is for at least {s.lo}{upper}{multiple}")

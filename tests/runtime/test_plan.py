@@ -1,0 +1,219 @@
+"""Plans and programs: places in memory, the peak, what a call is checked for, and what results may share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rooftile.codegen.kernel import Kernel, KernelParam
+from rooftile.errors import InputError, InternalError
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Graph, Op, TensorType, Value
+from rooftile.ir.dtypes import F32
+from rooftile.ir.expr import Size, ceildiv, symbol
+from rooftile.ir.extern import encode
+from rooftile.runtime.arena import ALIGNMENT, Life, place
+from rooftile.runtime.launch import CpuLauncher
+from rooftile.runtime.plan import Plan, make_plan
+from rooftile.runtime.program import Program
+
+CPU = torch.device("cpu")
+N = symbol("n", lo=2, hi=4096)
+
+
+def add_kernel(numel: Size, stride: int = 1) -> Kernel:
+    """``c = a + b`` over flat buffers of ``numel`` elements, those of ``a`` being ``stride`` apart."""
+    source = f"""import triton
+import triton.language as tl
+
+
+@triton.jit
+def add(a, b, c, n):
+    i = tl.program_id(0) * 64 + tl.arange(0, 64)
+    x = tl.load(a + i * {stride}, mask=i < n)
+    y = tl.load(b + i, mask=i < n)
+    tl.store(c + i, x + y, mask=i < n)
+"""
+    buffers = tuple(KernelParam(name, "buffer", "f32") for name in "abc")
+    return Kernel("add", source, (*buffers, KernelParam("n", "size", "i32", aligned=False)), (ceildiv(numel, 64),))
+
+
+class Chain:
+    """A graph of regions, each adding two vectors of ``n`` elements, and of ATen calls."""
+
+    def __init__(self, *inputs: str, strides: Sequence[int] | None = None) -> None:
+        self.builder = GraphBuilder("chain")
+        type = TensorType(F32, (N,), strides=tuple(strides) if strides else None)
+        self.inputs = [self.builder.input(name, type) for name in inputs]
+        self.kernels: dict[Op, Kernel] = {}
+
+    def add(self, a: Value, b: Value) -> Value:
+        body = GraphBuilder("add")
+        x, y = body.input("a", a.type), body.input("b", b.type)
+        graph = body.finish([body.pointwise("add", x, y)])
+        (out,) = self.builder.region(graph, [a, b], {"name": "add"})
+        stride = a.type.strides[0] if a.type.strides else 1
+        self.kernels[self.builder.ops[-1]] = add_kernel(N, int(str(stride)))
+        return out
+
+    def call(self, target: str, x: Value) -> Value:
+        operands, attrs = encode(target, [x], {}, [x.type])
+        return self.builder.op("extern", operands, attrs)
+
+    def plan(self, *outputs: Value, kinds: Sequence[str] = ()) -> Plan:
+        graph = self.builder.finish(outputs, {"kinds": tuple(kinds)} if kinds else {})
+        return make_plan(graph, self.kernels)
+
+
+def program(plan: Plan) -> Program:
+    return Program(plan, [CpuLauncher(launch.kernel) for launch in plan.launches], CPU)
+
+
+def sums(count: int) -> Plan:
+    """``x + y``, then that plus ``y`` again, ``count`` times in all."""
+    chain = Chain("x", "y")
+    value, y = chain.inputs
+    for _ in range(count):
+        value = chain.add(value, y)
+    return chain.plan(value)
+
+
+def test_a_program_computes() -> None:
+    run = program(sums(5))
+    for n in (2, 64, 129, 1000):
+        x, y = torch.randn(n), torch.randn(n)
+        (result,) = run([x, y], {"n": n})
+        torch.testing.assert_close(result, x + 5 * y)
+
+
+def test_intermediates_share_memory_when_they_are_not_alive_together() -> None:
+    plan = sums(9)
+    assert [b.home for b in plan.buffers] == ["argument"] * 2 + ["arena"] * 8 + ["fresh"]
+    layout = plan.layout({"n": 1024})
+    assert layout.arena_bytes == 2 * 4096
+    assert layout.peak_bytes == 3 * 4096
+    assert set(layout.offsets.values()) == {0, 4096}
+
+
+def test_roles_follow_from_what_the_graph_says() -> None:
+    chain = Chain("x", "w")
+    hidden = chain.add(*chain.inputs)
+    plan = chain.plan(chain.add(hidden, hidden), kinds=("input", "parameter"))
+    assert [b.role for b in plan.buffers] == ["input", "weight", "intermediate", "output"]
+
+
+def test_results_alias_neither_inputs_nor_one_another() -> None:
+    chain = Chain("x", "y")
+    x, y = chain.inputs
+    total = chain.add(x, y)
+    results = program(chain.plan(x, total, total, x))([torch.ones(8), torch.ones(8)], {"n": 8})
+    assert [r.tolist() for r in results] == [[v] * 8 for v in (1, 2, 2, 1)]
+    assert len({r.data_ptr() for r in results}) == 4
+
+
+def test_results_outlive_the_next_call() -> None:
+    run = program(sums(3))
+    first = run([torch.ones(32), torch.ones(32)], {"n": 32})[0]
+    run([torch.zeros(32), torch.zeros(32)], {"n": 32})
+    assert first.tolist() == [4.0] * 32
+
+
+def test_an_aten_call_stands_between_kernels() -> None:
+    chain = Chain("x", "y")
+    total = chain.add(*chain.inputs)
+    turned = chain.call("aten.neg.default", total)
+    plan = chain.plan(chain.add(turned, chain.inputs[1]), turned)
+    x, y = torch.randn(100), torch.randn(100)
+    after, between = program(plan)([x, y], {"n": 100})
+    torch.testing.assert_close(between, -(x + y))
+    torch.testing.assert_close(after, -x)
+    assert plan.buffers[3].home == "aten" and plan.buffers[3].role == "output"
+
+
+def test_the_peak_counts_what_aten_returns_while_it_is_needed() -> None:
+    chain = Chain("x", "y")
+    first = chain.call("aten.neg.default", chain.inputs[0])
+    second = chain.call("aten.neg.default", chain.inputs[1])
+    plan = chain.plan(chain.add(first, second))
+    assert plan.layout({"n": 1024}).peak_bytes == 3 * 4096
+
+
+def test_a_strided_input_is_read_where_it_lies() -> None:
+    chain = Chain("x", "y", strides=[3])
+    plan = chain.plan(chain.add(chain.inputs[0], replace_strides(chain)))
+    x, y = torch.randn(50, 3)[:, 0], torch.randn(50)
+    torch.testing.assert_close(program(plan)([x, y], {"n": 50})[0], x + y)
+
+
+def replace_strides(chain: Chain) -> Value:
+    """Make the chain's second input a dense one."""
+    dense = Value("y", replace(chain.inputs[1].type, strides=None))
+    chain.builder.inputs[1] = chain.inputs[1] = dense
+    return dense
+
+
+def test_a_misaligned_input_is_copied() -> None:
+    x, y = torch.randn(101)[1:], torch.randn(100)
+    assert x.data_ptr() % 16
+    torch.testing.assert_close(program(sums(1))([x, y], {"n": 100})[0], x + y)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.ones(8, dtype=torch.float16), "input 'y' is torch.float16, the plan is for torch.float32"),
+        (torch.ones(2, 4), r"input 'y' has 2 dimensions, \(2, 4\); the plan is for 1"),
+        (torch.ones(7), "7 in dimension 0 instead of 8"),
+        (torch.ones(16)[::2], r"input 'y' has the strides \(2,\), the plan is for \(1,\)"),
+        (torch.ones(8, device="meta"), "input 'y' is on meta, the plan is for cpu"),
+    ],
+)
+def test_a_wrong_tensor_is_refused_by_name(wrong: torch.Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        program(sums(2))([torch.ones(8), wrong], {"n": 8})
+
+
+def test_strides_that_address_nothing_do_not_matter() -> None:
+    one = torch.ones(1).as_strided((1,), (17,))
+    chain = Chain("x", "y")
+    chain.builder.inputs[:] = chain.inputs[:] = [Value(n, TensorType(F32, (1,))) for n in "xy"]
+    assert program(chain.plan(chain.inputs[0]))([one, one])[0].item() == 1
+
+
+def test_sizes_are_checked_against_their_facts() -> None:
+    with pytest.raises(InputError, match="the size n is 1; the plan is for at least 2 and at most 4096"):
+        program(sums(1))([torch.ones(1), torch.ones(1)], {"n": 1})
+    with pytest.raises(InputError, match="no value for the size n"):
+        program(sums(1))([torch.ones(8), torch.ones(8)], {})
+
+
+def test_the_number_of_tensors_is_checked() -> None:
+    with pytest.raises(InputError, match="takes 2 tensors, the call brings 1"):
+        program(sums(1))([torch.ones(8)], {"n": 8})
+
+
+def test_an_unfused_op_is_a_fault() -> None:
+    b = GraphBuilder()
+    x = b.input("x", TensorType(F32, (4,)))
+    graph: Graph = b.finish([b.pointwise("neg", x)])
+    with pytest.raises(InternalError, match="'pointwise', which is neither a kernel nor an ATen call"):
+        make_plan(graph, {})
+
+
+def test_placed_buffers_never_overlap_while_both_are_needed() -> None:
+    draw = random.Random(0)
+    for _ in range(50):
+        starts = [draw.randrange(30) for _ in range(40)]
+        lives = [Life(draw.randrange(5000), first, first + draw.randrange(6)) for first in starts]
+        placement = place(lives)
+        for i, a in enumerate(lives):
+            assert placement.offsets[i] % ALIGNMENT == 0
+            assert placement.offsets[i] + a.bytes <= placement.bytes
+            for j, b in enumerate(lives[:i]):
+                if a.meets(b) and a.bytes and b.bytes:
+                    apart = placement.offsets[i] + a.bytes <= placement.offsets[j]
+                    assert apart or placement.offsets[j] + b.bytes <= placement.offsets[i]
