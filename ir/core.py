@@ -1,7 +1,7 @@
 """The IR's five classes: ``TensorType``, ``Value``, ``Loc``, ``Op`` and ``Graph``.
 
-One structure serves both levels. A graph is a list of ops in an order in which every value is defined before it is used (SSA).
-Values are compared by identity; two graphs are compared through their canonical text (``rooftile.ir.canonical``).
+One structure serves both levels. A graph is a list of ops in an order in which every value is defined before it is used
+(SSA). Values are compared by identity; two graphs are compared by their canonical text (``rooftile.ir.canonical``).
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Expr, Size, Symbol, product, size_symbols
 
 # What an attribute may hold. Mappings of attributes are typed ``Any``: each op's row says what its attributes are.
-Attr: TypeAlias = Union[None, bool, int, float, str, DType, Expr, tuple["Attr", ...]]
+Attr: TypeAlias = Union[bool, int, float, str, DType, Expr, tuple["Attr", ...], None]  # noqa: UP007 (recursive)
 
 
 @dataclass(frozen=True)
 class TensorType:
     """Element type and shape of a value.
 
-    ``axes`` names the dimensions: at graph level for the reader only (the pass ``axes`` fills it in); at tile level the names are what
-    aligns tiles with one another. ``strides`` (in elements) is given for a buffer that is not contiguous in row-major order.
+    ``axes`` names the dimensions: at graph level for the reader only (the pass ``axes`` fills it in); at tile level the
+    names are what aligns tiles with one another. ``strides`` (in elements) is given for a buffer that is not contiguous
+    in row-major order.
     """
 
     dtype: DType
@@ -108,7 +109,7 @@ class Op:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A function over tensors: ``ops`` compute ``outputs`` from ``inputs``. ``attrs`` holds what belongs to the whole."""
+    """A function over tensors: ``ops`` compute ``outputs`` from ``inputs``; ``attrs`` is about the whole."""
 
     name: str
     inputs: tuple[Value, ...]
@@ -135,24 +136,36 @@ class Graph:
             yield from op.outputs
 
     def size_symbols(self) -> tuple[Symbol, ...]:
-        """The run-time sizes that shapes and attributes mention, by name."""
+        """The run-time sizes that shapes and attributes mention, those in regions included, by name."""
         found: set[Symbol] = set()
+        for size in dict.fromkeys(self._sizes()):
+            found |= size_symbols(size)
+        return tuple(sorted((s for s in found if not is_index_value(s.name)), key=lambda s: s.name))
+
+    def _sizes(self) -> Iterator[Expr]:
         for value in self.values():
-            for size in (*value.shape, *(value.type.strides or ())):
-                found |= size_symbols(size)
+            yield from exprs((value.shape, value.type.strides))
+        for attr in self.attrs.values():
+            yield from exprs(attr)
         for op in self.ops:
             for attr in op.attrs.values():
-                for expr in _exprs(attr):
-                    found |= size_symbols(expr)
-        return tuple(sorted(found, key=lambda s: s.name))
+                yield from exprs(attr)
+            for region in op.regions:
+                yield from region._sizes()
 
 
-def _exprs(attr: Attr) -> Iterator[Expr]:
+def exprs(attr: Attr) -> Iterator[Expr]:
+    """Every expression in an attribute, at any depth."""
     if isinstance(attr, Expr):
         yield attr
     elif isinstance(attr, tuple):
         for item in attr:
-            yield from _exprs(item)
+            yield from exprs(item)
+
+
+def is_index_value(name: str) -> bool:
+    """Whether a symbol ``idx1``, ``idx2``, ... stands for the value of an index operand rather than for a size."""
+    return name.startswith("idx") and name[3:].isdigit()
 
 
 def unique_name(wanted: str, taken: Iterable[str]) -> str:

@@ -2,7 +2,8 @@
 
 A ``Size`` is an ``int`` or an ``Expr``: a polynomial with integer coefficients over *atoms*. An atom is a ``Symbol``
 (a size that is known only at run time, or an axis of an iteration space), or a floor division or a modulus that could
-not be simplified away. Everything is immutable and in a canonical form, so that equal expressions compare equal and print alike.
+not be simplified away. Everything is immutable and in a canonical form, so that equal expressions compare equal and
+print alike.
 
 The point of the module is simplification under range facts: an axis knows that ``0 <= a < extent``, so that
 ``(a * 64 + b) // 64`` becomes ``a`` where ``b < 64``, and ``(t // n) * n + t % n`` becomes ``t``. Extents may be
@@ -15,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import gcd
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A run-time size (``extent is None``), ``lo <= s <= hi`` and a multiple of ``divisor``, or an axis of ``extent``."""
+    """A run-time size (``extent is None``), ``lo <= s <= hi`` a multiple of ``divisor``; or an axis of an extent."""
 
     name: str
     extent: Size | None = None
@@ -115,7 +116,7 @@ class Expr:
     __repr__ = __str__
 
 
-Size: TypeAlias = Union[int, Expr]
+Size: TypeAlias = int | Expr
 
 
 def _term_text(monomial: Monomial, coefficient: int) -> str:
@@ -430,7 +431,7 @@ def _highest(size: Size) -> Size | None:
 
 
 def _linear_in(size: Expr, atom: Atom) -> tuple[Size | None, Size]:
-    """``(c, r)`` with ``size == c * atom + r``, neither holding ``atom`` as a factor; ``c`` is None where that fails."""
+    """``(c, r)`` with ``size == c * atom + r``, neither holding ``atom``; ``c`` is None where that fails."""
     coefficient: Size = 0
     rest: Size = 0
     for monomial, c in size.terms:

@@ -15,8 +15,8 @@ from rooftile.ir.core import Op, TensorType
 from rooftile.ir.dtypes import B1, I64, DType
 from rooftile.ir.expr import Size, add, at_least, equal, evaluate, floordiv, mul, product
 from rooftile.ir.optable import Evaluation, InferenceError, OpDef, require
-from rooftile.ir.reference import gather_reference, contract_reference
-from rooftile.ir.scalar import COMBINES, SCALARS
+from rooftile.ir.reference import contract_reference, gather_reference
+from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 
 Types = Sequence[TensorType]
 Attrs = Mapping[str, Any]
@@ -74,7 +74,7 @@ def _infer_reduce(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _infer_scan(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    require(attrs["fn"] in COMBINES, f"unknown scan {attrs['fn']!r}")
+    require(attrs["fn"] in SCANS, f"unknown scan {attrs['fn']!r}")
     require(0 <= attrs["dim"] < types[0].rank, f"scan dim {attrs['dim']} out of range for rank {types[0].rank}")
     return (TensorType(types[0].dtype, types[0].shape),)
 
@@ -183,13 +183,7 @@ def _eval_reduce(op: Op, x: Tensors, _: Evaluation) -> tuple[torch.Tensor, ...]:
 
 
 def _eval_scan(op: Op, x: Tensors, _: Evaluation) -> tuple[torch.Tensor, ...]:
-    dim: Any = op.attrs["dim"]
-    scans = {
-        "sum": lambda t: torch.cumsum(t, dim, dtype=t.dtype),
-        "prod": lambda t: torch.cumprod(t, dim, dtype=t.dtype),
-    }
-    scans |= {"max": lambda t: torch.cummax(t, dim).values, "min": lambda t: torch.cummin(t, dim).values}
-    return (scans[str(op.attrs["fn"])](x[0]),)
+    return (SCANS[op.attrs["fn"]](x[0], op.attrs["dim"]),)
 
 
 def _eval_permute(op: Op, x: Tensors, _: Evaluation) -> tuple[torch.Tensor, ...]:
@@ -281,8 +275,8 @@ GRAPH_OPS: dict[str, OpDef] = {
         OpDef("extern", "An ATen call kept as it is.", ("target", "args", "kwargs", "types"), _infer_extern, None),
         OpDef(
             "region",
-            "Ops that become one kernel; the body is the op's region.",
-            ("name", "schedule"),
+            "Ops that become one kernel: its body, and once lowered the kernel, are the op's regions (see ir/schedule.py).",
+            ("name", "axes", "defs", "roles", "grid", "group", "num_warps", "num_stages"),
             _infer_region,
             None,
         ),
@@ -299,9 +293,8 @@ def infer_graph_op(name: str, types: Types, attrs: Mapping[str, Any]) -> tuple[T
     require(name in GRAPH_OPS, f"unknown op {name!r}")
     row = GRAPH_OPS[name]
     unknown, missing = set(attrs) - set(row.attrs), set(row.attrs) - set(attrs)
-    optional = {"name", "schedule"}
     require(not unknown, f"{name} has no attribute {sorted(unknown)}; it takes {list(row.attrs)}")
-    require(not (missing - optional), f"{name} lacks {sorted(missing)}")
+    require(not missing, f"{name} lacks {sorted(missing)}")
     return row.infer(types, attrs)
 
 

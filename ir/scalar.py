@@ -182,3 +182,11 @@ COMBINES: dict[str, Combine] = {
         Combine("argmin", "minimum", "highest", _over_each(lambda x, d: torch.argmin(x, d)), position=True),
     )
 }
+
+# Running combinations along one dimension, by the combine's name: those that torch has.
+SCANS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
+    "sum": lambda x, dim: torch.cumsum(x, dim, dtype=x.dtype),
+    "prod": lambda x, dim: torch.cumprod(x, dim, dtype=x.dtype),
+    "max": lambda x, dim: torch.cummax(x, dim).values,
+    "min": lambda x, dim: torch.cummin(x, dim).values,
+}

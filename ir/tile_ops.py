@@ -9,7 +9,8 @@ A kernel is a ``Graph`` whose inputs are buffers (``attrs["outputs"]`` of them, 
 
 An axis name inside an index expression stands for the positions that the current tile covers, so program ids and tile offsets never appear. A tile value's
 ``axes`` name its dimensions (axes with a tile of 1 are scalars and absent); tiles meet by name. ``guard`` is ``((expr, extent), ...)`` and means
-``0 <= expr < extent`` for each. Loop bodies may read values from outside.
+``0 <= expr < extent`` for each. The symbols ``idx1``, ``idx2``, ... in an index, expr or guard stand for the values of the op's index operands: the operands that follow the buffer of a load,
+the buffer and value of a store, and all operands of ``index`` and ``inside``. Loop bodies may read values from outside.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from rooftile.ir.core import TensorType
 from rooftile.ir.dtypes import B1, I64
 from rooftile.ir.optable import InferenceError, OpDef, require
-from rooftile.ir.scalar import COMBINES, SCALARS
+from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 
 Types = Sequence[TensorType]
 Attrs = Mapping[str, Any]
@@ -90,6 +91,7 @@ def _infer_reduce(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _infer_scan(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    require(attrs["fn"] in SCANS, f"unknown scan {attrs['fn']!r}")
     require(attrs["axis"] in dict(tile_axes(types[0])), f"scan over {attrs['axis']}, which the operand doesn't hold")
     return _tile(types[0].dtype, tile_axes(types[0]))
 
