@@ -1,0 +1,45 @@
+"""What a pass is, and what it may look at besides the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from rooftile.config import CompileOptions
+from rooftile.ir.core import Graph
+from rooftile.passes.ledger import Ledger
+from rooftile.target import Target
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a pass did to one value that is not exactly what was written, such as a rounding that is left out."""
+
+    value: str
+    text: str
+    source: str = ""
+
+
+@dataclass
+class PassContext:
+    """What all passes of one compilation share. ``ledger``, ``derivations`` and ``notes`` only grow."""
+
+    target: Target
+    ledger: Ledger = field(default_factory=Ledger)
+    derivations: list[Any] = field(default_factory=list)
+    options: CompileOptions | None = None
+    notes: list[Note] = field(default_factory=list)
+
+
+class Pass(Protocol):
+    """A function from graphs to graphs, as a frozen dataclass whose fields are its options.
+
+    ``name`` is also the name of its file and of its folder of tests. A pass changes neither the graph it gets nor
+    anything reachable from it, and gives the same object back where nothing was to be done.
+    """
+
+    name: ClassVar[str]
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        """The graph after this pass."""
+        ...

@@ -1,0 +1,215 @@
+"""Integers that are known as expressions of indices: gathers at such positions, comparisons that only come out one way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from rooftile.ir.core import Op, Value
+from rooftile.ir.expr import Size, Symbol, add, at_least, equal, floordiv, mod, mul, of, substitute, symbols
+from rooftile.ir.graph_ops import flatten_index, unflatten_index
+from rooftile.passes.canonical.uniform import filled
+from rooftile.passes.rewrite import Make, Rewriter, Rules
+
+_DEPTH = 16  # how many ops deep an index computation is followed
+
+
+def index_expression(value: Value, at: Sequence[Size], rw: Rewriter, depth: int = _DEPTH) -> Size | None:
+    """The element of an integer ``value`` at index ``at``, as an expression over what is in ``at``; None where it is data."""
+    op = rw.producer(value)
+    if op is None or depth == 0 or value.dtype.kind != "int":
+        return None
+    if op.name in _LEAVES:
+        return _LEAVES[op.name](op, at)
+    if op.name == "cast" and value.dtype.bytes >= 4:
+        return index_expression(op.inputs[0], at, rw, depth - 1)
+    if op.name in _THROUGH:
+        return index_expression(op.inputs[0], _THROUGH[op.name](op, at), rw, depth - 1)
+    if op.name != "pointwise" or op.attrs["fn"] not in _ARITHMETIC:
+        return None
+    operands = [index_expression(v, at, rw, depth - 1) for v in op.inputs]
+    if any(operand is None for operand in operands):
+        return None
+    return _ARITHMETIC[op.attrs["fn"]](*operands)
+
+
+def _positive_divisor(operation: Callable[[Size, Size], Size]) -> Callable[[Size, Size], Size | None]:
+    return lambda num, den: operation(num, den) if isinstance(den, int) and den > 0 else None
+
+
+_LEAVES: dict[str, Callable[[Op, Sequence[Size]], Size]] = {
+    "constant": lambda op, at: op.attrs["value"],
+    "size": lambda op, at: op.attrs["value"],
+    "iota": lambda op, at: at[0],
+}
+
+_THROUGH: dict[str, Callable[[Op, Sequence[Size]], Sequence[Size]]] = {
+    "permute": lambda op, at: [at[op.attrs["perm"].index(d)] for d in range(len(at))],
+    "expand": lambda op, at: [
+        0 if size == 1 else at[d] for size, d in zip(op.inputs[0].shape, op.attrs["dims"], strict=True)
+    ],
+    "reshape": lambda op, at: unflatten_index(flatten_index(at, op.output.shape), op.inputs[0].shape),
+    "slice": lambda op, at: [
+        add(start, mul(step, a)) for start, step, a in zip(op.attrs["starts"], op.attrs["steps"], at, strict=True)
+    ],
+}
+
+_ARITHMETIC: dict[str, Callable[..., Size | None]] = {
+    "add": add,
+    "sub": lambda a, b: add(a, mul(b, -1)),
+    "mul": mul,
+    "neg": lambda a: mul(a, -1),
+    "floordiv": _positive_divisor(floordiv),
+    "mod": _positive_divisor(mod),
+}
+
+
+def _known_index(op: Op, rw: Rewriter) -> Make | None:
+    """An index operand that is an expression of the gather's axes goes into the map."""
+    maps = op.attrs["maps"]
+    for number, (index, access) in enumerate(zip(op.inputs[1:], maps[1:], strict=True), start=1):
+        position = index_expression(index, access, rw)
+        if position is None:
+            continue
+        moved: dict[str, Size] = {f"idx{n}": of(Symbol(f"idx{n - 1}")) for n in range(number + 1, len(op.inputs))}
+        moved[f"idx{number}"] = position
+        first = tuple(substitute(entry, moved) for entry in maps[0])
+        inputs = [v for n, v in enumerate(op.inputs) if n != number]
+        others = tuple(m for n, m in enumerate(maps) if n not in (0, number))
+        return Make("gather", inputs, {"axes": op.attrs["axes"], "maps": (first, *others)})
+    return None
+
+
+class _Stride(NamedTuple):
+    """A map entry ``start + step * axis``; ``axis`` is None where it is a constant."""
+
+    start: Size
+    step: int
+    axis: str | None
+
+
+def _stride_of(entry: Size, axes: Mapping[str, Size]) -> _Stride | None:
+    start = substitute(entry, dict.fromkeys(axes, 0))
+    used = [s for s in symbols(entry) if s.name in axes]
+    if not used:
+        return _Stride(start, 1, None)
+    step = add(substitute(entry, {used[0].name: 1}), mul(start, -1))
+    linear = len(used) == 1 and isinstance(step, int) and equal(entry, add(start, mul(of(used[0]), step)))
+    return _Stride(start, step, used[0].name) if linear and isinstance(step, int) else None
+
+
+def _gather_is_view(op: Op, rw: Rewriter) -> Value | Make | None:
+    """Without index operands, a gather whose dims each follow one axis is a slice, seen in another order."""
+    if len(op.inputs) != 1:
+        return None
+    axes = dict(op.attrs["axes"])
+    found = [_stride_of(entry, axes) for entry in op.attrs["maps"][0]]
+    strides = [stride for stride in found if stride is not None]
+    used = [stride.axis for stride in strides if stride.axis is not None]
+    if len(strides) != len(found) or len(set(used)) != len(used) or not _inside(op.inputs[0], strides, axes):
+        return None
+    sizes = tuple(axes[stride.axis] if stride.axis is not None else 1 for stride in strides)
+    starts, steps = tuple(stride.start for stride in strides), tuple(stride.step for stride in strides)
+    x = rw.emit("slice", op.inputs, {"starts": starts, "sizes": sizes, "steps": steps})
+    x = rw.emit("reshape", [x], {"shape": tuple(axes[name] for name in used)})
+    order = [name for name in axes if name in used]
+    x = rw.emit("permute", [x], {"perm": tuple(used.index(name) for name in order)})
+    dims = tuple(list(axes).index(name) for name in order)
+    return Make("expand", [x], {"shape": tuple(axes.values()), "dims": dims})
+
+
+def _inside(x: Value, strides: Sequence[_Stride], axes: Mapping[str, Size]) -> bool:
+    """Whether no position is known to lie outside ``x``: such a gather stays, to fail where eager's does."""
+    for size, (start, step, axis) in zip(x.shape, strides, strict=True):
+        last = add(start, mul(step, add(axes[axis], -1))) if axis is not None else start
+        for position in (start, last):
+            if at_least(mul(position, -1), 1) or at_least(add(position, mul(size, -1)), 0):
+                return False
+    return True
+
+
+Interval: TypeAlias = tuple[Size, Size]
+
+
+def interval(value: Value, rw: Rewriter, depth: int = _DEPTH) -> Interval | None:
+    """The least and the greatest element (both included) that an integer ``value`` can hold; None where not known."""
+    op = rw.producer(value)
+    if op is None or depth == 0 or value.dtype.kind != "int":
+        return None
+    if op.name == "iota":
+        return 0, add(op.attrs["size"], -1)
+    if op.name in ("constant", "size"):
+        return op.attrs["value"], op.attrs["value"]
+    if op.name in _THROUGH or (op.name == "cast" and value.dtype.bytes >= 4):
+        return interval(op.inputs[0], rw, depth - 1)
+    if op.name != "pointwise" or op.attrs["fn"] not in _BOUNDS:
+        return None
+    operands = [interval(v, rw, depth - 1) for v in op.inputs]
+    known = [operand for operand in operands if operand is not None]
+    return _BOUNDS[op.attrs["fn"]](*known) if len(known) == len(operands) else None
+
+
+def _scaled(a: Interval, b: Interval) -> Interval | None:
+    for (low, high), (factor, same) in ((a, b), (b, a)):
+        if factor == same and isinstance(factor, int):
+            ends = (mul(low, factor), mul(high, factor))
+            return ends if factor >= 0 else ends[::-1]
+    return None
+
+
+def _divided(a: Interval, b: Interval) -> Interval | None:
+    den = b[0]
+    return (floordiv(a[0], den), floordiv(a[1], den)) if b[0] == b[1] and isinstance(den, int) and den > 0 else None
+
+
+def _remainder(_: Interval, b: Interval) -> Interval | None:
+    return (0, add(b[0], -1)) if b[0] == b[1] and at_least(b[0], 1) else None
+
+
+_BOUNDS: dict[str, Callable[..., Interval | None]] = {
+    "add": lambda a, b: (add(a[0], b[0]), add(a[1], b[1])),
+    "sub": lambda a, b: (add(a[0], mul(b[1], -1)), add(a[1], mul(b[0], -1))),
+    "neg": lambda a: (mul(a[1], -1), mul(a[0], -1)),
+    "mul": _scaled,
+    "floordiv": _divided,
+    "mod": _remainder,
+}
+
+
+def _less(a: Interval, b: Interval) -> bool | None:
+    """Whether ``x < y`` for all ``x`` in ``a`` and ``y`` in ``b`` (True), for none (False), or neither (None)."""
+    if at_least(add(b[0], mul(a[1], -1)), 1):
+        return True
+    return False if at_least(add(a[0], mul(b[1], -1)), 0) else None
+
+
+def _not(answer: bool | None) -> bool | None:
+    return None if answer is None else not answer
+
+
+def _same(a: Interval, b: Interval) -> bool | None:
+    if _less(a, b) or _less(b, a):
+        return False
+    return True if a[0] == a[1] == b[0] == b[1] else None
+
+
+_COMPARISONS: dict[str, Callable[[Interval, Interval], bool | None]] = {
+    "lt": _less,
+    "gt": lambda a, b: _less(b, a),
+    "ge": lambda a, b: _not(_less(a, b)),
+    "le": lambda a, b: _not(_less(b, a)),
+    "eq": _same,
+    "ne": lambda a, b: _not(_same(a, b)),
+}
+
+
+def _decided(op: Op, rw: Rewriter) -> Make | None:
+    a, b = (interval(v, rw) for v in op.inputs)
+    answer = _COMPARISONS[op.attrs["fn"]](a, b) if a is not None and b is not None else None
+    return filled(answer, op.output.type, rw) if answer is not None else None
+
+
+INDEX_RULES: Rules = {
+    "gather": (_known_index, _gather_is_view),
+    **{f"pointwise.{fn}": (_decided,) for fn in _COMPARISONS},
+}

@@ -1,0 +1,102 @@
+"""Tensors whose elements are all one known number: how rules recognise and make them.
+
+Their canonical form is a scalar ``constant``, behind one ``expand`` where the tensor has dimensions; the rules here
+bring every view of such a tensor into it.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+
+from rooftile.ir.core import Op, TensorType, Value
+from rooftile.ir.dtypes import DType
+from rooftile.ir.scalar import COMBINES, SCALARS
+from rooftile.passes.rewrite import Make, Rewriter, Rules
+
+Number: TypeAlias = bool | int | float
+
+
+def number_in(value: Value, rw: Rewriter) -> Number | None:
+    """The number that every element of ``value`` is, where that is known."""
+    op = rw.producer(value)
+    if op is not None and op.name == "expand":
+        op = rw.producer(op.inputs[0])
+    return op.attrs["value"] if op is not None and op.name == "constant" else None
+
+
+def filled(number: Number, type: TensorType, rw: Rewriter) -> Make:
+    """A tensor of ``type`` holding ``number`` everywhere."""
+    attrs = {"value": number, "dtype": type.dtype}
+    if not type.rank:
+        return Make("constant", (), attrs)
+    return Make("expand", [rw.emit("constant", (), attrs)], {"shape": type.shape, "dims": ()})
+
+
+def _view_of_uniform(op: Op, rw: Rewriter) -> Make | None:
+    number = number_in(op.inputs[0], rw)
+    if number is None or (op.name == "expand" and not op.inputs[0].type.rank):
+        return None
+    return filled(number, op.output.type, rw)
+
+
+def _fold_pointwise(op: Op, rw: Rewriter) -> Make | None:
+    """Compute on numbers as torch does in these dtypes; what torch refuses (an integer divided by zero) stays."""
+    numbers = [number_in(v, rw) for v in op.inputs]
+    if any(n is None for n in numbers):
+        return None
+    try:
+        operands = [torch.tensor(n, dtype=v.dtype.torch) for n, v in zip(numbers, op.inputs, strict=True)]
+        folded = SCALARS[op.attrs["fn"]].reference(*operands).item()
+    except RuntimeError:
+        return None
+    return filled(folded, op.output.type, rw)
+
+
+def _fold_cast(op: Op, rw: Rewriter) -> Make | None:
+    number = number_in(op.inputs[0], rw)
+    if number is None:
+        return None
+    return filled(_converted(number, op.inputs[0].dtype, op.output.dtype), op.output.type, rw)
+
+
+def _converted(number: Number, source: DType, target: DType) -> Number:
+    converted: Number = torch.tensor(number, dtype=source.torch).to(target.torch).item()
+    return converted
+
+
+def _fold_reduce(op: Op, rw: Rewriter) -> Make | None:
+    """The largest of equal numbers is that number: any combine that is its own absorber, over at least one element."""
+    number = number_in(op.inputs[0], rw)
+    row = COMBINES[op.attrs["fn"]]
+    sizes = [op.inputs[0].shape[d] for d in op.attrs["dims"]]
+    if number is None or row.position or row.scalar not in ("maximum", "minimum", "and", "or"):
+        return None
+    if any(not isinstance(size, int) or size == 0 for size in sizes):
+        return None
+    return filled(number, op.output.type, rw)
+
+
+def _fold_size(op: Op, _: Rewriter) -> Make | None:
+    size = op.attrs["value"]
+    return Make("constant", (), {"value": size, "dtype": op.output.dtype}) if isinstance(size, int) else None
+
+
+def _fold_iota(op: Op, rw: Rewriter) -> Make | None:
+    """``iota`` of size 1 is a zero."""
+    zero = 0.0 if op.output.dtype.is_float else 0
+    return filled(zero, op.output.type, rw) if op.attrs["size"] == 1 else None
+
+
+UNIFORM_RULES: Rules = {
+    "expand": (_view_of_uniform,),
+    "reshape": (_view_of_uniform,),
+    "permute": (_view_of_uniform,),
+    "slice": (_view_of_uniform,),
+    "pointwise": (_fold_pointwise,),
+    "cast": (_fold_cast,),
+    "reduce": (_fold_reduce,),
+    "size": (_fold_size,),
+    "iota": (_fold_iota,),
+}
