@@ -71,6 +71,9 @@ class Value:
     name: str
     type: TensorType
 
+    def __repr__(self) -> str:
+        return f"%{self.name}"
+
     @property
     def dtype(self) -> DType:
         return self.type.dtype
@@ -96,6 +99,9 @@ class Op:
     regions: tuple[Graph, ...] = ()
     loc: Loc = UNKNOWN
 
+    def __repr__(self) -> str:
+        return f"{', '.join(map(repr, self.outputs))} = {self.name}({', '.join(map(repr, self.inputs))})"
+
     @property
     def output(self) -> Value:
         """The single result.
@@ -116,6 +122,9 @@ class Graph:
     ops: tuple[Op, ...]
     outputs: tuple[Value, ...]
     attrs: Mapping[str, Any] = field(default_factory=lambda: freeze_attrs({}))
+
+    def __repr__(self) -> str:
+        return f"graph @{self.name} of {len(self.ops)} ops"
 
     def producers(self) -> dict[Value, Op]:
         """Which op makes each value (graph inputs are absent)."""

@@ -5,8 +5,8 @@ The algebraic columns are what the fusion rules ask (``rooftile.passes.rules``);
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -18,10 +18,15 @@ from rooftile.ir.dtypes import B1, DType
 class Scalar:
     """A scalar function.
 
-    ``reference`` computes it on torch tensors of one shape. ``result`` is ``"same"`` (the dtype of the last operand) or ``"bool"``.
-    ``operands`` says what it takes. The algebra, each a tuple of operand sets: ``homogeneous`` holds every set ``S`` such that scaling all operands in ``S``
-    by ``c`` scales the result by ``c`` (``c >= 0`` only, where ``positive_only``); ``shifted`` the same for adding ``c``; ``nondecreasing`` lists operands in
-    which the function never decreases. ``flops`` is the price of one element, in units of an add.
+    ``reference`` computes it on torch tensors of one shape. ``result`` is ``"same"`` (the dtype of the last operand) or
+    ``"bool"``.
+    ``operands`` says what it takes. The algebra, each a tuple of operand sets: ``homogeneous`` holds every set ``S``
+    such that scaling all operands in ``S``
+    by ``c`` scales the result by ``c`` (``c >= 0`` only, where ``positive_only``); ``shifted`` the same for adding
+    ``c``; ``nondecreasing`` lists operands in
+    which the function never decreases. ``factors`` says
+    which operand is a factor of the rest: ``{operand: (the rest, the function that applies it again)}``; ``terms``
+    gives the signs of the operands of a sum. ``flops`` is the price of one element, in units of an add.
     """
 
     name: str
@@ -33,6 +38,8 @@ class Scalar:
     positive_only: bool = False
     shifted: tuple[frozenset[int], ...] = ()
     nondecreasing: frozenset[int] = frozenset()
+    factors: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    terms: tuple[int, ...] = ()
     flops: int = 1
 
     def result_dtype(self, operands: tuple[DType, ...]) -> DType:
@@ -55,10 +62,10 @@ def _jointly(*operands: int) -> tuple[frozenset[int], ...]:
 _FIRST, _BOTH = frozenset({0}), frozenset({0, 1})
 
 _ARITHMETIC = (
-    _row("add", 2, torch.add, homogeneous=_jointly(0, 1), shifted=_each(0, 1), nondecreasing=_BOTH),
-    _row("sub", 2, torch.sub, homogeneous=_jointly(0, 1), shifted=_each(0), nondecreasing=_FIRST),
-    _row("mul", 2, torch.mul, homogeneous=_each(0, 1)),
-    _row("div", 2, torch.div, operands="float", homogeneous=_each(0), flops=4),
+    _row("add", 2, torch.add, terms=(1, 1), homogeneous=_jointly(0, 1), shifted=_each(0, 1), nondecreasing=_BOTH),
+    _row("sub", 2, torch.sub, terms=(1, -1), homogeneous=_jointly(0, 1), shifted=_each(0), nondecreasing=_FIRST),
+    _row("mul", 2, torch.mul, factors={0: (1, "mul"), 1: (0, "mul")}, homogeneous=_each(0, 1)),
+    _row("div", 2, torch.div, factors={1: (0, "div")}, operands="float", homogeneous=_each(0), flops=4),
     _row("floordiv", 2, torch.floor_divide, flops=8),
     _row("truncdiv", 2, lambda a, b: torch.div(a, b, rounding_mode="trunc"), flops=8),
     _row("mod", 2, torch.remainder, flops=8),
@@ -82,7 +89,7 @@ _ARITHMETIC = (
         shifted=_jointly(0, 1),
         nondecreasing=_BOTH,
     ),
-    _row("neg", 1, torch.neg, homogeneous=_each(0)),
+    _row("neg", 1, torch.neg, terms=(-1,), homogeneous=_each(0)),
     _row("abs", 1, torch.abs, homogeneous=_each(0), positive_only=True),
     _row("sign", 1, torch.sign, nondecreasing=_FIRST),
 )
@@ -149,7 +156,8 @@ SCALARS: dict[str, Scalar] = {row.name: row for row in (*_ARITHMETIC, *_FLOAT, *
 class Combine:
     """How a reduction joins two elements: the function, its identity, and whether it returns the position instead.
 
-    ``scalar`` names the row of ``SCALARS`` that joins two partial results; ``identity`` is what a masked element counts as: a number, or ``"lowest"`` or ``"highest"`` for
+    ``scalar`` names the row of ``SCALARS`` that joins two partial results; ``identity`` is what a masked element counts
+    as: a number, or ``"lowest"`` or ``"highest"`` for
     the ends of the dtype's range (minus and plus infinity for floats).
     """
 

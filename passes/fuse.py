@@ -20,11 +20,11 @@ import networkx as nx
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
 from rooftile.ir.graph_ops import GRAPH_OPS
-from rooftile.passes.access import Access, NoCommonSpace
+from rooftile.ir.scalar import SCALARS
+from rooftile.passes.access import NoCommonSpace
 from rooftile.passes.base import PassContext
 from rooftile.passes.cost import Cost, cost
 from rooftile.passes.derive import Derivation, Reason, derive
-from rooftile.passes.space import region_access
 from rooftile.passes.tile import Unschedulable, likely, schedule_region
 from rooftile.target import Target
 
@@ -45,14 +45,14 @@ class Fuse:
             return graph
         partition = Partition(graph, ctx.target)
         _Search(partition, ctx).run()
-        return build_regions(partition)
+        return build_regions(partition, ctx)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a region would be: its price, or the reason why it can't be one kernel."""
+    """What a region would be: how it is derived and its price, or the reason why it can't be one kernel."""
 
-    access: Access | None
+    derivation: Derivation | None
     price: Cost | None
     reason: Reason | None
 
@@ -130,12 +130,11 @@ class Partition:
 def judge(body: Graph, target: Target) -> Verdict:
     """Compose, derive, schedule and price a candidate region."""
     try:
-        _, access = region_access(body)
-        outcome = derive(access)
+        outcome = derive(body)
         if isinstance(outcome, Reason):
-            return Verdict(access, None, outcome)
-        schedule_region(body, target)
-        return Verdict(access, cost(access, target), None)
+            return Verdict(None, None, outcome)
+        schedule_region(outcome.body, target)
+        return Verdict(outcome, cost(outcome.access, target), None)
     except NoCommonSpace as error:
         return Verdict(None, None, Reason("axes", error.value, str(error)))
     except Unschedulable as error:
@@ -258,7 +257,9 @@ class _Search:
             gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
             if all(v.reason is None for v in after) and gain > 0:
                 p.buffers.add(value)
-                text = f"%{value.name} is stored once: computing it in each of {len(readers)} kernels takes {gain * 1e6:.1f} us longer"
+                text = (
+                    f"%{value.name} is stored: computing it in {len(readers)} kernels takes {gain * 1e6:.1f} us longer"
+                )
                 self.ctx.ledger.add("cut", rule="cost", values=(value.name,), reason=text, locs=[op.loc])
 
     def is_repeated(self, value: Value) -> bool:
@@ -269,8 +270,6 @@ class _Search:
         return (spread or len(users) > 1) and self.flops(value) >= CHEAP_FLOPS
 
     def flops(self, value: Value) -> int:
-        from rooftile.ir.scalar import SCALARS
-
         ops, _ = self.partition.cone(value)
         return sum(SCALARS[op.attrs["fn"]].flops for op in ops if op.name == "pointwise")
 
@@ -294,7 +293,7 @@ def _post_dominators(graph: Graph) -> dict[Value, Value]:
     return {v: d for v, d in dominators.items() if isinstance(v, Value) and isinstance(d, Value) and v is not d}
 
 
-def build_regions(partition: Partition) -> Graph:
+def build_regions(partition: Partition, ctx: PassContext) -> Graph:
     """The graph of region and extern ops that the partition describes."""
     graph = partition.graph
     ops: list[Op] = []
@@ -303,7 +302,10 @@ def build_regions(partition: Partition) -> Graph:
         if op.name == "extern":
             ops.append(op)
         for root in (v for v in op.outputs if v in partition.buffers and op.name != "extern"):
-            body = partition.body(root)
+            verdict = partition.verdict(root, partition.buffers)
+            body = verdict.derivation.body if verdict.derivation else partition.body(root)
+            if verdict.derivation and verdict.derivation.steps:
+                ctx.derivations.append(verdict.derivation)
             name = unique_name(region_name(body), names)
             names.add(name)
             attrs = freeze_attrs({"name": name})

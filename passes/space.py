@@ -221,3 +221,8 @@ def _all_bound(access: Access) -> set[str]:
 def contractions(access: Access) -> list[Read]:
     """The reads that are contractions."""
     return [r for r in access.reductions() if (op := access.nodes[r].op) is not None and op.name == "contract"]
+
+
+def main_contraction(access: Access) -> Read:
+    """The contraction with the largest iteration space: the one whose groups shape the tiles."""
+    return max(contractions(access), key=lambda r: len(access.free[r] | set(access.nodes[r].bound)))

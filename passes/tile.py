@@ -14,9 +14,9 @@ from typing import ClassVar
 from rooftile.ir.core import Graph, Op, freeze_attrs
 from rooftile.ir.expr import Size, Symbol, evaluate, size_symbols
 from rooftile.ir.schedule import AxisRole, Role, Schedule
-from rooftile.passes.access import Access, Read, Space
+from rooftile.passes.access import Access, Space
 from rooftile.passes.base import PassContext
-from rooftile.passes.space import Groups, contractions, groups, merge, merge_freely, region_access
+from rooftile.passes.space import Groups, contractions, groups, main_contraction, merge, merge_freely, region_access
 from rooftile.target import Target
 
 LIKELY_SIZE = 2048  # what an unknown size is taken for
@@ -108,11 +108,12 @@ def dot_tiles(target: Target, bytes: int, accumulators: int, m: int, n: int) -> 
 
 def _contraction(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
     space, access, shape = _merge_groups(body, space, access)
-    main = max(contractions(access), key=lambda r: _work(access, r))
+    main = main_contraction(access)
+    full = [r for r in contractions(access) if access.free[r] == access.free[main]]
     operand = access.nodes[main].operands[0].value.dtype
     kept = {a: e for a, e in access.axes.items() if a not in _bound(access)}
     m, n = (likely(access.axes[g[0]]) if g else 1 for g in (shape.m, shape.n))
-    limits = dot_tiles(target, operand.bytes, len(contractions(access)), m, n)
+    limits = dot_tiles(target, operand.bytes, len(full), m, n)
     is_dot = bool(shape.m and shape.n)
     tiles = {**_capped(access, shape.m[:1], limits.m, is_dot), **_capped(access, shape.n[:1], limits.n, is_dot)}
     if not is_dot:
@@ -133,26 +134,19 @@ def _merge_groups(body: Graph, space: Space, access: Access) -> tuple[Space, Acc
     """Merge the axes of each group into one, so that a tile is a matrix; summed axes always, the others where they are
     several."""
     for kind, letter in (("m", "m"), ("n", "n")):
-        names: tuple[str, ...] = getattr(groups(access, contractions(access)[0]), kind)
+        names: tuple[str, ...] = getattr(groups(access, main_contraction(access)), kind)
         if len(names) > 1:
             space, access, _ = merge(body, space, access, names, letter)
     for number in range(len(contractions(access))):
         bound = groups(access, contractions(access)[number]).k
         if len(bound) > 1:
             space, access, _ = merge(body, space, access, bound, "k")
-    return space, access, groups(access, contractions(access)[0])
+    return space, access, groups(access, main_contraction(access))
 
 
 def _capped(access: Access, names: tuple[str, ...], limit: int, is_dot: bool) -> dict[str, int]:
     least = 16 if is_dot else 1
     return {a: max(least, min(limit, next_power(likely(access.axes[a])))) for a in names}
-
-
-def _work(access: Access, read: Read) -> int:
-    total = 1
-    for a in access.free[read] | set(access.nodes[read].bound):
-        total *= likely(access.axes[a])
-    return total
 
 
 def _bound(access: Access) -> list[str]:

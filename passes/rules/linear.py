@@ -1,0 +1,141 @@
+"""Rules Commute and Split(i) on one reduction: a factor that doesn't vary along the summed axes leaves the sum, a sum
+of terms is a sum of sums.
+
+``sum_k (x_mk * r_m) w_kn  =  (sum_k x_mk w_kn) * r_m`` is Commute;
+``sum_k (x_mk - a_m) w_kn  =  sum_k x_mk w_kn - a_m * sum_k w_kn`` is Split, then Commute on its second term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.expr import axis, symbols
+from rooftile.passes.rules.terms import Factor, Term, terms
+
+
+@dataclass(frozen=True)
+class Step:
+    """One application of a rule: what stood before and what stands after, as formulas over values."""
+
+    rule: str
+    before: str
+    after: str
+
+
+def apply(body: Graph, reduction: Op) -> tuple[Graph, tuple[Step, ...]] | None:
+    """``body`` with invariant factors taken out of ``reduction`` (a sum or a contraction), and the steps; None where no
+    rule applies."""
+    if reduction.name == "reduce" and reduction.attrs["fn"] != "sum":
+        return None
+    producers = body.producers()
+    for position, operand in enumerate(reduction.inputs):
+        reduced = _reduced_dims(reduction, position)
+        found = terms(operand, reduced, producers) if reduced else []
+        if any(t.invariant for t in found):
+            return _rewrite(body, reduction, position, found), _steps(reduction, position, found)
+    return None
+
+
+def _reduced_dims(op: Op, position: int) -> frozenset[int]:
+    """The dimensions of operand ``position`` that run along the summed axes; empty where a dimension mixes summed axes
+    with others."""
+    if op.name == "reduce":
+        return frozenset(op.attrs["dims"])
+    out = set(op.attrs["out"])
+    dims = set()
+    for d, expr in enumerate(op.attrs["maps"][position]):
+        names = {s.name for s in symbols(expr)}
+        if names - out:
+            dims.add(d)
+        if names - out and names & out:
+            return frozenset()
+    return frozenset(dims)
+
+
+def _rewrite(body: Graph, op: Op, position: int, found: Sequence[Term]) -> Graph:
+    builder = GraphBuilder(body.name)
+    builder.inputs = list(body.inputs)
+    for value in body.values():
+        builder.fresh(value.name)
+    for old in body.ops:
+        if old is not op:
+            builder.ops.append(old)
+            continue
+        with builder.at(op.loc):
+            total = _sum_of_terms(builder, op, position, found)
+        last = builder.ops.pop()
+        builder.ops.append(replace(last, outputs=op.outputs) if last.outputs == (total,) else last)
+    return replace(body, ops=tuple(builder.ops))
+
+
+def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[Term]) -> Value:
+    total: Value | None = None
+    for term in found:
+        part = _reduced_term(builder, op, position, term)
+        for factor in term.invariant:
+            part = builder.pointwise(factor.fn, part, _in_result(builder, op, position, factor))
+        if total is None:
+            total = builder.pointwise("neg", part) if term.sign < 0 else part
+        else:
+            total = builder.pointwise("sub" if term.sign < 0 else "add", total, part)
+    assert total is not None
+    return total
+
+
+def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term) -> Value:
+    """The reduction of what varies in ``term``; of ones, where nothing does."""
+    operand = op.inputs[position]
+    if not term.varying:
+        varying = builder.broadcast(builder.constant(1.0, operand.dtype), operand.shape)
+    else:
+        varying = builder.cast(term.varying[0], operand.dtype)
+        for value in term.varying[1:]:
+            varying = builder.pointwise("mul", varying, builder.cast(value, operand.dtype))
+    inputs = (*op.inputs[:position], varying, *op.inputs[position + 1 :])
+    return builder.op(op.name, inputs, op.attrs)
+
+
+def _in_result(builder: GraphBuilder, op: Op, position: int, factor: Factor) -> Value:
+    """The factor over the result's dimensions."""
+    source, result = builder.cast(factor.source, op.output.dtype), op.output
+    kept = [d for d, size in enumerate(source.shape) if size != 1]
+    source = builder.reshape(source, [source.shape[d] for d in kept])
+    dims = [_result_dim(op, position, factor.dims[d]) for d in kept]
+    order = sorted(range(len(dims)), key=dims.__getitem__)
+    return builder.expand(builder.permute(source, order), result.shape, sorted(dims))
+
+
+def _result_dim(op: Op, position: int, dim: int) -> int:
+    """The result's dimension along which dimension ``dim`` of operand ``position`` runs."""
+    if op.name == "reduce":
+        return dim - len([d for d in op.attrs["dims"] if d < dim])
+    expr = op.attrs["maps"][position][dim]
+    sizes = dict(op.attrs["axes"])
+    return next(n for n, name in enumerate(op.attrs["out"]) if expr == axis(name, sizes[name]))
+
+
+def _steps(op: Op, position: int, found: Sequence[Term]) -> tuple[Step, ...]:
+    name, operand = f"%{op.output.name}", f"%{op.inputs[position].name}"
+    what = f"{op.name}({operand})"
+    steps = []
+    if len(found) > 1:
+        signed = [("-" if t.sign < 0 else "+") + f" {op.name}({_product(t)})" for t in found]
+        steps.append(Step("split", f"{name} = {what}", f"{name} = {' '.join(signed).removeprefix('+ ')}"))
+    for term in found:
+        for factor in term.invariant:
+            inner = f"{op.name}({' * '.join('%' + v.name for v in term.varying) or '1'})"
+            sign = "*" if factor.fn == "mul" else "/"
+            steps.append(Step("commute", f"{op.name}({_product(term)})", f"{inner} {sign} %{factor.source.name}"))
+        for cast in term.casts:
+            text = f"{cast.output.dtype}(%{cast.inputs[0].name})"
+            steps.append(Step("commute", f"{text} before the sum", f"{text} is not rounded there: an approximation"))
+    return tuple(steps)
+
+
+def _product(term: Term) -> str:
+    parts = ["%" + v.name for v in term.varying]
+    parts += [("1 / " if f.fn == "div" else "") + "%" + f.source.name for f in term.invariant]
+    return " * ".join(parts) or "1"
