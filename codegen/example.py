@@ -1,0 +1,61 @@
+"""Example arguments for a kernel's own check: sizes for what is known at run time only, and text that makes its buffers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rooftile.ir.core import Value
+from rooftile.ir.expr import Size, Symbol, evaluate
+
+LIKELY_SIZE = 300  # no multiple of a tile, so that the edges are tried
+
+
+@dataclass(frozen=True)
+class ExampleSize:
+    """A run-time size: its IR name, its variable, and a value that its facts allow."""
+
+    symbol: str
+    name: str
+    example: int
+
+
+@dataclass(frozen=True)
+class ExampleBuffer:
+    """A buffer's variable, and the expression that makes it."""
+
+    name: str
+    text: str
+
+
+def example_size(symbol: Symbol, name: str) -> ExampleSize:
+    """The value nearest to ``LIKELY_SIZE`` within the symbol's range, rounded down to its divisor if there is room."""
+    value = max(symbol.lo, min(LIKELY_SIZE, LIKELY_SIZE if symbol.hi is None else symbol.hi))
+    rounded = value // symbol.divisor * symbol.divisor
+    return ExampleSize(symbol.name, name, rounded if rounded >= max(symbol.lo, 1) else rounded + symbol.divisor)
+
+
+def example_buffer(value: Value, name: str, sizes: dict[str, int], *, output: bool, largest_index: int) -> ExampleBuffer:
+    """Text for a buffer of random numbers (or of nothing yet, for an ``output``); integers lie in ``0 .. largest_index``."""
+    shape = _numbers(value.shape, sizes)
+    dtype = f"dtype={value.dtype.torch}"
+    where = f"{shape}, {dtype}, device=device"
+    if output:
+        text = f"torch.empty({where})"
+    elif value.dtype.is_float:
+        text = f"torch.randn({shape}, device=device).to({value.dtype.torch})"
+    else:
+        text = f"torch.randint(0, {2 if value.dtype.kind == 'bool' else largest_index + 1}, {where})"
+    if value.type.strides is not None:
+        strides = _numbers(value.type.strides, sizes)
+        text = f"torch.empty_strided({shape}, {strides}, {dtype}, device=device)" + ("" if output else f".copy_({text})")
+    return ExampleBuffer(name, text)
+
+
+def _numbers(of: tuple[Size, ...], sizes: dict[str, int]) -> str:
+    return str(tuple(evaluate(size, sizes) for size in of))
+
+
+def largest_safe_index(buffers: tuple[Value, ...], sizes: dict[str, int]) -> int:
+    """An index that lies in every dimension of every buffer that is longer than 1."""
+    lengths = [evaluate(size, sizes) for value in buffers for size in value.shape]
+    return min((n for n in lengths if n > 1), default=1) - 1

@@ -1,0 +1,208 @@
+"""Op -> Triton text: one row for each scalar function, cast, reduction and scan.
+
+A row's texts are format strings over the operands ``{0}``, ``{1}``, ... (``{T}`` is the Triton type of the computation, ``{axis}`` the dimension's
+number). What torch computes decides: NaN goes through maxima, integer division rounds down, ``/`` and ``sqrt`` are correctly rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rooftile.errors import InternalError
+from rooftile.ir.dtypes import B1, BF16, F8E4M3, F8E5M2, F16, F32, F64, I8, I16, I32, I64, U8, DType
+
+TRITON_TYPE: dict[DType, str] = {
+    F64: "tl.float64",
+    F32: "tl.float32",
+    F16: "tl.float16",
+    BF16: "tl.bfloat16",
+    F8E4M3: "tl.float8e4nv",
+    F8E5M2: "tl.float8e5",
+    I64: "tl.int64",
+    I32: "tl.int32",
+    I16: "tl.int16",
+    I8: "tl.int8",
+    U8: "tl.uint8",
+    B1: "tl.int1",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The text of one function, by kind of operand; None where the function doesn't take that kind.
+
+    ``double`` replaces ``float`` for f64 where the language has another spelling. ``exact`` says that a result is the same in any float type, so that
+    f16 and bf16 need no detour through fp32. ``gives`` is the type of the text's value where it isn't the operands'.
+    """
+
+    float: str | None = None
+    int: str | None = None
+    bool: str | None = None
+    double: str | None = None
+    exact: bool = False
+    gives: DType | None = None
+
+    def text(self, dtype: DType) -> str | None:
+        """The format string for operands of ``dtype``."""
+        if dtype.kind == "bool":
+            return self.bool
+        if dtype.kind == "int":
+            return self.int
+        return self.double if dtype is F64 and self.double else self.float
+
+
+def _both(text: str, bool: str | None = None) -> Row:
+    return Row(float=text, int=text, bool=bool)
+
+
+def _comparison(operator: str) -> Row:
+    text = f"{{0}} {operator} {{1}}"
+    return Row(text, text, text, exact=True, gives=B1)
+
+
+def _bits(operator: str, bool: bool = True) -> Row:
+    text = f"{{0}} {operator} {{1}}"
+    return Row(int=text, bool=text if bool else None)
+
+
+def _library(name: str, operands: str = "{0}") -> Row:
+    return Row(float=f"libdevice.{name}({operands})")
+
+
+POINTWISE: dict[str, Row] = {
+    "add": _both("{0} + {1}", bool="{0} | {1}"),
+    "sub": _both("{0} - {1}"),
+    "mul": _both("{0} * {1}", bool="{0} & {1}"),
+    "div": Row(float="tl.div_rn({0}, {1})", double="{0} / {1}"),
+    "floordiv": Row(float="float_floor_divide({0}, {1})", int="floor_divide({0}, {1})"),
+    "truncdiv": Row(float="libdevice.trunc(tl.div_rn({0}, {1}))", double="libdevice.trunc({0} / {1})", int="{0} // {1}"),
+    "mod": Row(float="float_floor_mod({0}, {1})", int="floor_mod({0}, {1})"),
+    "fmod": Row(float="libdevice.fmod({0}, {1})", int="{0} % {1}"),
+    "pow": _library("pow", "{0}, {1}"),
+    "maximum": Row(
+        float="tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)", int="tl.maximum({0}, {1})", bool="{0} | {1}"
+    ),
+    "minimum": Row(
+        float="tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)", int="tl.minimum({0}, {1})", bool="{0} & {1}"
+    ),
+    "neg": Row(float="-{0}", int="-{0}", exact=True),
+    "abs": Row(float="tl.abs({0})", int="tl.abs({0})", exact=True),
+    "sign": _both("({0} > 0).to({T}) - ({0} < 0).to({T})"),
+    "exp": Row(float="tl.exp({0})"),
+    "exp2": Row(float="tl.exp2({0})"),
+    "expm1": _library("expm1"),
+    "log": Row(float="tl.log({0})"),
+    "log2": Row(float="tl.log2({0})"),
+    "log1p": _library("log1p"),
+    "sqrt": Row(float="tl.sqrt_rn({0})", double="tl.sqrt({0})"),
+    "rsqrt": Row(float="tl.rsqrt({0})"),
+    "reciprocal": Row(float="tl.div_rn(1.0, {0})", double="1.0 / {0}"),
+    "sin": Row(float="tl.sin({0})"),
+    "cos": Row(float="tl.cos({0})"),
+    "tan": _library("tan"),
+    "acos": _library("acos"),
+    "atan": _library("atan"),
+    "tanh": _library("tanh"),
+    "sigmoid": Row(float="tl.sigmoid({0})"),
+    "erf": Row(float="tl.erf({0})"),
+    "floor": Row(float="tl.floor({0})"),
+    "ceil": Row(float="tl.ceil({0})"),
+    "round": _library("rint"),
+    "trunc": _library("trunc"),
+    "isnan": Row(float="{0} != {0}", exact=True, gives=B1),
+    "isinf": Row(float='tl.abs({0}) == float("inf")', exact=True, gives=B1),
+    "eq": _comparison("=="),
+    "ne": _comparison("!="),
+    "lt": _comparison("<"),
+    "le": _comparison("<="),
+    "gt": _comparison(">"),
+    "ge": _comparison(">="),
+    "and": _bits("&"),
+    "or": _bits("|"),
+    "xor": _bits("^"),
+    "not": Row(int="~{0}", bool="~{0}"),
+    "shl": _bits("<<", bool=False),
+    "shr": _bits(">>", bool=False),
+    "where": Row(*["tl.where({0}, {1}, {2})"] * 3, exact=True),
+}
+
+_ANY = "tl.max({0}.to(tl.int32), axis={axis}) != 0"
+_ALL = "tl.min({0}.to(tl.int32), axis={axis}) != 0"
+
+
+def _position(combine: str) -> Row:
+    text = f"tl.reduce(({{0}}, {{1}}), {{axis}}, {combine})[1]"
+    return Row(text, text, text.replace("{0}", "{0}.to(tl.int32)"), gives=I32)
+
+
+REDUCTIONS: dict[str, Row] = {
+    "sum": Row(float="tl.sum({0}, axis={axis})", int="tl.sum({0}, axis={axis}, dtype={T})", bool=_ANY),
+    "prod": Row(float="tl.reduce({0}, {axis}, multiply)", int="tl.reduce({0}, {axis}, multiply)", bool=_ALL),
+    "max": Row(float="tl.reduce({0}, {axis}, maximum_or_nan)", int="tl.max({0}, axis={axis}).to({T})", bool=_ANY),
+    "min": Row(float="tl.reduce({0}, {axis}, minimum_or_nan)", int="tl.min({0}, axis={axis}).to({T})", bool=_ALL),
+    "any": Row(bool=_ANY),
+    "all": Row(bool=_ALL),
+    "argmax": _position("first_maximum"),
+    "argmin": _position("first_minimum"),
+}
+
+def _running(float_combine: str, int_combine: str) -> Row:
+    text = "tl.associative_scan({0}, {axis}, %s)"
+    return Row(float=text % float_combine, int=text % int_combine)
+
+
+SCANS: dict[str, Row] = {
+    "sum": Row(float="tl.cumsum({0}, axis={axis})", int="tl.cumsum({0}, axis={axis}, dtype={T})"),
+    "prod": Row(float="tl.cumprod({0}, axis={axis})", int="tl.cumprod({0}, axis={axis})"),
+    "max": _running("maximum_or_nan", "larger"),
+    "min": _running("minimum_or_nan", "smaller"),
+}
+
+
+def literal(value: bool | int | float, dtype: DType) -> str:
+    """A number of the IR as Triton text that takes the type of what it meets."""
+    if dtype.kind == "bool":
+        return str(bool(value))
+    if dtype.kind == "int":
+        return str(int(value))
+    number = float(value)
+    return repr(number) if abs(number) < float("inf") else f'float("{number}")'
+
+
+def computation_type(row: Row, dtype: DType) -> DType:
+    """The type in which a row is computed on operands of ``dtype``; the result is rounded once to the type the IR says."""
+    if not dtype.is_float or dtype.bytes >= 4 or (row.exact and dtype.bytes == 2):
+        return dtype
+    return F32
+
+
+def cast(text: str, source: DType, target: DType) -> str:
+    """``text`` (an atom of type ``source``) in another type, converted as torch does."""
+    if source is target:
+        return text
+    if target.kind == "bool":
+        return f"{text} != 0"
+    steps = [target]
+    if target.is_float and target.bytes < 4 and source is not F32:
+        steps = [F32, target]  # torch rounds f64 and integers to fp32 first
+    elif target.kind == "int" and target.bytes < 4 and source.is_float:
+        steps = [I32, target]  # out of range wraps around, as it does in torch
+    elif source.is_float and source.bytes == 1 and target is not F32:
+        steps = [F32, target]
+    return text + "".join(f".to({TRITON_TYPE[step]})" for step in steps if step is not source)
+
+
+def apply(row: Row | None, what: str, operands: Sequence[str], dtype: DType, result: DType, axis: int = 0) -> str:
+    """The text of ``row`` on operands (atoms) that are in the computation type of ``dtype`` already, as a value of type ``result``.
+
+    Raises:
+        InternalError: the function has no text for that type.
+    """
+    computed = dtype if row is None else computation_type(row, dtype)
+    text = None if row is None else row.text(computed)
+    if row is None or text is None:
+        raise InternalError(f"{what} on {dtype} has no Triton text")
+    done = text.format(*operands, T=TRITON_TYPE[computed], axis=axis)
+    given = row.gives or computed
+    return done if given is result else cast(f"({done})", given, result)

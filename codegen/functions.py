@@ -1,0 +1,67 @@
+"""Small ``@triton.jit`` functions that a kernel's text may call: what ``triton.language`` lacks, or computes unlike torch."""
+
+from __future__ import annotations
+
+FUNCTIONS: dict[str, str] = {
+    "maximum_or_nan": """
+def maximum_or_nan(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+""",
+    "minimum_or_nan": """
+def minimum_or_nan(a, b):
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+""",
+    "larger": """
+def larger(a, b):
+    return tl.maximum(a, b)
+""",
+    "smaller": """
+def smaller(a, b):
+    return tl.minimum(a, b)
+""",
+    "multiply": """
+def multiply(a, b):
+    return a * b
+""",
+    # A NaN beats every number, and the lower index wins between equals and between NaNs.
+    "first_maximum": """
+def first_maximum(a, i, b, j):
+    first = (a > b) | ((a == b) & (i < j)) | ((a != a) & ((b == b) | (i < j)))
+    return tl.where(first, a, b), tl.where(first, i, j)
+""",
+    "first_minimum": """
+def first_minimum(a, i, b, j):
+    first = (a < b) | ((a == b) & (i < j)) | ((a != a) & ((b == b) | (i < j)))
+    return tl.where(first, a, b), tl.where(first, i, j)
+""",
+    # Triton's `//` and `%` on integers round towards zero.
+    "floor_divide": """
+def floor_divide(a, b):
+    inexact = (a % b != 0) & ((a < 0) != (b < 0))
+    return a // b - inexact
+""",
+    "floor_mod": """
+def floor_mod(a, b):
+    r = a % b
+    return tl.where((r != 0) & ((r < 0) != (b < 0)), r + b, r)
+""",
+    "float_floor_divide": """
+def float_floor_divide(a, b):
+    r = libdevice.fmod(a, b)
+    q = (a - r) / b
+    q = tl.where((r != 0) & ((r < 0) != (b < 0)), q - 1, q)
+    whole = tl.floor(q)
+    whole = tl.where(q - whole > 0.5, whole + 1, whole)
+    return tl.where(b == 0, a / b, whole)
+""",
+    "float_floor_mod": """
+def float_floor_mod(a, b):
+    r = libdevice.fmod(a, b)
+    return tl.where((r != 0) & ((r < 0) != (b < 0)), r + b, r)
+""",
+}
+
+
+def functions_in(text: str) -> list[str]:
+    """The definitions of the functions that ``text`` mentions, in the table's order."""
+    return [definition.strip("\n") for name, definition in FUNCTIONS.items() if f"{name}(" in text or f"{name})" in text]

@@ -1,0 +1,98 @@
+"""Program ids: a one-dimensional launch, taken apart into the tile numbers of the grid axes."""
+
+from __future__ import annotations
+
+from rooftile.codegen.positions import Positions
+from rooftile.codegen.space import Axis, Space
+from rooftile.codegen.statements import Assign, Writer
+from rooftile.ir.core import Graph
+from rooftile.ir.expr import Size, product
+
+
+def launch_grid(kernel: Graph, space: Space) -> tuple[Size, ...]:
+    """The number of programs: the product of the grid axes' tile counts."""
+    return (product([space[a].tiles for a in kernel.attrs["grid"]]),)
+
+
+class Grid:
+    """Writes the statements that say which tile of each grid axis a program takes."""
+
+    def __init__(self, kernel: Graph, positions: Positions, writer: Writer) -> None:
+        self._positions = positions
+        self._writer = writer
+        self._axes = [positions.space[a] for a in kernel.attrs["grid"] if not positions.space[a].single]
+        self._group: tuple[str, int] | None = kernel.attrs["group"]
+        self._axes.sort(key=lambda a: not self._one_group(a))
+
+    def _one_group(self, axis: Axis) -> bool:
+        """Whether all tiles of the grouped axis make one group, which is to say that the axis is the fastest."""
+        tiles = axis.tiles
+        return self._group is not None and axis.name == self._group[0] and isinstance(tiles, int) and tiles <= self._group[1]
+
+    def write(self) -> None:
+        """Define the tile number and the start of every grid axis that has more than one tile."""
+        if not self._axes:
+            return
+        pair = self._grouped_pair()
+        if len(self._axes) == 1:
+            self._place(self._axes[0], "tl.program_id(0)")
+            return
+        self._writer.add(Assign("pid", "tl.program_id(0)"))
+        plain = self._axes
+        before: list[Axis] = []
+        if pair is not None:
+            self._write_pair(*pair)
+            before = [*pair]
+            plain = [a for a in self._axes if a not in pair]
+        for axis in plain:
+            text = f"pid // {self._count(before)}" if before else "pid"
+            before.append(axis)
+            self._place(axis, f"{text} % {self._count([axis])}" if len(before) < len(self._axes) else text)
+
+    def _grouped_pair(self) -> tuple[Axis, Axis] | None:
+        """The axis whose tiles are grouped and the fastest other one, if programs are to be numbered in groups."""
+        if self._group is None or self._group[1] == 1 or len(self._axes) < 2:
+            return None
+        grouped = next((a for a in self._axes if self._group and a.name == self._group[0]), None)
+        return None if grouped is None or self._one_group(grouped) else (grouped, next(a for a in self._axes if a is not grouped))
+
+    def _write_pair(self, grouped: Axis, other: Axis) -> None:
+        """Number the tiles of two axes so that ``n`` tiles of the first, and all of the second, come before the next ``n``."""
+        assert self._group is not None
+        n, add = self._group[1], self._writer.add
+        inner = "pid" if len(self._axes) == 2 else f"pid % {self._count([grouped, other])}"
+        if inner != "pid":
+            add(Assign("pair", inner))
+            inner = "pair"
+        per_group = self._count_text(other.tiles * n)
+        add(Assign("first", f"{inner} // {per_group} * {n}", f"groups of {n} tiles of {grouped.name}"))
+        if isinstance(grouped.tiles, int) and grouped.tiles % n == 0:
+            rows = str(n)
+        else:
+            rows = "rows"
+            add(Assign(rows, f"tl.minimum({self._count([grouped])} - first, {n})"))
+        add(Assign("inner", f"{inner} % {per_group}"))
+        self._place(grouped, f"first + inner % {rows}")
+        self._place(other, f"inner // {rows}")
+
+    def _count(self, axes: list[Axis]) -> str:
+        """The text of the number of tiles of several axes together."""
+        return self._count_text(product([a.tiles for a in axes]))
+
+    def _count_text(self, count: Size) -> str:
+        if isinstance(count, int):
+            return str(count)
+        return self._writer.shared("tiles", self._positions.arithmetic.text(count, ()), 0)
+
+    def _place(self, axis: Axis, number: str) -> None:
+        name = self._positions.start_name(axis.name)
+        wide = not self._positions.fits_int32(axis.name)
+        if wide:
+            number = f"tl.cast({number}, tl.int64)"
+        if axis.tile > 1:
+            number = f"{number} * {axis.tile}" if number.startswith("tl.") else f"({number}) * {axis.tile}"
+        end = min(axis.tile, axis.extent) if isinstance(axis.extent, int) else axis.tile
+        comment = f"{axis.name} < {axis.extent}, {end} at a time" if end > 1 else f"{axis.name} < {axis.extent}"
+        self._writer.add(Assign(name, number, comment))
+        self._positions.place(axis.name, name, 0)
+

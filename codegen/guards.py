@@ -1,0 +1,34 @@
+"""Guards: which comparisons a mask still needs once those that always hold are dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rooftile.codegen.space import Space
+from rooftile.ir.expr import Size, at_least
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``left < right`` if ``bound``, else ``left >= 0``."""
+
+    left: Size
+    right: Size
+    bound: bool
+
+
+def needed(guard: tuple[tuple[Size, Size], ...], space: Space) -> tuple[Condition, ...]:
+    """The comparisons that ``guard``, pairs meaning ``0 <= expr < extent``, takes over whole tiles.
+
+    An axis runs to the end of its last tile, so its own ``a < extent`` is dropped only if the tile divides the extent.
+    """
+    return tuple(dict.fromkeys(condition for pair in guard for condition in _needed_of_pair(*pair, space)))
+
+
+def _needed_of_pair(position: Size, extent: Size, space: Space) -> Iterator[Condition]:
+    covered = space.split(position)
+    if not at_least(covered, 0):
+        yield Condition(position, 0, bound=False)
+    if not at_least(extent - space.split(position), 1):
+        yield Condition(position, extent, bound=True)

@@ -1,0 +1,39 @@
+"""Names in generated text: from the IR's, so that a kernel reads like its model, and the same for identical layers."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+
+from rooftile.codegen.functions import FUNCTIONS
+from rooftile.ir.core import unique_name
+
+LONGEST = 48
+# What the statements that number the programs call their values.
+GRID_NAMES = ("pid", "pair", "first", "rows", "inner")
+# Names that the text uses for itself: a variable of that name would hide what a later line means.
+RESERVED = frozenset({"tl", "triton", "libdevice", *GRID_NAMES, *FUNCTIONS, *keyword.kwlist, *dir(builtins)})
+
+
+def readable(name: str, default: str = "value") -> str:
+    """``name`` as an identifier, without numbers that stand alone: ``layers.3.mlp`` and ``layers_7_mlp_12`` give ``layers_mlp``.
+
+    Layer numbers and the numbers that make IR names unique must not reach the text: identical layers share one kernel.
+    """
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word and not word.isdigit()]
+    text = "_".join(words)[:LONGEST].rstrip("_")
+    return f"_{text}" if text[:1].isdigit() else text or default
+
+
+class Names:
+    """Hands out names that nothing else in the kernel has."""
+
+    def __init__(self) -> None:
+        self._taken = set(RESERVED)
+
+    def fresh(self, wanted: str) -> str:
+        """``wanted``, or with a number where it is taken."""
+        name = unique_name(wanted, self._taken)
+        self._taken.add(name)
+        return name

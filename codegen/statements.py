@@ -1,0 +1,96 @@
+"""A kernel's body as plain data, which the templates print, and the writer that collects it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, Union
+
+from rooftile.codegen.names import Names
+
+
+@dataclass(frozen=True)
+class Assign:
+    """``target = text  # comment``."""
+
+    target: str
+    text: str
+    comment: str = ""
+    kind: Literal["assign"] = "assign"
+
+
+@dataclass(frozen=True)
+class Store:
+    """``tl.store(pointer, value, mask=mask)``; no mask where the text is empty."""
+
+    pointer: str
+    value: str
+    mask: str
+    kind: Literal["store"] = "store"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """``for variable in range(0, stop, step)`` over ``body``."""
+
+    variable: str
+    stop: str
+    step: int
+    comment: str
+    body: list[Statement] = field(default_factory=list)
+    kind: Literal["loop"] = "loop"
+
+
+Statement: TypeAlias = Union[Assign, Store, Loop]
+
+
+class Writer:
+    """Collects statements in nested blocks: depth 0 is the kernel's body, each open loop adds one.
+
+    A statement may be put into an outer block, where it stands before the loop that is open now: that is how invariant index arithmetic leaves loops.
+    """
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self._blocks: list[list[Statement]] = [[]]
+        self._known: list[dict[str, str]] = [{}]
+
+    @property
+    def depth(self) -> int:
+        return len(self._blocks) - 1
+
+    @property
+    def body(self) -> list[Statement]:
+        """The statements of the whole kernel."""
+        return self._blocks[0]
+
+    def add(self, statement: Statement) -> None:
+        """Append to the innermost block."""
+        self._blocks[-1].append(statement)
+
+    def shared(self, wanted: str, text: str, depth: int, *, comment: str = "", fixed: bool = False) -> str:
+        """A variable that holds ``text``, defined in the block at ``depth`` unless one is visible there already.
+
+        ``fixed`` takes the name as it is (the caller has reserved it).
+        """
+        for known in self._known[: depth + 1]:
+            if text in known:
+                return known[text]
+        name = wanted if fixed else self.names.fresh(wanted)
+        self._blocks[depth].append(Assign(name, text, comment))
+        self._known[depth][text] = name
+        return name
+
+    @contextmanager
+    def loop(self, variable: str, stop: str, step: int, comment: str) -> Iterator[None]:
+        """The statements added inside the ``with`` block are the body of a loop."""
+        loop = Loop(variable, stop, step, comment)
+        self._blocks.append(loop.body)
+        self._known.append({})
+        try:
+            yield
+        finally:
+            self._blocks.pop()
+            self._known.pop()
+            self.add(loop)
