@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from rooftile.ir.core import Op, TensorType
+from rooftile.ir.dtypes import DType
 
 
 class InferenceError(ValueError):
@@ -18,10 +19,13 @@ class InferenceError(ValueError):
 class Evaluation(Protocol):
     """What a reference implementation may ask of the evaluator that runs it."""
 
-    bindings: Mapping[str, int]
+    @property
+    def bindings(self) -> Mapping[str, int]:
+        """The run-time sizes."""
+        ...
 
-    def dtype(self, dtype: Any) -> torch.dtype:
-        """The torch dtype that stands for an IR dtype here: float64 for every float when evaluating in double precision."""
+    def dtype(self, dtype: DType) -> torch.dtype:
+        """The torch dtype that stands for an IR dtype here: float64 for every float in double precision."""
         ...
 
 
@@ -31,10 +35,11 @@ Reference = Callable[[Op, Sequence[torch.Tensor], Evaluation], tuple[torch.Tenso
 
 @dataclass(frozen=True)
 class OpDef:
-    """One op: its name, what it means in a sentence, type inference (shared by builder and verifier), and its reference in torch.
+    """One op: its name, what it means in a sentence, type inference (shared by builder, parser and verifier), and its
+    reference in torch.
 
-    ``attrs`` names the attributes it takes, in the order in which they print. ``view`` says that the op only renames elements: its result is an index
-    expression of its operand and costs nothing inside a kernel.
+    ``attrs`` names the attributes it takes, in the order in which they print. ``view`` says that the op only renames
+    elements: its result is an index expression of its operand and costs nothing inside a kernel.
     """
 
     name: str
