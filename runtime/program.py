@@ -47,7 +47,7 @@ class Program:
                 has been launched then.
         """
         binding = self._binding(sizes or {})
-        check(tensors, binding.expected, self.device)
+        check(tensors, binding.expected)
         with self._on_device():
             return _Run(self, binding, tensors).results()
 
@@ -70,9 +70,7 @@ class Program:
             _check_sizes(self._symbols, sizes)
             if len(self._bindings) >= _BINDINGS_KEPT:
                 self._bindings.clear()
-            binding = self._bindings[key] = _bind(
-                self.plan, self._launchers, sizes, by_address=self.device.type == "cuda"
-            )
+            binding = self._bindings[key] = _bind(self.plan, self._launchers, self.device, sizes)
         return binding
 
 
@@ -145,10 +143,10 @@ class _Run:
     def _copy(self, number: int) -> torch.Tensor:
         sizes, source = self.binding.sizes, self.tensor(number)
         buffer = self.plan.buffers[number]
-        return torch.empty(buffer.shape(sizes), dtype=source.dtype, device=self.device).copy_(source)
+        return torch.empty(buffer.shape(sizes), dtype=source.dtype, device=source.device).copy_(source)
 
 
-def _bind(plan: Plan, launchers: Sequence[Launcher], sizes: Mapping[str, int], *, by_address: bool) -> _Binding:
+def _bind(plan: Plan, launchers: Sequence[Launcher], device: torch.device, sizes: Mapping[str, int]) -> _Binding:
     waiting = iter(launchers)
     actions = [
         _launch(step, next(waiting), sizes) if isinstance(step, Launch) else _call(step, plan, sizes)
@@ -159,7 +157,8 @@ def _bind(plan: Plan, launchers: Sequence[Launcher], sizes: Mapping[str, int], *
         for b in plan.buffers
         if b.home == "fresh"
     ]
-    expected = tuple(expected_of(b, sizes) for b in plan.arguments)
+    in_kernels = {number for step in plan.launches for number in step.reads}
+    expected = tuple(expected_of(b, device if b.number in in_kernels else None, sizes) for b in plan.arguments)
     return _Binding(dict(sizes), expected, plan.layout(sizes), tuple(fresh), tuple(actions))
 
 
