@@ -28,7 +28,7 @@ def to_size(value: Any) -> Size:
     """
     if isinstance(value, torch.SymInt):
         constant = value.node.maybe_as_int()
-        return constant if constant is not None else _convert(value.node.expr, value.node.shape_env)
+        return constant if constant is not None else expression_size(value.node.expr, value.node.shape_env)
     return int(value)
 
 
@@ -37,12 +37,13 @@ def to_sizes(values: Sequence[Any]) -> tuple[Size, ...]:
     return tuple(to_size(v) for v in values)
 
 
-def _convert(expr: sympy.Expr, env: ShapeEnv) -> Size:
+def expression_size(expr: sympy.Expr, env: Any) -> Size:
+    """A sympy expression over the symbols of the shape environment ``env`` as a size; raises as ``to_size`` does."""
     if expr.is_Integer:
         return int(expr)
     if expr.is_Symbol:
         return _symbol(expr, env)
-    operands = [_convert(e, env) for e in expr.args if not (expr.is_Pow and e is expr.args[1])]
+    operands = [expression_size(e, env) for e in expr.args if not (expr.is_Pow and e is expr.args[1])]
     if expr.is_Add:
         return _fold(add, operands)
     if expr.is_Mul:

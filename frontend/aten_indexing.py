@@ -1,0 +1,110 @@
+"""Rows: reading at indices that are data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from rooftile.frontend.importing import Import
+from rooftile.frontend.rows import decline_if, row
+from rooftile.ir.builder import IDX, broadcast_shapes
+from rooftile.ir.core import Value
+from rooftile.ir.dtypes import B1
+from rooftile.ir.expr import Expr, Size, at_least
+
+aten = torch.ops.aten
+
+# Values of these ops are not negative if their operands are not.
+_KEEP_SIGN = frozenset({"reshape", "expand", "permute", "slice", "concat", "cast", "gather"})
+_KEEP_SIGN_POINTWISE = frozenset({"add", "mul", "maximum", "minimum", "floordiv", "mod", "and", "or"})
+
+
+def _is_never_negative(im: Import, index: Value, depth: int = 8) -> bool:
+    """Whether an index is made of positions only, so that it cannot count from the end."""
+    op = im.producer(index)
+    if op is None or depth == 0:
+        return False
+    if op.name == "iota":
+        return True
+    if op.name in ("constant", "size"):
+        value = op.attrs["value"]
+        return at_least(value, 0) if isinstance(value, (int, Expr)) else False
+    if op.name in _KEEP_SIGN or (op.name == "pointwise" and op.attrs["fn"] in _KEEP_SIGN_POINTWISE):
+        read = op.inputs[:1] if op.name == "gather" else op.inputs
+        return all(_is_never_negative(im, v, depth - 1) for v in read)
+    return False
+
+
+def _from_front(im: Import, index: Value, size: Size) -> Value:
+    """An index that may be negative, as a position."""
+    if _is_never_negative(im, index):
+        return index
+    negative = im.b.pointwise("lt", index, im.scalar(0, index.dtype))
+    return im.where(negative, im.pointwise("add", index, im.scalar(size, index.dtype)), index, index.dtype)
+
+
+@row(aten.embedding.default)
+def embedding(
+    im: Import,
+    weight: Value,
+    indices: Value,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Value:
+    """Row ``indices[...]`` of the table; ``padding_idx`` matters to the gradient alone."""
+    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
+    *places, column = im.axes(axes)
+    return im.b.gather(weight, [indices], axes, [[IDX[1], column], places])
+
+
+@row(aten.gather.default)
+def gather(im: Import, x: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
+    decline_if(x.type.rank == 0, "a gather from a scalar")
+    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
+    places: list[Size] = list(im.axes(axes))
+    read = [IDX[1] if d == dim % x.type.rank else place for d, place in enumerate(places)]
+    return im.b.gather(x, [index], axes, [read, places])
+
+
+@row(aten.index_select.default)
+def index_select(im: Import, x: Value, dim: int, index: Value) -> Value:
+    decline_if(x.type.rank == 0 or index.type.rank == 0, "an index_select of scalars")
+    dim %= x.type.rank
+    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
+    places: list[Size] = list(im.axes(axes))
+    read = [IDX[1] if d == dim else place for d, place in enumerate(places)]
+    return im.b.gather(x, [index], axes, [read, [places[dim]]])
+
+
+@row(aten.index.Tensor, aten._unsafe_index.Tensor)
+def index(im: Import, x: Value, indices: Sequence[Value | None]) -> Value:
+    """NumPy's indexing by integer tensors: they broadcast together; apart from one another they go to the front."""
+    given = {d: i for d, i in enumerate(indices) if i is not None}
+    decline_if(any(i.dtype is B1 for i in given.values()), "a boolean index: its size depends on the data")
+    decline_if(not given or len(given) > 8, "an index without indices")
+    together = broadcast_shapes([i.shape for i in given.values()])
+    adjacent = max(given) - min(given) == len(given) - 1
+    at = min(given) if adjacent else 0  # where the dimensions of the indices stand in the result
+    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
+    places = im.axes(axes)
+    shared = places[at : at + len(together)]
+    kept = iter([*places[:at], *places[at + len(together) :]])
+    read: list[Size] = [IDX[list(given).index(d) + 1] if d in given else next(kept) for d in range(x.type.rank)]
+    tables = [_from_front(im, i, x.shape[d]) for d, i in given.items()]
+    maps = [_broadcast_map(t, shared) for t in tables]
+    return im.b.gather(x, tables, axes, [read, *maps])
+
+
+def _broadcast_map(index: Value, shared: Sequence[Expr]) -> list[Size]:
+    """How an index of fewer or smaller dimensions is read over the shared ones."""
+    own = shared[len(shared) - index.type.rank :]
+    return [0 if size == 1 else place for size, place in zip(index.shape, own, strict=True)]
+
+
+@row(aten.one_hot.default)
+def one_hot(im: Import, x: Value, num_classes: int = -1) -> Value:
+    decline_if(num_classes == -1, "the number of classes depends on the data")
+    column = im.b.reshape(x, (*x.shape, 1))
+    return im.b.cast(im.b.pointwise("eq", column, im.arange(num_classes, x.dtype)), im.dtype)

@@ -1,0 +1,249 @@
+"""Import: a captured ATen graph becomes graph IR, node by node, through the table of rows.
+
+An op without a row is taken apart by torch's own decomposition where that consists of ops with rows; else it becomes ``extern``: the
+ATen call itself, in its place in the order.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+
+from rooftile.errors import InternalError, UnsupportedError
+from rooftile.frontend import (  # noqa: F401  (each fills its part of the table)
+    aten_attention,
+    aten_contractions,
+    aten_creation,
+    aten_indexing,
+    aten_normalization,
+    aten_pointwise,
+    aten_reductions,
+    aten_views,
+)
+from rooftile.frontend.captured import Captured
+from rooftile.frontend.decomposing import decomposed
+from rooftile.frontend.importing import Import, tensor_type
+from rooftile.frontend.provenance import loc_of
+from rooftile.frontend.rows import ROWS, DeclinedError, Results
+from rooftile.frontend.scalars import symbolic_float
+from rooftile.frontend.sizes import is_contiguous, to_size, to_sizes
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Graph, Loc, TensorType, Value
+from rooftile.ir.expr import equal
+from rooftile.ir.extern import encode
+
+# Calls that change nothing in an inference graph: modes, and checks that the trace has already decided.
+_NOTHING = frozenset(
+    {
+        torch._C._set_grad_enabled,
+        torch.ops.aten._assert_tensor_metadata.default,
+        torch.ops.aten.sym_constrain_range_for_size.default,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Graph IR whose inputs are the captured tensor inputs in order, followed by ``constants``; its outputs are the results."""
+
+    graph: Graph
+    constants: tuple[torch.Tensor, ...]
+
+
+def import_captured(captured: Captured, name: str = "main") -> Imported:
+    """Import the graph of a capture. The graph's attribute ``kinds`` says what each input is.
+
+    Raises:
+        UnsupportedError: an input or a result is of a dtype that the IR doesn't have.
+        InternalError: a row built something else than what torch computes.
+    """
+    importer = _Importer(GraphBuilder(name))
+    kinds = []
+    for described in captured.inputs:
+        if described.kind == "size":
+            importer.values[described.node] = described.size
+        else:
+            kinds.append(described.kind)
+            importer.add_input(described.name, described.node.meta["val"], described.node)
+    graph = captured.module.graph
+    importer.add_constants(captured.module)
+    for node in graph.nodes:
+        if node.op == "call_function" and node.target not in _NOTHING:
+            with importer.im.b.at(loc_of(node)):
+                importer.values[node] = importer.call(node)
+    outputs = [importer.tensor(node) for node in captured.results]
+    kinds += ["constant"] * len(importer.constants)
+    return Imported(importer.im.b.finish(outputs, {"kinds": tuple(kinds)}), tuple(importer.constants))
+
+
+class _Importer:
+    """The state of one import: what each node has become."""
+
+    def __init__(self, builder: GraphBuilder) -> None:
+        self.im = Import(builder)
+        self.values: dict[fx.Node, Any] = {}
+        self.constants: list[torch.Tensor] = []
+        self._made_here: set[fx.Node] = set()  # from numbers alone: such a value is on no device
+
+    def add_input(self, name: str, shown: torch.Tensor, node: fx.Node) -> None:
+        """A graph input; its strides are part of its type where it isn't dense."""
+        try:
+            type = tensor_type(shown)
+        except DeclinedError as declined:
+            raise UnsupportedError(f"input {name!r}: {declined}") from None
+        strides = to_sizes(shown.stride())
+        if not is_contiguous(type.shape, strides):
+            type = replace(type, strides=strides)
+        self.values[node] = self.im.b.input(name.replace(".", "_"), type)
+
+    def add_constants(self, module: fx.GraphModule) -> None:
+        """Tensors held by the graph itself: a single number becomes a constant, others become bound inputs."""
+        for node in module.graph.nodes:
+            if node.op != "get_attr":
+                continue
+            constant = operator.attrgetter(node.target)(module)
+            if not isinstance(constant, torch.Tensor):
+                raise UnsupportedError(f"the graph holds {node.target}, a {type(constant).__name__}")
+            if constant.dim() == 0 and not isinstance(constant, torch._subclasses.FakeTensor):
+                self.values[node] = self.im.b.constant(constant.item(), tensor_type(constant).dtype)
+                self._made_here.add(node)
+            else:
+                self.add_input(node.name, constant, node)
+                self.constants.append(constant)
+
+    def tensor(self, node: fx.Node) -> Value:
+        """What a node that is a tensor has become."""
+        value = self.values[node]
+        assert isinstance(value, Value), node
+        return value
+
+    def call(self, node: fx.Node) -> Any:
+        """Import one call: a size, an item of a tuple, an ATen op."""
+        shown = node.meta.get("val")
+        if isinstance(shown, (torch.SymInt, int)):
+            return to_size(shown)
+        if isinstance(shown, torch.SymFloat):
+            return symbolic_float(self.im, shown)
+        if node.target is operator.getitem:
+            return self._item(node)
+        if not isinstance(node.target, OpOverload):
+            raise UnsupportedError(f"the graph calls {node.target}", where=loc_of(node).source)
+        if all(n in self._made_here for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)):
+            self._made_here.add(node)
+        arguments, options = self._resolve(node.args), self._resolve(dict(node.kwargs))
+        return self._by_row(node, arguments, options) or self._by_parts(node) or self._extern(node)
+
+    def _item(self, node: fx.Node) -> Value:
+        source, number = node.args
+        assert isinstance(source, fx.Node)
+        try:
+            value = self.values[source][number]
+        except (KeyError, IndexError):
+            raise UnsupportedError(f"result {number} of {source.target} is not computed") from None
+        assert isinstance(value, Value)
+        return value
+
+    def _resolve(self, argument: Any) -> Any:
+        """Nodes replaced by what they have become."""
+        if isinstance(argument, fx.Node):
+            return self.values[argument]
+        if isinstance(argument, (list, tuple)):
+            return [self._resolve(a) for a in argument]
+        if isinstance(argument, dict):
+            return {key: self._resolve(a) for key, a in argument.items()}
+        return argument
+
+    def _by_row(self, node: fx.Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        function = ROWS.get(node.target)  # type: ignore[arg-type]
+        if function is None or _draws_random_numbers(node) or self._moves_between_devices(node):
+            return None
+        self.im.node, self.im.expected = node, node.meta["val"]
+        try:
+            results = function(self.im, *arguments, **options)
+        except DeclinedError:
+            return None
+        _check(results, node)
+        return results if isinstance(results, (Value, Mapping)) else list(results)
+
+    def _moves_between_devices(self, node: fx.Node) -> bool:
+        """Whether the op reads a tensor of another device than it writes to: only ATen can copy that."""
+        target = _device(node)
+        return any(n not in self._made_here and _device(n) not in (None, target) for n in node.all_input_nodes)
+
+    def _by_parts(self, node: fx.Node) -> Any:
+        """The op as its decomposition, if all of that has rows."""
+        if _draws_random_numbers(node) or self._moves_between_devices(node):
+            return None
+        parts = decomposed(node)
+        if parts is None:
+            return None
+        inner = _Importer(self.im.b)
+        inner.im = self.im
+        inner.values = dict(zip(parts.inputs, (self.values[n] for n in parts.outer), strict=True))
+        before = len(self.im.b.ops)
+        try:
+            for part in parts.calls:
+                inner.values[part] = inner.call(part)
+        except UnsupportedError:
+            return None
+        if any(op.name == "extern" for op in self.im.b.ops[before:]):
+            del self.im.b.ops[before:]
+            return None
+        return inner._resolve(parts.result)
+
+    def _extern(self, node: fx.Node) -> Any:
+        """The ATen call itself."""
+        shown = node.meta.get("val")
+        results = list(shown) if isinstance(shown, (list, tuple)) else [shown]
+        try:
+            types = [tensor_type(r) for r in results if isinstance(r, torch.Tensor)]
+        except DeclinedError as declined:
+            raise UnsupportedError(f"{node.target}: {declined}", where=loc_of(node).source) from None
+        operands, attrs = encode(node.target, self._resolve(node.args), self._resolve(dict(node.kwargs)), types)
+        made = iter(self.im.b.multi("extern", operands, attrs, name=node.name))
+        if isinstance(shown, torch.Tensor):
+            return next(made)
+        return {number: next(made) for number, r in enumerate(results) if isinstance(r, torch.Tensor)}
+
+
+def _device(node: fx.Node) -> torch.device | None:
+    shown = node.meta.get("val")
+    first = next((s for s in shown if isinstance(s, torch.Tensor)), None) if isinstance(shown, (list, tuple)) else shown
+    return first.device if isinstance(first, torch.Tensor) else None
+
+
+def _draws_random_numbers(node: fx.Node) -> bool:
+    """Whether the call draws random numbers (dropout in training does; in evaluation its row says that it is nothing)."""
+    target = node.target
+    assert isinstance(target, OpOverload)
+    return torch.Tag.nondeterministic_seeded in target.tags and target not in ROWS
+
+
+def _check(results: Results, node: fx.Node) -> None:
+    """What a row has built must be what torch says, in dtype and shape."""
+    shown = node.meta["val"]
+    if isinstance(results, Value):
+        pairs = [(results, shown)]
+    elif isinstance(results, Mapping):
+        pairs = [(value, shown[number]) for number, value in results.items()]
+    else:
+        pairs = list(zip(results, shown, strict=True))
+    for value, wanted in pairs:
+        type = tensor_type(wanted)
+        if not _same(value.type, type):
+            raise InternalError(
+                f"{node.target} was imported as {value.dtype}{list(value.shape)}, torch says {type.dtype}{list(type.shape)}",
+                op=node.format_node() or "",
+                where=loc_of(node).source,
+            )
+
+
+def _same(built: TensorType, wanted: TensorType) -> bool:
+    same_rank = built.dtype is wanted.dtype and built.rank == wanted.rank
+    return same_rank and all(equal(a, b) for a, b in zip(built.shape, wanted.shape, strict=True))

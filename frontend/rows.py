@@ -1,0 +1,60 @@
+"""The table of ATen ops that have a meaning in the graph IR: one row per op, in the ``aten_*`` files by family.
+
+A row is a function ``(im, *operands) -> Value`` (or a tuple of values), registered under one or more ATen overloads. Its parameters after ``im`` are
+those of the overload's schema. Tensors arrive as ``Value``, sizes as ``Size``, the rest as Python values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch._ops import OpOverload
+
+from rooftile.ir.core import Value
+
+if TYPE_CHECKING:
+    from rooftile.frontend.importing import Import
+
+# Several results: by position, or only those that the row can compute (the others may not be used).
+Results: TypeAlias = "Value | Sequence[Value] | Mapping[int, Value]"
+Row: TypeAlias = "Callable[..., Results]"
+
+ROWS: dict[OpOverload, Row] = {}
+
+
+class DeclinedError(Exception):
+    """A row does not cover the form at hand (the message says which); the op stays an ATen call."""
+
+
+def row(*overloads: OpOverload) -> Callable[[Row], Row]:
+    """Register a function as the meaning of ``overloads``."""
+
+    def register(function: Row) -> Row:
+        for overload in overloads:
+            if overload in ROWS:
+                raise ValueError(f"{overload} has two rows")
+            ROWS[overload] = function
+        return function
+
+    return register
+
+
+def rows_of_one_kind(table: Mapping[OpOverload, Any], make: Callable[[Any], Row]) -> None:
+    """Register ``make(entry)`` for every entry of a table: for ops that differ only by a name."""
+    for overload, entry in table.items():
+        row(overload)(make(entry))
+
+
+def decline_if(condition: bool, why: str) -> None:
+    """Leave the op to ATen where ``condition`` holds."""
+    if condition:
+        raise DeclinedError(why)
+
+
+def dims_of(rank: int, dims: Any) -> tuple[int, ...]:
+    """Dimension numbers (one, several, or None for all), made non-negative and sorted."""
+    if dims is None or (isinstance(dims, (list, tuple)) and not dims):
+        return tuple(range(rank))
+    listed = [dims] if isinstance(dims, int) else list(dims)
+    return tuple(sorted(d % rank for d in listed)) if rank else ()
