@@ -44,7 +44,7 @@ def _infer_load(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _infer_store(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    buffer, value = types
+    buffer, value = types[0], types[1]
     require(len(attrs["index"]) == buffer.rank, f"store index {attrs['index']} for a buffer of rank {buffer.rank}")
     require(buffer.dtype is value.dtype, f"store of {value.dtype} into a buffer of {buffer.dtype}")
     return ()
