@@ -20,7 +20,7 @@ from rooftile.target import Target
 
 
 def load(plan: Plan, target: Target, device: torch.device, config: Config) -> Program:
-    """The program that runs ``plan`` on ``device``.
+    """The program that runs ``plan`` on ``device``, which has an index if it is a GPU.
 
     Raises:
         UnsupportedError: the plan's kernels are for another kind of device.
@@ -48,8 +48,7 @@ def launchers_of(kernels: Sequence[Kernel], target: Target, device: torch.device
 def _for_cuda(kernels: Sequence[Kernel], target: Target, device: torch.device, config: Config) -> list[Launcher]:
     cache = kernel_cache(config.cache_dir)
     binaries = cache.get_or_build_all(kernels, target, config.compile_workers)
-    index = device.index if device.index is not None else torch.cuda.current_device()
-    return [CudaLauncher(binary, index) for binary in binaries]
+    return [CudaLauncher(binary, device.index) for binary in binaries]
 
 
 @lru_cache

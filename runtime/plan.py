@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from rooftile.codegen.kernel import Kernel
 from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op, TensorType, Value
-from rooftile.ir.expr import evaluate
+from rooftile.ir.expr import Symbol, evaluate, size_symbols
 from rooftile.runtime.arena import Life, aligned, place
 
 Role: TypeAlias = Literal["input", "weight", "intermediate", "output"]
@@ -127,6 +127,15 @@ class Plan:
     def launches(self) -> tuple[Launch, ...]:
         """The steps that run a kernel of ours."""
         return tuple(step for step in self.steps if isinstance(step, Launch))
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """Every run-time size that a run asks for, by name."""
+        found = {s.name: s for s in self.graph.size_symbols()}
+        for launch in self.launches:
+            for size in launch.kernel.grid:
+                found |= {s.name: s for s in size_symbols(size)}
+        return tuple(found[name] for name in sorted(found))
 
     def layout(self, sizes: Mapping[str, int]) -> Layout:
         """Place the buffers for these sizes."""

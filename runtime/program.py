@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 
 from rooftile.errors import InputError, InternalError
-from rooftile.ir.expr import Symbol, evaluate, size_symbols
+from rooftile.ir.expr import Symbol, evaluate
 from rooftile.ir.extern import call_extern
 from rooftile.runtime.arguments import Expected, aligned, check, expected_of
 from rooftile.runtime.launch import Argument, Launcher
@@ -35,7 +35,7 @@ class Program:
         self.plan = plan
         self.device = device
         self._launchers = tuple(launchers)
-        self._symbols = _symbols(plan)
+        self._symbols = plan.symbols
         self._bindings: dict[tuple[int, ...], _Binding] = {}
 
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> list[torch.Tensor]:
@@ -197,15 +197,6 @@ def _laid_out(tensor: torch.Tensor, buffer: Buffer, sizes: Mapping[str, int]) ->
     if tensor.stride() == strides:
         return tensor
     return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
-
-
-def _symbols(plan: Plan) -> tuple[Symbol, ...]:
-    """Every run-time size that a run asks for, by name."""
-    found = {s.name: s for s in plan.graph.size_symbols()}
-    for launch in plan.launches:
-        for size in launch.kernel.grid:
-            found |= {s.name: s for s in size_symbols(size)}
-    return tuple(found[name] for name in sorted(found))
 
 
 def _check_sizes(symbols: Sequence[Symbol], sizes: Mapping[str, int]) -> None:

@@ -1,0 +1,56 @@
+"""The record of one compilation: everything that ``explain``, dumps and tests want to know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from rooftile.codegen.kernel import Kernel
+from rooftile.ir.core import Graph, Op
+from rooftile.passes.base import PassContext
+from rooftile.passes.manager import Stage
+from rooftile.runtime.plan import Plan
+from rooftile.target import Target
+
+
+class Runnable(Protocol):
+    """What computes the graph: new tensors, one for each of its outputs."""
+
+    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]: ...
+
+
+@dataclass
+class Compilation:
+    """One graph and what became of it.
+
+    ``kernels`` and ``plan`` are missing where the pipeline was stopped early. ``sizes`` are those of the first call,
+    as long as there was none empty. ``seconds`` says what each part of compiling took.
+    """
+
+    stages: Sequence[Stage]
+    context: PassContext
+    device: torch.device
+    kernels: Mapping[Op, Kernel] = field(default_factory=dict)
+    plan: Plan | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    dump: Path | None = None
+
+    @property
+    def target(self) -> Target:
+        """What the kernels are for."""
+        return self.context.target
+
+    @property
+    def imported(self) -> Graph:
+        """The graph before the first pass."""
+        return self.stages[0].graph
+
+    @property
+    def graph(self) -> Graph:
+        """The graph after the last pass."""
+        return self.stages[-1].graph

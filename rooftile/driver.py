@@ -1,0 +1,184 @@
+"""From an imported graph to a program: passes, kernels, plan, and what is written down on the way.
+
+Read top to bottom, ``compile_graph`` is the compiler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TypeVar
+
+import torch
+
+from rooftile.codegen.emit import emit
+from rooftile.codegen.kernel import Kernel
+from rooftile.compilation import Compilation, Runnable
+from rooftile.config import CompileOptions, Config
+from rooftile.dump import dump_folder, write_dump, write_repro
+from rooftile.errors import InternalError, RequirementError
+from rooftile.ir.core import Graph, Op
+from rooftile.ir.evaluator import evaluate
+from rooftile.passes.base import PassContext
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import pipeline
+from rooftile.runtime.devices import target_of
+from rooftile.runtime.loading import load
+from rooftile.runtime.plan import make_plan
+from rooftile.target import Target, target_named
+
+_LOG = logging.getLogger("rooftile.driver")
+_COLLECTED: ContextVar[tuple[list[Compilation], ...]] = ContextVar("collected", default=())
+_T = TypeVar("_T")
+
+
+def build_program(graph: Graph, options: CompileOptions | None = None, device: torch.device | None = None) -> Runnable:
+    """The program that computes an imported graph on ``device`` (the current GPU, or the CPU without one).
+
+    Raises:
+        RequirementError: something that ``options.require`` asks for does not hold.
+        OptionError: ``options`` name a target or a pass that doesn't exist.
+        InternalError: a fault of ours; the graph and a script that shows it have been written where the error says.
+    """
+    options = options or CompileOptions()
+    config = Config.from_env().with_options(options)
+    device = _with_index(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    target = target_named(config.target) if config.target else target_of(device)
+    try:
+        compilation, program = compile_graph(graph, options, config, target, device)
+    except InternalError as error:
+        error.repro = error.repro or str(write_repro(graph, target))
+        raise
+    for collected in _COLLECTED.get():
+        collected.append(compilation)
+    return _Observed(compilation, program)
+
+
+def compile_graph(
+    graph: Graph, options: CompileOptions, config: Config, target: Target, device: torch.device
+) -> tuple[Compilation, Runnable]:
+    """Passes, kernels, plan, program, dump. Where the kernels cannot run here, the program evaluates the graph."""
+    clock = _Clock()
+    context = PassContext(target, options=options)
+    manager = Manager(config.verify, record=config.dump is not None, stop_after=config.stop_after)
+    stages = clock("passes", lambda: manager.run(graph, pipeline(fp32_precision(target)), context))
+    compilation = Compilation(stages, context, device, seconds=clock.seconds)
+    _note_externs(compilation)
+    _require(options, compilation.graph)
+    program: Runnable = _Evaluated(compilation.graph)
+    if _is_lowered(compilation.graph):
+        compilation.kernels = clock("emit", lambda: emit_all(compilation.graph, target))
+        plan = compilation.plan = clock("plan", lambda: make_plan(compilation.graph, compilation.kernels))
+        if target.kind == device.type:
+            program = clock("build", lambda: load(plan, target, device, config))
+        else:
+            _LOG.warning("kernels for %s do not run on %s: calls are computed by the reference", target.name, device)
+    if config.dump is not None:
+        compilation.dump = dump_folder(config.dump)
+        write_dump(compilation, compilation.dump)
+    return compilation, program
+
+
+def emit_all(graph: Graph, target: Target) -> dict[Op, Kernel]:
+    """The Triton text of every region's kernel."""
+    return {op: emit(op.regions[1], target, op.regions[0]) for op in graph.ops if op.name == "region"}
+
+
+def fp32_precision(target: Target) -> str:
+    """How fp32 contractions are to be multiplied: torch's own setting for matmuls."""
+    if target.kind == "cpu":
+        return "ieee"
+    try:
+        exact = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # the newer setting has been used, and the two don't mix
+        exact = torch.backends.cuda.matmul.fp32_precision != "tf32"
+    return "ieee" if exact else "tf32"
+
+
+@contextmanager
+def collecting() -> Iterator[list[Compilation]]:
+    """Every compilation that happens inside the ``with`` block, in order, in this thread."""
+    found: list[Compilation] = []
+    token = _COLLECTED.set((*_COLLECTED.get(), found))
+    try:
+        yield found
+    finally:
+        _COLLECTED.reset(token)
+
+
+def _with_index(device: torch.device) -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
+
+
+def _is_lowered(graph: Graph) -> bool:
+    """Whether every op is a kernel or an ATen call; not so where the pipeline was stopped early."""
+    return all(op.name == "extern" or len(op.regions) == 2 for op in graph.ops)
+
+
+def _note_externs(compilation: Compilation) -> None:
+    for op in _externs(compilation.graph):
+        compilation.context.ledger.add(
+            "extern",
+            rule="import",
+            values=[v.name for v in op.outputs],
+            reason=f"{op.attrs['target']} has no row in the import table and runs as the ATen call it is",
+            locs=[op.loc],
+        )
+
+
+def _require(options: CompileOptions, graph: Graph) -> None:
+    if "no-extern" not in options.require:
+        return
+    for op in _externs(graph):
+        raise RequirementError(
+            "no-extern",
+            f"{op.attrs['target']} runs as an ATen call",
+            where=", in ".join(t for t in (op.loc.source, op.loc.module) if t),
+            fix="write it with other ops, or leave the requirement out",
+        )
+
+
+def _externs(graph: Graph) -> list[Op]:
+    return [op for op in graph.ops if op.name == "extern"]
+
+
+class _Clock:
+    """Runs parts of a compilation and remembers what each took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str, part: Callable[[], _T]) -> _T:
+        start = perf_counter()
+        result = part()
+        self.seconds[name] = perf_counter() - start
+        return result
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """A graph computed by the reference evaluator, op by op."""
+
+    graph: Graph
+
+    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
+        with torch.no_grad(), tensors[0].device if tensors else torch.device("cpu"):
+            results = evaluate(self.graph, [t.detach() for t in tensors], dict(sizes))
+        return [torch.empty(r.shape, dtype=r.dtype, device=r.device).copy_(r) for r in results]
+
+
+class _Observed:
+    """A program that tells its compilation the sizes of its first call."""
+
+    def __init__(self, compilation: Compilation, program: Runnable) -> None:
+        self.compilation = compilation
+        self.program = program
+
+    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
+        if not self.compilation.sizes:
+            self.compilation.sizes.update(sizes)
+        return self.program(tensors, sizes)

@@ -1,0 +1,130 @@
+"""What a compilation leaves behind for its reader: IR after every pass, diffs, kernels, plan, report, and a script
+that shows it again.
+
+A dump folder holds::
+
+    00-import.ir  01-canonicalize.ir ...     the graph after each pass, and a .diff beside each that changed it
+    kernels/<name>.py                        every kernel, as a file that runs on its own
+    plan.txt                                 buffers, places in memory, steps
+    report.json                              what `rooftile explain --json` prints
+    repro.py                                 builds the program from 00-import.ir again and checks it on random inputs
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rooftile.compilation import Compilation
+from rooftile.ir.core import Graph
+from rooftile.ir.printer import print_graph
+from rooftile.passes.manager import write_stages
+from rooftile.report.collect import report_of
+from rooftile.runtime.plan import Buffer, Call, Launch, Plan, Step
+from rooftile.target import Target
+
+IMPORT = "00-import.ir"
+_PRODUCTS = ("*.ir", "*.diff", "kernels/*.py", "plan.txt", "report.json", "repro.py")
+
+_REPRO = '''"""Builds the program of {import_file} for {target} and checks it on random inputs against float64."""
+
+from pathlib import Path
+
+from rooftile.reproduce import reproduce
+
+if __name__ == "__main__":
+    results = reproduce(Path(__file__).parent / "{import_file}", target={target!r})
+    raise SystemExit(not all(result.kept for result in results))
+'''
+
+_written: set[Path] = set()  # the folders that this process has put a dump into
+
+
+def dump_folder(base: Path) -> Path:
+    """Where the next dump under ``base`` goes: ``base`` itself, then, for further graphs of this process,
+    ``base/graph-2``, ...
+
+    What an earlier process left in the folder is deleted, as far as it is a dump's.
+    """
+    base = base.absolute()
+    folder, number = base, 1
+    while folder in _written:
+        number += 1
+        folder = base / f"graph-{number}"
+    _written.add(folder)
+    for pattern in _PRODUCTS:
+        for stale in folder.glob(pattern):
+            stale.unlink()
+    return folder
+
+
+def forget_dumps(base: Path) -> None:
+    """Let the next dump under ``base`` start from ``base`` again."""
+    base = base.absolute()
+    _written.difference_update([f for f in _written if f == base or base in f.parents])
+
+
+def write_dump(compilation: Compilation, folder: Path) -> None:
+    """Write all of it; sizes that no call has brought yet stand as symbols.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    write_stages(compilation.stages, folder)
+    _write_repro_script(folder, compilation.target)
+    report_of([compilation]).save(folder / "report.json")
+    if compilation.plan is None:
+        return
+    kernels = folder / "kernels"
+    kernels.mkdir(exist_ok=True)
+    for op, kernel in compilation.kernels.items():
+        (kernels / f"{op.attrs['name']}.py").write_text(kernel.source, encoding="utf-8")
+    (folder / "plan.txt").write_text(plan_text(compilation.plan, compilation.sizes), encoding="utf-8")
+
+
+def write_repro(graph: Graph, target: Target) -> Path:
+    """Write a failing graph and its script into a new folder for temporary files, and return the script."""
+    folder = Path(tempfile.mkdtemp(prefix="rooftile-"))
+    (folder / IMPORT).write_text(print_graph(graph), encoding="utf-8")
+    return _write_repro_script(folder, target)
+
+
+def _write_repro_script(folder: Path, target: Target) -> Path:
+    script = folder / "repro.py"
+    script.write_text(_REPRO.format(import_file=IMPORT, target=target.name), encoding="utf-8")
+    return script
+
+
+def plan_text(plan: Plan, sizes: Mapping[str, int]) -> str:
+    """A plan for reading: its buffers with their lives, then its steps; places in memory where all sizes are known."""
+    return "\n".join([f"plan {plan.name}", "", *_buffer_lines(plan, sizes), "", *_step_lines(plan)]) + "\n"
+
+
+def _buffer_lines(plan: Plan, sizes: Mapping[str, int]) -> Iterator[str]:
+    layout = plan.layout(sizes) if all(s.name in sizes for s in plan.symbols) else None
+    if layout is not None:
+        yield f"arena {layout.arena_bytes} bytes, peak {layout.peak_bytes} bytes"
+    for b in plan.buffers:
+        life = "" if b.first < 0 else f", steps {b.first} to {b.last}"
+        place = f" at {layout.offsets[b.number]}" if layout is not None and b.number in layout.offsets else ""
+        yield f"  {b.name}: {_type_text(b)}, {b.role}, {b.home}{place}{life}"
+
+
+def _type_text(b: Buffer) -> str:
+    strides = "" if b.type.strides is None else f" strides {list(b.type.strides)}"
+    return f"{b.type.dtype}{list(b.type.shape)}{strides}"
+
+
+def _step_lines(plan: Plan) -> Iterator[str]:
+    for number, step in enumerate(plan.steps):
+        reads, writes = (", ".join(plan.buffers[n].name for n in numbers) for numbers in (step.reads, step.writes))
+        yield f"{number:3} {_what(step)}({reads}) -> {writes}"
+
+
+def _what(step: Step) -> str:
+    if isinstance(step, Call):
+        return f"call {step.name}"
+    assert isinstance(step, Launch)
+    grid = " x ".join(map(str, step.kernel.grid))
+    return f"launch {step.name}[{grid}]"

@@ -1,0 +1,197 @@
+"""From compilations to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from rooftile import __version__
+from rooftile.compilation import Compilation
+from rooftile.ir.expr import Size, add, ceildiv
+from rooftile.ir.schedule import Schedule
+from rooftile.report.accounting import (
+    Work,
+    eager_bytes,
+    extern_work,
+    kernel_work,
+    known,
+    op_names,
+    sources,
+)
+from rooftile.report.data import (
+    BufferRow,
+    DerivationRow,
+    KernelRow,
+    LedgerRow,
+    Loop,
+    NoteRow,
+    Quantity,
+    Report,
+    RuleStep,
+    Totals,
+)
+from rooftile.runtime.plan import Buffer, Call, Launch, Step
+from rooftile.target import Target
+
+
+def report_of(compilations: Sequence[Compilation]) -> Report:
+    """The report on everything that was compiled for one model: one compilation for each graph."""
+    parts = [_Part(c, "" if len(compilations) == 1 else f"{number}/") for number, c in enumerate(compilations)]
+    seconds: dict[str, float] = {}
+    for c in compilations:
+        for name, spent in c.seconds.items():
+            seconds[name] = seconds.get(name, 0.0) + spent
+    return Report(
+        device=_device_text(compilations),
+        versions=versions(),
+        kernels=tuple(row for part in parts for row in part.kernels()),
+        buffers=tuple(row for part in parts for row in part.buffers()),
+        ledger=tuple(row for part in parts for row in part.ledger()),
+        derivations=tuple(row for part in parts for row in part.derivations()),
+        totals=_totals(parts),
+        notes=tuple(NoteRow(n.value, n.text, n.source) for c in compilations for n in c.context.notes),
+        graphs=len(parts),
+        seconds={name: round(spent, 4) for name, spent in seconds.items()},
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what a compilation gives."""
+    found = {"rooftile": __version__, "torch": str(torch.__version__)}
+    try:
+        found["triton"] = metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        found["triton"] = "none"
+    return found
+
+
+def _device_text(compilations: Sequence[Compilation]) -> str:
+    texts = dict.fromkeys(device_text(c.target, c.device) for c in compilations)
+    return ", ".join(texts) or "no graph was compiled"
+
+
+def device_text(target: Target, device: torch.device) -> str:
+    """What kernels are for and what runs them."""
+    if target.kind == "cpu":
+        return "cpu, through the interpreter"
+    if device.type == "cuda":
+        return f"{target.name}: {torch.cuda.get_device_name(device)}"
+    return f"{target.name}, not here"
+
+
+class _Part:
+    """The rows of one compilation. ``prefix`` tells its buffers from those of other graphs."""
+
+    def __init__(self, compilation: Compilation, prefix: str) -> None:
+        self.compilation = compilation
+        self.prefix = prefix
+        self.sizes = compilation.sizes
+        self.steps: Sequence[Step] = compilation.plan.steps if compilation.plan else ()
+
+    def shown(self, size: Size) -> Quantity:
+        return known(size, self.sizes)
+
+    def work(self, step: Step) -> Work:
+        return kernel_work(step.op.regions[0]) if isinstance(step, Launch) else extern_work(step.op)
+
+    def kernels(self) -> list[KernelRow]:
+        return [self.kernel(step) for step in self.steps]
+
+    def kernel(self, step: Step) -> KernelRow:
+        work, extern = self.work(step), isinstance(step, Call)
+        schedule = None if extern else Schedule.from_attrs(step.op.attrs)
+        ops = (step.op,) if extern else step.op.regions[0].ops
+        return KernelRow(
+            name=step.name,
+            kind="extern" if extern else "triton",
+            launches=1,
+            schedule={} if schedule is None else self.schedule(schedule),
+            loops=() if schedule is None else self.loops(schedule),
+            reads=tuple(self.buffer_name(n) for n in dict.fromkeys(step.reads)),
+            writes=tuple(self.buffer_name(n) for n in step.writes),
+            bytes=self.shown(work.bytes),
+            flops=None if extern else self.shown(work.flops),
+            floor_us=None if extern else work.floor_us(self.compilation.target, self.sizes),
+            time_us=None,
+            ops=(step.name,) if extern else op_names(step.op.regions[0]),
+            sources=sources(ops),
+        )
+
+    def schedule(self, schedule: Schedule) -> dict[str, Any]:
+        axes = [{"axis": a.name, "extent": self.shown(a.extent), "role": a.role, "tile": a.tile} for a in schedule.axes]
+        return {
+            "axes": axes,
+            "grid": list(schedule.grid),
+            "group": None if schedule.group is None else list(schedule.group),
+            "num_warps": schedule.num_warps,
+            "num_stages": schedule.num_stages,
+        }
+
+    def loops(self, schedule: Schedule) -> tuple[Loop, ...]:
+        swept = [a for a in schedule.axes if a.role == "loop"]
+        steps = [self.shown(ceildiv(a.extent, a.tile)) for a in swept]
+        return tuple(Loop(a.name, n, n, ("all",)) for a, n in zip(swept, steps, strict=True))
+
+    def buffer_name(self, number: int) -> str:
+        assert self.compilation.plan is not None
+        return self.prefix + self.compilation.plan.buffers[number].name
+
+    def buffers(self) -> list[BufferRow]:
+        return [self.buffer(b) for b in self.compilation.plan.buffers] if self.compilation.plan else []
+
+    def buffer(self, b: Buffer) -> BufferRow:
+        shape = tuple(self.shown(s) for s in b.type.shape)
+        return BufferRow(self.buffer_name(b.number), shape, b.type.dtype.name, self.shown(b.type.bytes), b.role)
+
+    def ledger(self) -> list[LedgerRow]:
+        return [
+            LedgerRow(
+                e.decision, e.rule, e.values, e.reason, None if e.bytes is None else self.shown(e.bytes), e.sources
+            )
+            for e in self.compilation.context.ledger
+        ]
+
+    def derivations(self) -> list[DerivationRow]:
+        return [
+            DerivationRow(d.value, tuple(RuleStep(s.rule, s.before, s.after) for s in d.steps))
+            for d in self.compilation.context.derivations
+        ]
+
+    def moved(self) -> Size:
+        total: Size = 0
+        for step in self.steps:
+            total = add(total, self.work(step).bytes)
+        return total
+
+    def computed(self) -> Size:
+        total: Size = 0
+        for step in self.steps:
+            total = add(total, self.work(step).flops)
+        return total
+
+    def peak(self) -> Quantity:
+        plan = self.compilation.plan
+        if plan is None or not all(s.name in self.sizes for s in plan.symbols):
+            return None
+        return plan.layout(self.sizes).peak_bytes
+
+
+def _totals(parts: Sequence[_Part]) -> Totals:
+    peaks = [part.peak() for part in parts]
+    return Totals(
+        kernels=sum(len(part.steps) for part in parts),
+        bytes=_sum([part.shown(part.moved()) for part in parts]),
+        eager_bytes=_sum([part.shown(eager_bytes(part.compilation.imported)) for part in parts]),
+        flops=_sum([part.shown(part.computed()) for part in parts]),
+        peak_bytes=max((p for p in peaks if isinstance(p, int)), default=None) if None not in peaks else None,
+    )
+
+
+def _sum(quantities: Sequence[Quantity]) -> Quantity:
+    """The total; text where a part is text."""
+    numbers = sum(q for q in quantities if isinstance(q, int))
+    texts = [q for q in quantities if isinstance(q, str)]
+    return numbers if not texts else " + ".join([*texts, *([str(numbers)] if numbers else [])])

@@ -1,0 +1,65 @@
+"""From IR text to a verdict: build the program of a dumped graph, run it on random inputs, compare with float64.
+
+The script in every dump calls this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from rooftile.accuracy import Accuracy, promised, truth
+from rooftile.codegen.example import example_size, largest_safe_index
+from rooftile.config import CompileOptions
+from rooftile.driver import build_program
+from rooftile.ir.core import Graph, TensorType
+from rooftile.ir.evaluator import evaluate
+from rooftile.ir.expr import evaluate as number
+from rooftile.ir.parser import parse_graph
+from rooftile.runtime.plan import row_major, span
+
+
+def reproduce(path: Path, target: str | None = None, device: str | None = None, seed: int = 0) -> list[Accuracy]:
+    """Build and check the graph in ``path`` and print how each result fares; on the GPU if there is one.
+
+    The graph evaluated in its own dtypes stands for eager.
+
+    Raises:
+        ParseError: the file does not hold a graph.
+    """
+    graph = parse_graph(path.read_text(encoding="utf-8"), path.name)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    tensors, sizes = random_inputs(graph, where, seed)
+    program = build_program(graph, CompileOptions.from_user(options={"target": target} if target else {}), where)
+    ours = program(tensors, sizes)
+    with torch.no_grad(), where:
+        eager = evaluate(graph, tensors, sizes)
+    found = promised(ours, eager, truth(graph, tensors, sizes))
+    for value, accuracy in zip(graph.outputs, found, strict=True):
+        print(f"%{value.name}: {accuracy}")
+    return found
+
+
+def random_inputs(graph: Graph, device: torch.device, seed: int = 0) -> tuple[list[torch.Tensor], dict[str, int]]:
+    """Inputs for ``graph``, and the run-time sizes they have:
+
+    normal floats, coins, and integers that index any dimension.
+    """
+    sizes = {s.name: example_size(s, s.name).example for s in graph.size_symbols()}
+    generator = torch.Generator().manual_seed(seed)
+    limit = largest_safe_index(graph.inputs, sizes)
+    return [_random(v.type, sizes, limit, generator).to(device) for v in graph.inputs], sizes
+
+
+def _random(type: TensorType, sizes: Mapping[str, int], limit: int, generator: torch.Generator) -> torch.Tensor:
+    shape = tuple(number(s, sizes) for s in type.shape)
+    strides = row_major(shape) if type.strides is None else tuple(number(s, sizes) for s in type.strides)
+    length = (span(shape, strides),)
+    if type.dtype.is_float:
+        line = torch.randn(length, generator=generator).to(type.dtype.torch)
+    else:
+        highest = 1 if type.dtype.kind == "bool" else limit
+        line = torch.randint(0, highest + 1, length, generator=generator).to(type.dtype.torch)
+    return line.as_strided(shape, strides)
