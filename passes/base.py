@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from rooftile.config import CompileOptions
-from rooftile.ir.core import Graph
+from rooftile.ir.core import Graph, Op
 from rooftile.passes.ledger import Ledger
 from rooftile.target import Target
 
@@ -22,13 +22,35 @@ class Note:
 
 @dataclass
 class PassContext:
-    """What all passes of one compilation share. ``ledger``, ``derivations`` and ``notes`` only grow."""
+    """What all passes of one compilation share; ``ledger``, ``derivations`` and ``notes`` only grow."""
 
     target: Target
     ledger: Ledger = field(default_factory=Ledger)
     derivations: list[Any] = field(default_factory=list)
     options: CompileOptions | None = None
     notes: list[Note] = field(default_factory=list)
+
+
+class working_on:
+    """``with working_on(op)``: an exception raised inside is about ``op``, unless it says otherwise already."""
+
+    def __init__(self, op: Op) -> None:
+        self._op = op
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None and op_in_question(error) is None:
+            setattr(error, _OP, self._op)
+
+
+_OP = "rooftile_op"
+
+
+def op_in_question(error: BaseException) -> Op | None:
+    """The op that a pass was working on when ``error`` was raised; None where it did not say."""
+    return getattr(error, _OP, None)
 
 
 class Pass(Protocol):

@@ -34,7 +34,7 @@ from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
 from rooftile.ir.dtypes import BF16, F32, DType, compute_type
 from rooftile.ir.graph_ops import GRAPH_OPS, infer_graph_op
 from rooftile.ir.scalar import COMBINES
-from rooftile.passes.base import Note, PassContext
+from rooftile.passes.base import Note, PassContext, working_on
 from rooftile.passes.canonical.casts import holds_exactly
 
 # The result is one of the operands, or a whole number no greater than it: where they are representable, so is it.
@@ -103,7 +103,8 @@ class _Widening:
         for op in self._body.ops:
             self._op = op
             rewrite = _WIDENING.get(op.name) if _touches_narrow(op) else None
-            (rewrite or _Widening._keep)(self, op)
+            with working_on(op):
+                (rewrite or _Widening._keep)(self, op)
         outputs = tuple(self.stored(v) for v in self._body.outputs)
         if self._ops == list(self._body.ops) and outputs == self._body.outputs:
             return self._body
@@ -125,7 +126,7 @@ class _Widening:
         return self._rounded[value]
 
     def wide(self, value: Value) -> Value:
-        """``value`` in the dtype it is computed in, with all the bits there are; notes the rounding that is left out."""
+        """``value`` in the dtype it is computed in, with all its bits; notes the rounding that is left out."""
         if value not in self._wide:
             return self.rounded(value)
         if value not in self._noted:
@@ -193,7 +194,7 @@ class _Widening:
         self._hold(out, wide, exact=exact)
 
     def _constant(self, op: Op) -> None:
-        """A number takes part in eager's arithmetic as fp32, whatever the dtype can hold; beyond its range it is infinite."""
+        """A number takes part in eager's arithmetic as fp32, with all its bits; beyond the range it is infinite."""
         number, dtype = float(op.attrs["value"]), op.output.dtype
         nearest = float(torch.tensor(number, dtype=dtype.torch))
         number = nearest if isinf(nearest) else number

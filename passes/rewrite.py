@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.expr import equal
 from rooftile.ir.graph_ops import infer_graph_op
+from rooftile.passes.base import working_on
 
 
 class Make(NamedTuple):
@@ -73,7 +74,8 @@ class Rewriter:
                 op = replace(op, inputs=inputs, regions=regions)
             if len(op.outputs) == 1 and op.name not in ("extern", "region"):
                 value = op.output
-                self._instead[value] = self._place(op)
+                with working_on(op):
+                    self._instead[value] = self._place(op)
             else:
                 self._append(op)
         outputs = tuple(self._instead.get(v, v) for v in graph.outputs)

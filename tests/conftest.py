@@ -33,6 +33,10 @@ def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield run
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="write what the passes give into tests/ir/*/*.ir")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:

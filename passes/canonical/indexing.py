@@ -1,9 +1,9 @@
-"""Integers that are known as expressions of indices: gathers at such positions, comparisons that only come out one way."""
+"""Integers that are expressions of indices: gathers at such positions, comparisons that only come out one way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size, Symbol, add, at_least, equal, floordiv, mod, mul, of, substitute, symbols
@@ -15,7 +15,7 @@ _DEPTH = 16  # how many ops deep an index computation is followed
 
 
 def index_expression(value: Value, at: Sequence[Size], rw: Rewriter, depth: int = _DEPTH) -> Size | None:
-    """The element of an integer ``value`` at index ``at``, as an expression over what is in ``at``; None where it is data."""
+    """The element of an integer ``value`` at index ``at``, as an expression over ``at``; None where it is data."""
     op = rw.producer(value)
     if op is None or depth == 0 or value.dtype.kind != "int":
         return None
@@ -108,14 +108,26 @@ def _gather_is_view(op: Op, rw: Rewriter) -> Value | Make | None:
     used = [stride.axis for stride in strides if stride.axis is not None]
     if len(strides) != len(found) or len(set(used)) != len(used) or not _inside(op.inputs[0], strides, axes):
         return None
+    *first, (name, attrs) = _view_steps(strides, axes)
+    x = op.inputs[0]
+    for step, step_attrs in first:
+        x = rw.emit(step, [x], step_attrs)
+    return Make(name, [x], attrs)
+
+
+def _view_steps(strides: Sequence[_Stride], axes: Mapping[str, Size]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The views that read ``x[strides]`` over ``axes``: cut out, without the constant dims, reordered, repeated."""
+    used = [stride.axis for stride in strides if stride.axis is not None]
+    order = [name for name in axes if name in used]
     sizes = tuple(axes[stride.axis] if stride.axis is not None else 1 for stride in strides)
     starts, steps = tuple(stride.start for stride in strides), tuple(stride.step for stride in strides)
-    x = rw.emit("slice", op.inputs, {"starts": starts, "sizes": sizes, "steps": steps})
-    x = rw.emit("reshape", [x], {"shape": tuple(axes[name] for name in used)})
-    order = [name for name in axes if name in used]
-    x = rw.emit("permute", [x], {"perm": tuple(used.index(name) for name in order)})
-    dims = tuple(list(axes).index(name) for name in order)
-    return Make("expand", [x], {"shape": tuple(axes.values()), "dims": dims})
+    yield "slice", {"starts": starts, "sizes": sizes, "steps": steps}
+    if len(used) < len(strides):
+        yield "reshape", {"shape": tuple(axes[name] for name in used)}
+    if order != used:
+        yield "permute", {"perm": tuple(used.index(name) for name in order)}
+    if len(order) < len(axes):
+        yield "expand", {"shape": tuple(axes.values()), "dims": tuple(list(axes).index(name) for name in order)}
 
 
 def _inside(x: Value, strides: Sequence[_Stride], axes: Mapping[str, Size]) -> bool:

@@ -65,9 +65,11 @@ def inserted_ones(before: Sequence[Size], after: Sequence[Size]) -> tuple[int, .
     return tuple(kept) if len(kept) == len(before) else None
 
 
-def _expand_by_ones(op: Op, _: Rewriter) -> Make | None:
-    """An expand that repeats nothing is a reshape."""
+def _expand_by_ones(op: Op, rw: Rewriter) -> Make | None:
+    """An expand that repeats nothing is a reshape. A number is always expanded, so that rules know it by its form."""
     x, dims = op.inputs[0], op.attrs["dims"]
+    if rw.made_by(x, "constant"):
+        return None
     shape = op.output.shape
     new = [d for d in range(len(shape)) if d not in dims]
     same = all(equal(size, shape[d]) for size, d in zip(x.shape, dims, strict=True))

@@ -1,0 +1,28 @@
+"""The passes in order, each with the reason why it stands where it does."""
+
+from __future__ import annotations
+
+from rooftile.passes.axes import Axes
+from rooftile.passes.base import Pass
+from rooftile.passes.canonicalize import Canonicalize
+from rooftile.passes.dtypes import Dtypes
+from rooftile.passes.fuse import Fuse
+from rooftile.passes.layout import Layout
+from rooftile.passes.lower import Lower
+from rooftile.passes.tile import Tile
+
+
+def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
+    """What every model goes through; fp32 contractions have ``precision``: ``"ieee"``, ``"tf32"`` or ``"tf32x3"``."""
+    return (
+        Canonicalize(),  # first: whatever is folded here, no later pass has to see through
+        Axes(),  # before anything prints or cuts the graph, so that a dimension has one letter in every dump
+        Fuse(),  # on whole-tensor ops, where what a region may be is decided by accesses and bytes alone
+        Dtypes(),  # after fuse: between kernels a narrow float saves bytes, inside one it only costs accuracy
+        Layout(),  # after fuse: only what crosses kernels is in memory at all
+        Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
+        Lower(precision),  # last: it carries out what the others have decided
+    )
+
+
+PIPELINE = pipeline()
