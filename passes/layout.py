@@ -66,12 +66,12 @@ def _reads(graph: Graph) -> dict[Value, list[Read]]:
 def best_order(value: Value, loads: Sequence[Read]) -> tuple[int, ...]:
     """The dimensions from outermost to innermost in memory; row-major where nothing reads better."""
     natural = tuple(range(value.type.rank))
-    best, least = natural, _divisions(value.shape, natural, loads)
-    for order in permutations(natural) if least else ():
-        count = _divisions(value.shape, order, loads)
-        if count < least:
-            best, least = order, count
-    return best
+    if not _divisions(value.shape, natural, loads):
+        return natural
+    return min(
+        permutations(natural),
+        key=lambda order: (_divisions(value.shape, order, loads), order[-1] != natural[-1], order),
+    )
 
 
 def _divisions(shape: Sequence[Size], order: Sequence[int], loads: Sequence[Read]) -> int:

@@ -19,11 +19,14 @@ from typing import Any, ClassVar
 from rooftile.ir.builder import TileBuilder
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.dtypes import B1, BF16, F8E4M3, F8E5M2, F16, F32, DType
-from rooftile.ir.expr import Size, Symbol, axis, divides, of, substitute, symbols
+from rooftile.ir.expr import Size, Symbol, add, axis, divides, mul, of, substitute, symbols
+from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, Combine
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.access import Access, Guard, Node, Read, Space, compose
 from rooftile.passes.base import PassContext
+from rooftile.passes.space import address
+from rooftile.passes.tile import likely
 
 DOT_TYPES = frozenset({F32, BF16, F16, F8E4M3, F8E5M2})
 SMALLEST_DOT = 16  # the least extent of a tensor core operand
@@ -81,6 +84,7 @@ class _Lowering:
         self.buffers = {v: self.builder.input(v.name, v.type) for v in access.body.inputs}
         self.outputs = [self.builder.input(v.name, v.type) for v in access.body.outputs]
         self.level = _sweep_levels(access, self.loops)
+        self.dot_only = _only_in_contractions(access)
         self.stored: set[int] = set()
 
     def kernel(self) -> Graph:
@@ -228,7 +232,7 @@ class _Lowering:
         index, conditions = exprs[: len(read.index)], exprs[len(read.index) :]
         attrs = {
             "index": tuple(index),
-            "axes": self.held(self.access.free[read]),
+            "axes": self.memory_order(read) if read in self.dot_only else self.held(self.access.free[read]),
             "guard": tuple((e, n) for e, (_, n) in zip(conditions, guard, strict=True)),
             "fill": 0.0 if guard else None,
         }
@@ -380,6 +384,17 @@ class _Lowering:
         """The axes of ``names`` that a tile of them holds, in nesting order, with their tiles."""
         return tuple((n, self.tiles[n]) for n in sorted(names, key=self.order.__getitem__) if self.tiles[n] > 1)
 
+    def memory_order(self, read: Read) -> tuple[tuple[str, int], ...]:
+        """The axes that a load's tile holds, the one along which memory is contiguous last: what a dot's operand
+        wants."""
+        position = address(read)
+
+        def step(name: str) -> int:
+            far = substitute(position, {name: self.tiles[name]})
+            return likely(add(far, mul(substitute(position, {name: 0}), -1)))
+
+        return tuple(sorted(self.held(self.access.free[read]), key=lambda held: -abs(step(held[0]))))
+
     def pointwise(self, fn: str, values: Sequence[Value], block: _Block) -> Value:
         axes = self.held(frozenset(a for v in values for a in v.type.axes or ()))
         return self.add(block, "pointwise", values, {"fn": fn, "axes": axes})
@@ -408,6 +423,26 @@ def identity_value(row: Combine, dtype: DType) -> float | int:
     bits = dtype.bytes * 8
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dtype.signed else (0, 2**bits - 1)
     return low if row.identity == "lowest" else high
+
+
+def _only_in_contractions(access: Access) -> set[Read]:
+    """The loads that nothing but contractions reads, directly or through views."""
+    users: dict[Read, list[tuple[Read, Node]]] = {}
+    for read, node in access.nodes.items():
+        for operand in (*node.operands, *access.index_reads(read).values()):
+            users.setdefault(operand, []).append((read, node))
+
+    def only(read: Read) -> bool:
+        return bool(users.get(read)) and all(
+            node.op is not None
+            and (
+                node.op.name == "contract" or (len(node.operands) == 1 and GRAPH_OPS[node.op.name].view and only(user))
+            )
+            for user, node in users[read]
+        )
+
+    stored = {read for _, read in access.roots}
+    return {read for read in access.loads() if read not in stored and only(read)}
 
 
 def _sweep_levels(access: Access, loops: frozenset[str]) -> dict[Read, dict[str, int]]:

@@ -96,7 +96,7 @@ def split_at_joints(body: Graph, space: Space, access: Access) -> tuple[Space, A
     for name, places in joints.items():
         extent = access.axes[name]
         size = gcd(*places, extent) if isinstance(extent, int) else 0
-        if not isinstance(extent, int) or not size or not 1 < extent // size <= MOST_PARTS:
+        if not isinstance(extent, int) or name in _all_bound(access) or not 1 < extent // size <= MOST_PARTS:
             continue
         part, inner = unique_name(f"{name}p", access.axes), unique_name(f"{name}r", access.axes)
         whole = add(mul(axis(part, extent // size), size), axis(inner, size))

@@ -9,6 +9,7 @@ and what the target can hold::
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs
@@ -89,7 +90,7 @@ class DotTiles:
     num_stages: int
 
 
-def dot_tiles(target: Target, bytes: int, accumulators: int, m: int, n: int) -> DotTiles:
+def dot_tiles(target: Target, bytes: int, accumulators: int, m: int, n: int, batch: int) -> DotTiles:
     """First choice of tiles for operands of ``bytes`` each, ``accumulators`` results at once, and an ``m`` by ``n``
     result."""
     if target.kind == "cpu":
@@ -98,12 +99,16 @@ def dot_tiles(target: Target, bytes: int, accumulators: int, m: int, n: int) -> 
         return DotTiles(64, 64 // accumulators if accumulators < 4 else 16, 16, 4, 2)
     if m <= 64:
         return DotTiles(next_power(max(m, 16)), 64, 128, 4, 3)
-    wide = (m // 128) * (n // 256) >= target.sm_count and accumulators == 1 and target.shared_memory > 200_000
-    if wide:
+    if _programs(m, n, batch, 128, 256) >= target.sm_count and accumulators == 1 and target.shared_memory > 200_000:
         return DotTiles(128, 256, 64, 8, 3)
-    if (m // 128) * (n // 128) * 2 < target.sm_count:
+    if 2 * _programs(m, n, batch, 128, 128) < target.sm_count:
         return DotTiles(64, 128 // min(accumulators, 2), 64, 4, 3)
     return DotTiles(128, 128 // max(1, accumulators // 2), 64, 8, 3)
+
+
+def _programs(m: int, n: int, batch: int, tile_m: int, tile_n: int) -> int:
+    """How many programs an ``m`` by ``n`` result takes, ``batch`` times; a tile that is half empty counts as half."""
+    return batch * m * n // (tile_m * tile_n)
 
 
 def _contraction(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
@@ -113,7 +118,8 @@ def _contraction(body: Graph, space: Space, access: Access, target: Target) -> S
     operand = access.nodes[main].operands[0].value.dtype
     kept = {a: e for a, e in access.axes.items() if a not in _bound(access)}
     m, n = (likely(access.axes[g[0]]) if g else 1 for g in (shape.m, shape.n))
-    limits = dot_tiles(target, operand.bytes, len(full), m, n)
+    batch = prod(likely(access.axes[a]) for a in shape.batch)
+    limits = dot_tiles(target, operand.bytes, len(full), m, n, batch)
     is_dot = bool(shape.m and shape.n)
     tiles = {**_capped(access, shape.m[:1], limits.m, is_dot), **_capped(access, shape.n[:1], limits.n, is_dot)}
     if not is_dot:
@@ -126,7 +132,8 @@ def _contraction(body: Graph, space: Space, access: Access, target: Target) -> S
         )
     grid = tuple(reversed([a for a in kept if a not in (*shape.m, *shape.n)] + [*shape.n[:1], *shape.m[:1]]))
     grid += tuple(a for a in kept if a not in grid)
-    group = (shape.m[0], 8) if is_dot and target.kind == "cuda" else None
+    several = is_dot and likely(access.axes[shape.n[0]]) > tiles[shape.n[0]]
+    group = (shape.m[0], 8) if several and target.kind == "cuda" else None
     return Schedule(tuple(roles), space.defs, grid, group, limits.num_warps, limits.num_stages)
 
 
