@@ -45,7 +45,8 @@ class Addresses:
     ) -> Access:
         """The access to ``buffer`` (a pointer's name) at ``index`` where ``guard`` holds.
 
-        The dimensions are those of ``order`` over which index or guard vary. ``reuse`` allows the invariant parts to be shared between accesses.
+        The dimensions are those of ``order`` over which index or guard vary. ``reuse`` allows the invariant parts to be
+        shared between accesses.
         """
         strides = type.strides or contiguous(type.shape)
         offset: Size = 0
@@ -65,11 +66,13 @@ class Addresses:
         return f"[{', '.join(str(self._space[a].tile) for a in axes)}]"
 
     def _choose_split(self, offset: Size) -> Size:
-        """``offset`` with loop axes split into start and lanes, and grid axes too where that keeps the tile part in 32 bits."""
+        """``offset`` with loop axes split into start and lanes; grid axes too where the tile part then fits 32 bits."""
         whole = self._space.split(offset, _LOOPS)
         split = self._space.split(offset, _GRID)
-        narrow = [not any(self._arithmetic.wide(p) for (t, _), p in self._parts(o).items() if t) for o in (whole, split)]
-        return split if narrow[1] and not narrow[0] else whole
+        return split if self._wide_tile(whole) and not self._wide_tile(split) else whole
+
+    def _wide_tile(self, offset: Size) -> bool:
+        return any(self._arithmetic.wide(part) for (tile, _), part in self._parts(offset).items() if tile)
 
     def _parts(self, offset: Size) -> dict[tuple[bool, int], Size]:
         """The terms of ``offset`` summed by ``(varies over the tile, depth)``."""
@@ -78,6 +81,9 @@ class Addresses:
             term: Size = Expr(((monomial, coefficient),)) if monomial else coefficient
             key = (bool(self._arithmetic.axes(term)), self._arithmetic.depth(term))
             parts[key] = add(parts.get(key, 0), term)
+        if (True, 0) in parts and isinstance(constant := terms_of(offset).get((), 0), int):
+            parts[(True, 0)] = add(parts[(True, 0)], constant)
+            parts[(False, 0)] = add(parts.get((False, 0), 0), -constant)
         return parts
 
     def _pointer(self, buffer: str, offset: Size, axes: Sequence[str], reuse: bool) -> str:

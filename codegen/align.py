@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def aligned(text: str, axes: Sequence[str], target: Sequence[str]) -> str:
-    """``text`` (an atom whose dimensions are ``axes``) with the dimensions ``target``: of size 1 where it lacks the axis."""
+    """``text`` (an atom of dimensions ``axes``) with the dimensions ``target``, of size 1 where it lacks one."""
     if not axes:
         return text
     order = [a for a in target if a in axes]

@@ -1,4 +1,4 @@
-"""Index arithmetic as Triton text: size expressions over variables that may be tiles, in 32 bits where that provably suffices."""
+"""Index arithmetic as Triton text: expressions over variables that may be tiles, in 32 bits where that is enough."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rooftile.ir.expr import Atom, Expr, FloorDiv, Monomial, Size, Symbol, symbo
 
 @dataclass(frozen=True)
 class Variable:
-    """What stands for a symbol in the text: its dimensions, the depth of the block it lives in, how large it gets, and whether it has 64 bits."""
+    """What stands for a symbol: its dimensions, the depth of its block, how large it gets, whether it has 64 bits."""
 
     axes: tuple[str, ...]
     depth: int

@@ -22,7 +22,7 @@ class Range:
 
     @property
     def fits_int32(self) -> bool:
-        return -INT32_END <= self.low and self.high < INT32_END
+        return self.low >= -INT32_END and self.high < INT32_END
 
     def __add__(self, other: Range) -> Range:
         return Range(self.low + other.low, self.high + other.high)
@@ -40,7 +40,7 @@ def _times(a: float, b: float) -> float:
 
 
 def range_of(size: Size, known: Mapping[str, Range]) -> Range:
-    """The interval in which ``size`` lies; ``known`` gives that of symbols by name, the rest follow from their own facts."""
+    """The interval in which ``size`` lies; ``known`` gives those of some symbols, their own facts the rest's."""
     total = Range(0, 0)
     for monomial, coefficient in terms_of(size).items():
         total += range_of_term(monomial, coefficient, known)

@@ -8,8 +8,8 @@ from typing import Any
 
 import jinja2
 
-from rooftile.codegen.example import example_buffer, example_size, largest_safe_index
 from rooftile.codegen.bounds import LARGEST_SIZE, range_of_symbol
+from rooftile.codegen.example import example_buffer, example_size, largest_safe_index
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
 from rooftile.codegen.kernel import Kernel, KernelParam
@@ -31,7 +31,9 @@ _TEMPLATES = jinja2.Environment(
 
 
 def emit(kernel: Graph, target: Target, body: Graph | None = None) -> Kernel:
-    """The Triton kernel of a tile-level graph. ``body``, the graph-level region that it computes, is quoted in the file and lets the file check itself.
+    """The Triton kernel of a tile-level graph.
+
+    ``body``, the graph-level region that it computes, is quoted in the file and lets the file check itself.
 
     Raises:
         InternalError: the graph holds something that has no Triton text; passes are to avoid that.
@@ -87,7 +89,9 @@ class _Emission:
         ]
         return (*buffers, *sizes)
 
-    def context(self, statements: list[Statement], params: tuple[KernelParam, ...], body: Graph | None) -> dict[str, Any]:
+    def context(
+        self, statements: list[Statement], params: tuple[KernelParam, ...], body: Graph | None
+    ) -> dict[str, Any]:
         """What the templates print."""
         functions = functions_in(_text(statements))
         return {
@@ -106,7 +110,8 @@ class _Emission:
     def header(self, body: Graph | None) -> str:
         """What the file's first lines say: the kernel's name, its schedule, and the user's lines that it computes."""
         schedule = ", ".join(
-            f"{a.name} < {a.extent}: {a.role}" + ("" if a.role == "whole" else f"({a.tile})") for a in self.space.axes.values()
+            f"{a.name} < {a.extent}: {a.role}" + ("" if a.role == "whole" else f"({a.tile})")
+            for a in self.space.axes.values()
         )
         launch = f"{self.graph.attrs['num_warps']} warps, {self.graph.attrs['num_stages']} stages"
         lines = [f"{self.graph.name}, for {self.target.name}.", "", f"Schedule: {schedule}; {launch}."]

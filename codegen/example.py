@@ -1,4 +1,4 @@
-"""Example arguments for a kernel's own check: sizes for what is known at run time only, and text that makes its buffers."""
+"""Example arguments for a kernel's own check: values for run-time sizes, and text that makes the buffers."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def example_size(symbol: Symbol, name: str) -> ExampleSize:
     return ExampleSize(symbol.name, name, rounded if rounded >= max(symbol.lo, 1) else rounded + symbol.divisor)
 
 
-def example_buffer(value: Value, name: str, sizes: dict[str, int], *, output: bool, largest_index: int) -> ExampleBuffer:
-    """Text for a buffer of random numbers (or of nothing yet, for an ``output``); integers lie in ``0 .. largest_index``."""
+def example_buffer(
+    value: Value, name: str, sizes: dict[str, int], *, output: bool, largest_index: int
+) -> ExampleBuffer:
+    """Text for a buffer of random numbers, of integers in ``0 .. largest_index``, or of nothing yet (an ``output``)."""
     shape = _numbers(value.shape, sizes)
     dtype = f"dtype={value.dtype.torch}"
     where = f"{shape}, {dtype}, device=device"
@@ -47,7 +49,8 @@ def example_buffer(value: Value, name: str, sizes: dict[str, int], *, output: bo
         text = f"torch.randint(0, {2 if value.dtype.kind == 'bool' else largest_index + 1}, {where})"
     if value.type.strides is not None:
         strides = _numbers(value.type.strides, sizes)
-        text = f"torch.empty_strided({shape}, {strides}, {dtype}, device=device)" + ("" if output else f".copy_({text})")
+        filled = "" if output else f".copy_({text})"
+        text = f"torch.empty_strided({shape}, {strides}, {dtype}, device=device){filled}"
     return ExampleBuffer(name, text)
 
 

@@ -1,7 +1,8 @@
 """Op -> Triton text: one row for each scalar function, cast, reduction and scan.
 
-A row's texts are format strings over the operands ``{0}``, ``{1}``, ... (``{T}`` is the Triton type of the computation, ``{axis}`` the dimension's
-number). What torch computes decides: NaN goes through maxima, integer division rounds down, ``/`` and ``sqrt`` are correctly rounded.
+A row's texts are format strings over the operands ``{0}``, ``{1}``, ...; ``{T}`` is the Triton type of the computation,
+``{axis}`` the dimension's number. What torch computes decides: NaN goes through maxima, integer division rounds down,
+``/`` and ``sqrt`` are correctly rounded.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ TRITON_TYPE: dict[DType, str] = {
 class Row:
     """The text of one function, by kind of operand; None where the function doesn't take that kind.
 
-    ``double`` replaces ``float`` for f64 where the language has another spelling. ``exact`` says that a result is the same in any float type, so that
-    f16 and bf16 need no detour through fp32. ``gives`` is the type of the text's value where it isn't the operands'.
+    ``double`` replaces ``floats`` for f64 where the language has another spelling. ``exact`` says that a result is the
+    same in any float type, so that f16 and bf16 need no detour through fp32. ``gives`` is the type of the text's value
+    where it isn't the operands'.
     """
 
-    float: str | None = None
-    int: str | None = None
-    bool: str | None = None
+    floats: str | None = None
+    ints: str | None = None
+    bools: str | None = None
     double: str | None = None
     exact: bool = False
     gives: DType | None = None
@@ -46,14 +48,14 @@ class Row:
     def text(self, dtype: DType) -> str | None:
         """The format string for operands of ``dtype``."""
         if dtype.kind == "bool":
-            return self.bool
+            return self.bools
         if dtype.kind == "int":
-            return self.int
-        return self.double if dtype is F64 and self.double else self.float
+            return self.ints
+        return self.double if dtype is F64 and self.double else self.floats
 
 
-def _both(text: str, bool: str | None = None) -> Row:
-    return Row(float=text, int=text, bool=bool)
+def _both(text: str, bools: str | None = None) -> Row:
+    return Row(floats=text, ints=text, bools=bools)
 
 
 def _comparison(operator: str) -> Row:
@@ -61,57 +63,61 @@ def _comparison(operator: str) -> Row:
     return Row(text, text, text, exact=True, gives=B1)
 
 
-def _bits(operator: str, bool: bool = True) -> Row:
+def _bits(operator: str, *, bools: bool = True) -> Row:
     text = f"{{0}} {operator} {{1}}"
-    return Row(int=text, bool=text if bool else None)
+    return Row(ints=text, bools=text if bools else None)
 
 
 def _library(name: str, operands: str = "{0}") -> Row:
-    return Row(float=f"libdevice.{name}({operands})")
+    return Row(floats=f"libdevice.{name}({operands})")
 
+
+_WHERE = "tl.where({0}, {1}, {2})"
 
 POINTWISE: dict[str, Row] = {
-    "add": _both("{0} + {1}", bool="{0} | {1}"),
+    "add": _both("{0} + {1}", bools="{0} | {1}"),
     "sub": _both("{0} - {1}"),
-    "mul": _both("{0} * {1}", bool="{0} & {1}"),
-    "div": Row(float="tl.div_rn({0}, {1})", double="{0} / {1}"),
-    "floordiv": Row(float="float_floor_divide({0}, {1})", int="floor_divide({0}, {1})"),
-    "truncdiv": Row(float="libdevice.trunc(tl.div_rn({0}, {1}))", double="libdevice.trunc({0} / {1})", int="{0} // {1}"),
-    "mod": Row(float="float_floor_mod({0}, {1})", int="floor_mod({0}, {1})"),
-    "fmod": Row(float="libdevice.fmod({0}, {1})", int="{0} % {1}"),
+    "mul": _both("{0} * {1}", bools="{0} & {1}"),
+    "div": Row(floats="tl.div_rn({0}, {1})", double="{0} / {1}"),
+    "floordiv": Row(floats="float_floor_divide({0}, {1})", ints="floor_divide({0}, {1})"),
+    "truncdiv": Row(
+        floats="libdevice.trunc(tl.div_rn({0}, {1}))", double="libdevice.trunc({0} / {1})", ints="{0} // {1}"
+    ),
+    "mod": Row(floats="float_floor_mod({0}, {1})", ints="floor_mod({0}, {1})"),
+    "fmod": Row(floats="libdevice.fmod({0}, {1})", ints="{0} % {1}"),
     "pow": _library("pow", "{0}, {1}"),
     "maximum": Row(
-        float="tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)", int="tl.maximum({0}, {1})", bool="{0} | {1}"
+        floats="tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)", ints="tl.maximum({0}, {1})", bools="{0} | {1}"
     ),
     "minimum": Row(
-        float="tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)", int="tl.minimum({0}, {1})", bool="{0} & {1}"
+        floats="tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)", ints="tl.minimum({0}, {1})", bools="{0} & {1}"
     ),
-    "neg": Row(float="-{0}", int="-{0}", exact=True),
-    "abs": Row(float="tl.abs({0})", int="tl.abs({0})", exact=True),
+    "neg": Row(floats="-{0}", ints="-{0}", exact=True),
+    "abs": Row(floats="tl.abs({0})", ints="tl.abs({0})", exact=True),
     "sign": _both("({0} > 0).to({T}) - ({0} < 0).to({T})"),
-    "exp": Row(float="tl.exp({0})"),
-    "exp2": Row(float="tl.exp2({0})"),
+    "exp": Row(floats="tl.exp({0})"),
+    "exp2": Row(floats="tl.exp2({0})"),
     "expm1": _library("expm1"),
-    "log": Row(float="tl.log({0})"),
-    "log2": Row(float="tl.log2({0})"),
+    "log": Row(floats="tl.log({0})"),
+    "log2": Row(floats="tl.log2({0})"),
     "log1p": _library("log1p"),
-    "sqrt": Row(float="tl.sqrt_rn({0})", double="tl.sqrt({0})"),
-    "rsqrt": Row(float="tl.rsqrt({0})"),
-    "reciprocal": Row(float="tl.div_rn(1.0, {0})", double="1.0 / {0}"),
-    "sin": Row(float="tl.sin({0})"),
-    "cos": Row(float="tl.cos({0})"),
+    "sqrt": Row(floats="tl.sqrt_rn({0})", double="tl.sqrt({0})"),
+    "rsqrt": Row(floats="tl.rsqrt({0})"),
+    "reciprocal": Row(floats="tl.div_rn(1.0, {0})", double="1.0 / {0}"),
+    "sin": Row(floats="tl.sin({0})"),
+    "cos": Row(floats="tl.cos({0})"),
     "tan": _library("tan"),
     "acos": _library("acos"),
     "atan": _library("atan"),
     "tanh": _library("tanh"),
-    "sigmoid": Row(float="tl.sigmoid({0})"),
-    "erf": Row(float="tl.erf({0})"),
-    "floor": Row(float="tl.floor({0})"),
-    "ceil": Row(float="tl.ceil({0})"),
+    "sigmoid": Row(floats="tl.sigmoid({0})"),
+    "erf": Row(floats="tl.erf({0})"),
+    "floor": Row(floats="tl.floor({0})"),
+    "ceil": Row(floats="tl.ceil({0})"),
     "round": _library("rint"),
     "trunc": _library("trunc"),
-    "isnan": Row(float="{0} != {0}", exact=True, gives=B1),
-    "isinf": Row(float='tl.abs({0}) == float("inf")', exact=True, gives=B1),
+    "isnan": Row(floats="{0} != {0}", exact=True, gives=B1),
+    "isinf": Row(floats='tl.abs({0}) == float("inf")', exact=True, gives=B1),
     "eq": _comparison("=="),
     "ne": _comparison("!="),
     "lt": _comparison("<"),
@@ -121,10 +127,10 @@ POINTWISE: dict[str, Row] = {
     "and": _bits("&"),
     "or": _bits("|"),
     "xor": _bits("^"),
-    "not": Row(int="~{0}", bool="~{0}"),
-    "shl": _bits("<<", bool=False),
-    "shr": _bits(">>", bool=False),
-    "where": Row(*["tl.where({0}, {1}, {2})"] * 3, exact=True),
+    "not": Row(ints="~{0}", bools="~{0}"),
+    "shl": _bits("<<", bools=False),
+    "shr": _bits(">>", bools=False),
+    "where": Row(_WHERE, _WHERE, _WHERE, exact=True),
 }
 
 _ANY = "tl.max({0}.to(tl.int32), axis={axis}) != 0"
@@ -137,24 +143,25 @@ def _position(combine: str) -> Row:
 
 
 REDUCTIONS: dict[str, Row] = {
-    "sum": Row(float="tl.sum({0}, axis={axis})", int="tl.sum({0}, axis={axis}, dtype={T})", bool=_ANY),
-    "prod": Row(float="tl.reduce({0}, {axis}, multiply)", int="tl.reduce({0}, {axis}, multiply)", bool=_ALL),
-    "max": Row(float="tl.reduce({0}, {axis}, maximum_or_nan)", int="tl.max({0}, axis={axis}).to({T})", bool=_ANY),
-    "min": Row(float="tl.reduce({0}, {axis}, minimum_or_nan)", int="tl.min({0}, axis={axis}).to({T})", bool=_ALL),
-    "any": Row(bool=_ANY),
-    "all": Row(bool=_ALL),
+    "sum": Row(floats="tl.sum({0}, axis={axis})", ints="tl.sum({0}, axis={axis}, dtype={T})", bools=_ANY),
+    "prod": Row(floats="tl.reduce({0}, {axis}, multiply)", ints="tl.reduce({0}, {axis}, multiply)", bools=_ALL),
+    "max": Row(floats="tl.reduce({0}, {axis}, maximum_or_nan)", ints="tl.max({0}, axis={axis}).to({T})", bools=_ANY),
+    "min": Row(floats="tl.reduce({0}, {axis}, minimum_or_nan)", ints="tl.min({0}, axis={axis}).to({T})", bools=_ALL),
+    "any": Row(bools=_ANY),
+    "all": Row(bools=_ALL),
     "argmax": _position("first_maximum"),
     "argmin": _position("first_minimum"),
 }
 
+
 def _running(float_combine: str, int_combine: str) -> Row:
     text = "tl.associative_scan({0}, {axis}, %s)"
-    return Row(float=text % float_combine, int=text % int_combine)
+    return Row(floats=text % float_combine, ints=text % int_combine)
 
 
 SCANS: dict[str, Row] = {
-    "sum": Row(float="tl.cumsum({0}, axis={axis})", int="tl.cumsum({0}, axis={axis}, dtype={T})"),
-    "prod": Row(float="tl.cumprod({0}, axis={axis})", int="tl.cumprod({0}, axis={axis})"),
+    "sum": Row(floats="tl.cumsum({0}, axis={axis})", ints="tl.cumsum({0}, axis={axis}, dtype={T})"),
+    "prod": Row(floats="tl.cumprod({0}, axis={axis})", ints="tl.cumprod({0}, axis={axis})"),
     "max": _running("maximum_or_nan", "larger"),
     "min": _running("minimum_or_nan", "smaller"),
 }
@@ -171,7 +178,7 @@ def literal(value: bool | int | float, dtype: DType) -> str:
 
 
 def computation_type(row: Row, dtype: DType) -> DType:
-    """The type in which a row is computed on operands of ``dtype``; the result is rounded once to the type the IR says."""
+    """The type in which a row is computed on operands of ``dtype``; the result is rounded once, to the IR's type."""
     if not dtype.is_float or dtype.bytes >= 4 or (row.exact and dtype.bytes == 2):
         return dtype
     return F32
@@ -194,7 +201,7 @@ def cast(text: str, source: DType, target: DType) -> str:
 
 
 def apply(row: Row | None, what: str, operands: Sequence[str], dtype: DType, result: DType, axis: int = 0) -> str:
-    """The text of ``row`` on operands (atoms) that are in the computation type of ``dtype`` already, as a value of type ``result``.
+    """The text of ``row`` as a value of type ``result``. The operands (atoms) have the computation type of ``dtype``.
 
     Raises:
         InternalError: the function has no text for that type.

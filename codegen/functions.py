@@ -1,4 +1,4 @@
-"""Small ``@triton.jit`` functions that a kernel's text may call: what ``triton.language`` lacks, or computes unlike torch."""
+"""Small ``@triton.jit`` functions that a kernel may call: what ``triton.language`` lacks, or computes unlike torch."""
 
 from __future__ import annotations
 
@@ -64,4 +64,6 @@ def float_floor_mod(a, b):
 
 def functions_in(text: str) -> list[str]:
     """The definitions of the functions that ``text`` mentions, in the table's order."""
-    return [definition.strip("\n") for name, definition in FUNCTIONS.items() if f"{name}(" in text or f"{name})" in text]
+    return [
+        definition.strip("\n") for name, definition in FUNCTIONS.items() if f"{name}(" in text or f"{name})" in text
+    ]

@@ -27,7 +27,9 @@ class Grid:
     def _one_group(self, axis: Axis) -> bool:
         """Whether all tiles of the grouped axis make one group, which is to say that the axis is the fastest."""
         tiles = axis.tiles
-        return self._group is not None and axis.name == self._group[0] and isinstance(tiles, int) and tiles <= self._group[1]
+        if self._group is None or axis.name != self._group[0]:
+            return False
+        return isinstance(tiles, int) and tiles <= self._group[1]
 
     def write(self) -> None:
         """Define the tile number and the start of every grid axis that has more than one tile."""
@@ -53,11 +55,14 @@ class Grid:
         """The axis whose tiles are grouped and the fastest other one, if programs are to be numbered in groups."""
         if self._group is None or self._group[1] == 1 or len(self._axes) < 2:
             return None
-        grouped = next((a for a in self._axes if self._group and a.name == self._group[0]), None)
-        return None if grouped is None or self._one_group(grouped) else (grouped, next(a for a in self._axes if a is not grouped))
+        name = self._group[0]
+        others = [a for a in self._axes if a.name != name]
+        if len(others) == len(self._axes) or self._one_group(self._positions.space[name]):
+            return None
+        return self._positions.space[name], others[0]
 
     def _write_pair(self, grouped: Axis, other: Axis) -> None:
-        """Number the tiles of two axes so that ``n`` tiles of the first, and all of the second, come before the next ``n``."""
+        """Number the tiles of two axes so that ``n`` of the first with all of the second come before the next ``n``."""
         assert self._group is not None
         n, add = self._group[1], self._writer.add
         inner = "pid" if len(self._axes) == 2 else f"pid % {self._count([grouped, other])}"
@@ -95,4 +100,3 @@ class Grid:
         comment = f"{axis.name} < {axis.extent}, {end} at a time" if end > 1 else f"{axis.name} < {axis.extent}"
         self._writer.add(Assign(name, number, comment))
         self._positions.place(axis.name, name, 0)
-

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rooftile.codegen.space import Space
-from rooftile.ir.expr import Size, at_least
+from rooftile.ir.expr import Size, at_least, terms_of
 
 
 @dataclass(frozen=True)
 class Condition:
-    """``left < right`` if ``bound``, else ``left >= 0``."""
+    """``left < right`` if ``bound``, else ``left >= right``."""
 
     left: Size
     right: Size
@@ -28,7 +28,8 @@ def needed(guard: tuple[tuple[Size, Size], ...], space: Space) -> tuple[Conditio
 
 def _needed_of_pair(position: Size, extent: Size, space: Space) -> Iterator[Condition]:
     covered = space.split(position)
+    shift = terms_of(position).get((), 0)
     if not at_least(covered, 0):
-        yield Condition(position, 0, bound=False)
-    if not at_least(extent - space.split(position), 1):
-        yield Condition(position, extent, bound=True)
+        yield Condition(position - shift, -shift, bound=False)
+    if not at_least(extent - covered, 1):
+        yield Condition(position - shift, extent - shift, bound=True)

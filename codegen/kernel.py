@@ -13,8 +13,9 @@ class KernelParam:
     """One run-time argument of a kernel, in launch order.
 
     ``kind`` is ``"buffer"`` (a pointer to elements of ``dtype``) or ``"size"`` (an integer, bound to the symbol of the
-    same name when the plan runs). ``aligned`` says that the pointer's address (in bytes) or the integer is a multiple of 16, which Triton uses
-    to vectorise; a launcher must not pass one that isn't. Integers are passed as 64-bit when ``dtype`` is ``"i64"``, else as ``"i32"``.
+    same name when the plan runs). ``aligned`` says that the pointer's address (in bytes) or the integer is a multiple
+    of 16, which Triton uses to vectorise; a launcher must not pass one that isn't. Integers are passed as 64-bit when
+    ``dtype`` is ``"i64"``, else as ``"i32"``.
     """
 
     name: str
@@ -27,9 +28,10 @@ class KernelParam:
 class Kernel:
     """A Triton kernel: a whole Python file, and what is needed to launch it.
 
-    ``source`` is the text of a file that runs on its own; the kernel is its ``@triton.jit`` function ``name``, whose parameters are
-    ``params`` in order (there are no ``tl.constexpr`` parameters: sizes that are known are literals in the text). ``grid`` holds one to three sizes in
-    programs, over the plan's symbols. ``num_warps`` and ``num_stages`` go to Triton's compiler.
+    ``source`` is the text of a file that runs on its own; the kernel is its ``@triton.jit`` function ``name``, whose
+    parameters are ``params`` in order (there are no ``tl.constexpr`` parameters: sizes that are known are literals in
+    the text). ``grid`` holds one to three sizes in programs, over the plan's symbols. ``num_warps`` and ``num_stages``
+    go to Triton's compiler.
     """
 
     name: str

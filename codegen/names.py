@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import keyword
 import re
 
@@ -13,11 +12,11 @@ LONGEST = 48
 # What the statements that number the programs call their values.
 GRID_NAMES = ("pid", "pair", "first", "rows", "inner")
 # Names that the text uses for itself: a variable of that name would hide what a later line means.
-RESERVED = frozenset({"tl", "triton", "libdevice", *GRID_NAMES, *FUNCTIONS, *keyword.kwlist, *dir(builtins)})
+RESERVED = frozenset({"tl", "triton", "libdevice", *GRID_NAMES, *FUNCTIONS, *keyword.kwlist, "range", "float"})
 
 
 def readable(name: str, default: str = "value") -> str:
-    """``name`` as an identifier, without numbers that stand alone: ``layers.3.mlp`` and ``layers_7_mlp_12`` give ``layers_mlp``.
+    """``name`` as an identifier, without numbers that stand alone: ``layers.3.mlp_12`` gives ``layers_mlp``.
 
     Layer numbers and the numbers that make IR names unique must not reach the text: identical layers share one kernel.
     """

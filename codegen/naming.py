@@ -12,8 +12,9 @@ from rooftile.ir.core import Graph, Op, Value
 def name_values(kernel: Graph, buffers: dict[Value, str], names: Names) -> dict[Value, str]:
     """A variable for every value that ops produce and for every loop's state, unique but for state that shares one.
 
-    A loop's start, state and result share a variable where nothing else reads the start, and the state's next value is assigned to that variable directly
-    where nothing reads the old one afterwards. Only floats do so: integers and booleans may stand in index arithmetic, whose text is shared.
+    A loop's start, state and result share a variable where nothing else reads the start, and the state's next value is
+    assigned to that variable directly where nothing reads the old one afterwards. Only floats do so: integers and
+    booleans may stand in index arithmetic, whose text is shared.
     """
     naming = _Naming(buffers, names)
     naming.uses.update(v for op in _all_ops(kernel) for v in (*op.inputs, *(o for r in op.regions for o in r.outputs)))
@@ -47,10 +48,7 @@ class _Naming:
 
     def block(self, graph: Graph) -> None:
         state_of = {
-            init: inner
-            for op in graph.ops
-            for region in op.regions
-            for init, inner in zip(op.inputs, region.inputs, strict=True)
+            init: result for op in graph.ops if op.regions for init, result in zip(op.inputs, op.outputs, strict=True)
         }
         for op in graph.ops:
             if op.regions:
@@ -72,7 +70,7 @@ class _Naming:
         (body,) = op.regions
         for init, inner, result, after in zip(op.inputs, body.inputs, op.outputs, body.outputs, strict=True):
             share = self._one_float(init) and init in self.found
-            name = self.found[init] if share else self._names.fresh(readable(inner.name, "state"))
+            name = self.found[init] if share else self._names.fresh(readable(result.name, "state"))
             self.found[inner] = name
             self.found.setdefault(result, name)
             if self._assigned_last(body, inner, after) and after not in self.found:

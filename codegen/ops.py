@@ -17,7 +17,7 @@ from rooftile.codegen.statements import Assign, Statement, Store, Writer
 from rooftile.codegen.tile import Tile, number_tile
 from rooftile.errors import InternalError
 from rooftile.ir.core import Op, Value
-from rooftile.ir.dtypes import F32, I64, DType
+from rooftile.ir.dtypes import F32, I64
 
 LEAST_DOT_DEPTH = {1: 32, 2: 16, 4: 16, 8: 16}  # the fewest elements that a dot may sum over, by bytes of an element
 
@@ -25,7 +25,9 @@ LEAST_DOT_DEPTH = {1: 32, 2: 16, 4: 16, 8: 16}  # the fewest elements that a dot
 class OpWriter:
     """Writes the statements of a kernel's ops; ``buffers`` are the pointers' names, ``names`` the values' variables."""
 
-    def __init__(self, positions: Positions, writer: Writer, buffers: dict[Value, str], names: dict[Value, str]) -> None:
+    def __init__(
+        self, positions: Positions, writer: Writer, buffers: dict[Value, str], names: dict[Value, str]
+    ) -> None:
         self._positions = positions
         self._space = positions.space
         self._writer = writer
@@ -117,7 +119,7 @@ class OpWriter:
         axes = tuple(a for a in self._held(op.output) if a in arithmetic.axes(size))
         text = arithmetic.text(size, axes)
         if not arithmetic.wide(size):
-            text = f"({text}).to(tl.int64)" if axes else f"tl.cast({text}, tl.int64)"
+            text = f"{arithmetic.atom(size, axes)}.to(tl.int64)" if axes else f"tl.cast({text}, tl.int64)"
         self._define(op, text, axes)
 
     def _inside(self, op: Op) -> None:
@@ -127,10 +129,12 @@ class OpWriter:
         varying = {a for c in conditions for side in (c.left, c.right) for a in arithmetic.axes(side)}
         axes = tuple(a for a in self._held(op.output) if a in varying)
         mask = self._addresses.mask(conditions, axes)
-        if mask:
-            self._define(op, mask, axes)
-        else:
+        if not mask:
             self._tiles[op.output] = number_tile(True, op.output.dtype)
+        elif mask.isidentifier():
+            self._tiles[op.output] = Tile(mask, axes, op.output.dtype, self._writer.depth)
+        else:
+            self._define(op, mask, axes)
 
     # Values from values
 
@@ -168,7 +172,8 @@ class OpWriter:
     # Along an axis
 
     def _reduce(self, op: Op) -> None:
-        self._along(op, REDUCTIONS.get(op.attrs["fn"]), tuple(a for a in self._held(op.inputs[0]) if a != op.attrs["axis"]))
+        kept = tuple(a for a in self._held(op.inputs[0]) if a != op.attrs["axis"])
+        self._along(op, REDUCTIONS.get(op.attrs["fn"]), kept)
 
     def _scan(self, op: Op) -> None:
         self._along(op, SCANS.get(op.attrs["fn"]), self._held(op.inputs[0]))
@@ -209,7 +214,7 @@ class OpWriter:
             arguments.append(f"acc={self._tiles[start[0]].full((m, n), self._space)}")
         if left.dtype is F32:
             arguments.append(f'input_precision="{op.attrs["precision"] or "ieee"}"')
-        if acc is not F32 and left.dtype.is_float:
+        if acc is not F32:
             arguments.append(f"out_dtype={TRITON_TYPE[acc]}")
         self._define(op, f"tl.dot({', '.join(arguments)})", (m, n))
 
@@ -224,7 +229,7 @@ class OpWriter:
         least = LEAST_DOT_DEPTH[left.dtype.bytes]
         if len(rest) != 2 or self._space[axis].tile < least:
             shapes = [[self._space[a].tile for a in self._held(v)] for v in (left, right)]
-            raise InternalError(f"a dot of tiles {shapes} over {axis}: it takes two axes each, and at least {least} steps of {axis}")
+            raise InternalError(f"a dot of tiles {shapes} over {axis}: it takes two axes each, {least} steps at least")
         return rest[0], rest[1]
 
     # Loops

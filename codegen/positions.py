@@ -1,4 +1,4 @@
-"""The variables that stand for axes, sizes and gathered indices in a kernel's index arithmetic, defined when first needed."""
+"""The variables that stand for axes, sizes and gathered indices in index arithmetic, defined when first needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from rooftile.ir.expr import Size, Symbol
 class Positions:
     """Looks symbols up for ``Arithmetic``.
 
-    An axis ``m`` appears as its position ``m``, which is ``m0 + tl.arange(0, tile)``, or split into the start ``m0`` and the lanes ``m_lane``.
+    An axis ``m`` appears as its position ``m``, which is ``m0 + tl.arange(0, tile)``, or as the start ``m0`` and the
+    lanes ``m_lane``.
     """
 
     def __init__(self, space: Space, writer: Writer, names: Names, sizes: Mapping[str, str]) -> None:
@@ -93,7 +94,7 @@ class Positions:
 
     def _size(self, symbol: Symbol) -> str:
         if symbol.name not in self._sizes:
-            raise InternalError(f"index arithmetic mentions {symbol.name}, which is no axis, size or index of the kernel")
+            raise InternalError(f"index arithmetic mentions {symbol.name}, which the kernel does not know")
         return self._sizes[symbol.name]
 
     def _end(self, axis: Axis) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, Union
+from typing import Literal, TypeAlias
 
 from rooftile.codegen.names import Names
 
@@ -42,13 +42,14 @@ class Loop:
     kind: Literal["loop"] = "loop"
 
 
-Statement: TypeAlias = Union[Assign, Store, Loop]
+Statement: TypeAlias = Assign | Store | Loop
 
 
 class Writer:
     """Collects statements in nested blocks: depth 0 is the kernel's body, each open loop adds one.
 
-    A statement may be put into an outer block, where it stands before the loop that is open now: that is how invariant index arithmetic leaves loops.
+    A statement may be put into an outer block, where it stands before the loop that is open now: that is how invariant
+    index arithmetic leaves loops.
     """
 
     def __init__(self, names: Names) -> None:
@@ -72,14 +73,15 @@ class Writer:
     def shared(self, wanted: str, text: str, depth: int, *, comment: str = "", fixed: bool = False) -> str:
         """A variable that holds ``text``, defined in the block at ``depth`` unless one is visible there already.
 
-        ``fixed`` takes the name as it is (the caller has reserved it).
+        ``fixed`` takes the name as it is: the caller has reserved it, and it always holds this text.
         """
+        key = wanted if fixed else text
         for known in self._known[: depth + 1]:
-            if text in known:
-                return known[text]
+            if key in known:
+                return known[key]
         name = wanted if fixed else self.names.fresh(wanted)
         self._blocks[depth].append(Assign(name, text, comment))
-        self._known[depth][text] = name
+        self._known[depth][key] = name
         return name
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A tile value while its kernel is written: the text that holds it, which dimensions that text has, and its number if it is one."""
+"""A tile value while its kernel is written: the text that holds it, with which dimensions, or the number that it is."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Number = bool | int | float
 
 @dataclass(frozen=True)
 class Tile:
-    """``text`` has the dimensions ``axes``, which may be fewer than the value's: the value doesn't vary over the others.
+    """``text`` has the dimensions ``axes``, which may be fewer than the value's: it doesn't vary over the others.
 
-    A known ``number`` has no variable; its text is the literal. ``depth`` is that of the block in which the text is defined.
+    A known ``number`` has no variable; its text is the literal. ``depth`` is that of the block that defines the text.
     """
 
     text: str
