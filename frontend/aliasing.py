@@ -1,7 +1,8 @@
 """Which outputs share memory with an input or with each other, read off the functional graph.
 
-In a functional trace a view is a chain of view ops that ends at the value whose memory it shows. So the value at the end of
-the chain (the *base*) tells everything: an input, the new value of a written input, or a value that several outputs show.
+In a functional trace a view is a chain of view ops that ends at the value whose memory it shows. So the value at the
+end of the chain (the *base*) tells everything: an input, the new value of a written input, or a value that several
+outputs show.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def _batch_axes(im: Import, q: Value, others: tuple[Value, ...]) -> list[tuple[s
 
 
 def _batch_map(x: Value, q: Value, names: list[Expr], grouped: bool) -> list[Size]:
-    """How ``x`` is read over the batch axes: size 1 broadcasts; with fewer heads than ``q``, head ``h`` reads ``h // group``."""
+    """How ``x`` is read over the batch axes: size 1 broadcasts; with grouped heads, ``h`` reads ``h // group``."""
     read: list[Size] = []
     for d, name in enumerate(names):
         if grouped and d == len(names) - 1 and x.shape[d] != q.shape[d]:
@@ -42,7 +42,7 @@ def _batch_map(x: Value, q: Value, names: list[Expr], grouped: bool) -> list[Siz
 def _product(
     im: Import, x: Value, y: Value, q: Value, kind: str, batch: list[tuple[str, Size]], grouped: bool, dtype: DType
 ) -> Value:
-    """``kind`` "scores": ``[.., i, k] . [.., j, k] -> [.., i, j]``; "context": ``[.., i, k] . [.., k, j] -> [.., i, j]``."""
+    """``[..ik] . [..jk] -> [..ij]`` for "scores", ``[..ik] . [..kj] -> [..ij]`` for "context"."""
     last = y.shape[-2] if kind == "scores" else y.shape[-1]
     axes = [*batch, ("i", x.shape[-2]), ("j", last), ("k", x.shape[-1])]
     *names, i, j, k = im.axes(axes)

@@ -1,4 +1,4 @@
-"""Rows: sums of products. Accumulation is in fp32 at least, and what follows inside the same ATen op happens before rounding."""
+"""Rows: sums of products. Accumulation is in fp32 at least; what else the same ATen op does happens before rounding."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def batched_product(im: Import, x: Value, y: Value, dtype: DType) -> Value:
     maps: list[list[Size]] = [[], []]
     for d in range(rank - 2):
         sizes = [_leading(t, d, rank) for t in (x, y)]
-        size = sizes[0] if sizes[0] not in (None, 1) else sizes[1] or 1
-        axes.append((f"b{d}", size if size is not None else 1))
+        size = next((s for s in sizes if s not in (None, 1)), 1) or 1
+        axes.append((f"b{d}", size))
         name = im.axes(axes)[-1]
         for map_, own in zip(maps, sizes, strict=True):
             if own is not None:
@@ -159,9 +159,7 @@ def conv(
     axes += [("c", inner), *((f"k{d}", size) for d, size in enumerate(weight.shape[2:]))]
     b, g, m, *rest = im.axes(axes)
     places, c, taps = rest[:spatial], rest[spatial], rest[spatial + 1 :]
-    read: list[Size] = [
-        add(mul(o, s), mul(k, w)) for o, k, s, w in zip(places, taps, stride, dilation, strict=True)
-    ]
+    read: list[Size] = [add(mul(o, s), mul(k, w)) for o, k, s, w in zip(places, taps, stride, dilation, strict=True)]
     channel, filter_ = _in_group(g, inner, c, groups), _in_group(g, outer_, m, groups)
     out = [name for name, _ in axes[: 3 + spatial]]
     product = im.b.contract(

@@ -1,4 +1,4 @@
-"""Rows: normalizations. Statistics and scaling are in fp32 at least, one rounding at the end, as ATen's fused kernels do."""
+"""Rows: normalizations. Statistics and scaling in fp32 at least, one rounding at the end, as in ATen's kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from rooftile.frontend.aten_reductions import variance
-from rooftile.frontend.importing import Import
+from rooftile.frontend.importing import Import, tensor_type
 from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.core import Value
 from rooftile.ir.expr import Size, floordiv
@@ -60,8 +60,6 @@ def native_layer_norm(
 
 def _like(im: Import, value: Value, number: int) -> Value:
     """A statistic in the dtype and shape that torch gives result ``number``."""
-    from rooftile.frontend.importing import tensor_type
-
     type = tensor_type(im.expected[number])
     return im.b.cast(im.b.reshape(value, type.shape), type.dtype)
 

@@ -281,7 +281,7 @@ _SQRT_2_OVER_PI = 0.7978845608028654
 
 @row(aten.gelu.default)
 def gelu(im: Import, x: Value, *, approximate: str = "none") -> Value:
-    """``x * Phi(x)``, or with ``tanh`` the approximation of Hendrycks and Gimpel (arXiv:1606.08415), in fp32 at least."""
+    """``x * Phi(x)``, or with ``tanh`` its approximation (Hendrycks and Gimpel, arXiv:1606.08415), in fp32 at least."""
     wide = im.wide(x)
 
     def number(value: float) -> Value:

@@ -10,7 +10,7 @@ import torch
 from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import Row, decline_if, dims_of, row, rows_of_one_kind
 from rooftile.ir.core import Value
-from rooftile.ir.dtypes import B1, F32, DType, compute_type, from_torch
+from rooftile.ir.dtypes import B1, compute_type, from_torch
 
 aten = torch.ops.aten
 Dims = Sequence[int] | int | None
@@ -102,9 +102,7 @@ def variance(im: Import, x: Value, dims: Sequence[int], correction: Scalar, keep
 
 
 @row(aten.var.correction)
-def var(
-    im: Import, x: Value, dim: Dims = None, *, correction: Scalar | None = None, keepdim: bool = False
-) -> Value:
+def var(im: Import, x: Value, dim: Dims = None, *, correction: Scalar | None = None, keepdim: bool = False) -> Value:
     spread, _ = variance(im, im.wide(x), dims_of(x.type.rank, dim), 1 if correction is None else correction, keepdim)
     return im.b.cast(spread, im.dtype)
 
@@ -115,9 +113,7 @@ def var_dim(im: Import, x: Value, dim: Dims, unbiased: bool = True, keepdim: boo
 
 
 @row(aten.std.correction)
-def std(
-    im: Import, x: Value, dim: Dims = None, *, correction: Scalar | None = None, keepdim: bool = False
-) -> Value:
+def std(im: Import, x: Value, dim: Dims = None, *, correction: Scalar | None = None, keepdim: bool = False) -> Value:
     spread, _ = variance(im, im.wide(x), dims_of(x.type.rank, dim), 1 if correction is None else correction, keepdim)
     return im.b.cast(im.b.pointwise("sqrt", spread), im.dtype)
 
@@ -172,7 +168,7 @@ def _softmax_operand(im: Import, x: Value, dtype: torch.dtype | None) -> Value:
 
 @row(aten.softmax.int, aten._softmax.default)
 def softmax(im: Import, x: Value, dim: int, dtype: Any = None) -> Value:
-    """Third operand: the dtype to compute in, or in ``_softmax`` whether a half is to become a float, which the result shows."""
+    """``dtype`` is what to compute in; in ``_softmax`` whether a half becomes a float, which the result shows."""
     wide = _softmax_operand(im, x, dtype if isinstance(dtype, torch.dtype) else None)
     decline_if(x.type.rank == 0, "the softmax of a scalar")
     _, powers, total = exponentials(im, wide, dim % x.type.rank)
@@ -214,8 +210,3 @@ def logsumexp(im: Import, x: Value, dim: Dims, keepdim: bool = False) -> Value:
     total = im.b.reduce("sum", im.b.pointwise("exp", im.b.pointwise("sub", wide, top)), dims, keepdim=True)
     result = im.b.pointwise("add", im.b.pointwise("log", total), top)
     return im.b.cast(im.b.reshape(result, im.shape), im.dtype)
-
-
-def statistics_dtype(dtype: DType) -> DType:
-    """The dtype of means and reciprocal deviations that ATen's norms return beside their result."""
-    return F32 if dtype.is_float and dtype.bytes < 4 else dtype

@@ -1,4 +1,4 @@
-"""Rows: views and rearrangements. In a functional graph a view is a value like any other, so its strides do not matter."""
+"""Rows: views and rearrangements. In a functional graph a view is a value like any other; its strides do not matter."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def padded(im: Import, x: Value, pad: Sequence[Size], value: Scalar) -> Value:
     rest = [tuple(max(p, 0) if isinstance(p, int) else p for p in side) for side in (low, high)]
     if not any(p != 0 for side in rest for p in side):
         return x
-    fill = {"float": float, "int": int, "bool": bool}[x.dtype.kind](value)  # type: ignore[arg-type]
+    fill = {"float": float, "int": int, "bool": bool}[x.dtype.kind](value)
     return im.b.op("pad", [x], {"low": rest[0], "high": rest[1], "value": fill})
 
 

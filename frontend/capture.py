@@ -1,4 +1,4 @@
-"""Capture: an FX graph and its fake inputs become ``Captured``. The two doors differ only in what they know of the inputs."""
+"""Capture: an FX graph and its fake inputs become ``Captured``. The doors differ in what they know of inputs."""
 
 from __future__ import annotations
 
@@ -73,19 +73,21 @@ def _gradient_flow(nodes: Iterable[fx.Node], wanting: set[fx.Node]) -> set[fx.No
     for node in nodes:
         if node.target is torch._C._set_grad_enabled:
             enabled = bool(node.args[0])
-        elif node.op == "call_function" and enabled and node.target is not torch.ops.aten.detach.default:
-            if _is_differentiable(node.meta.get("val")) and any(n in found for n in node.all_input_nodes):
-                found.add(node)
+        elif enabled and _carries_gradient(node) and any(n in found for n in node.all_input_nodes):
+            found.add(node)
     return found
 
 
-def _is_differentiable(value: Any) -> bool:
+def _carries_gradient(node: fx.Node) -> bool:
+    if node.op != "call_function" or node.target is torch.ops.aten.detach.default:
+        return False
+    value = node.meta.get("val")
     values = value if isinstance(value, (list, tuple)) else [value]
     return any(isinstance(v, torch.Tensor) and (v.is_floating_point() or v.is_complex()) for v in values)
 
 
 def _symbol_sources(inputs: Sequence[CapturedInput], nodes: Iterable[fx.Node]) -> tuple[SymbolSource, ...]:
-    """Every symbol of the graph with the argument it can be read from: integer arguments first, then sizes of tensors."""
+    """Every symbol of the graph with the argument to read it from: integer arguments first, then sizes of tensors."""
     found: dict[str, SymbolSource] = {}
     for number, described in enumerate(inputs):
         if described.kind == "size":

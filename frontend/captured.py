@@ -1,13 +1,13 @@
 """What a capture is: a functional ATen graph, what its inputs are, and how its results become the user's outputs.
 
-Both doors (a Dynamo backend, ``torch.export``) end in ``Captured``, at one level: *pre-dispatch* ATen, where ``linear``,
-``softmax``, ``layer_norm``, ``silu`` and SDPA are still whole, made functional, with sizes that may be symbolic.
+Both doors (a Dynamo backend, ``torch.export``) end in ``Captured``, at one level: *pre-dispatch* ATen, where
+``linear``, ``softmax``, ``layer_norm``, ``silu`` and SDPA are still whole, made functional, with symbolic sizes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, Union
+from typing import Literal, TypeAlias
 
 import torch
 from torch import fx
@@ -21,9 +21,9 @@ InputKind: TypeAlias = Literal["parameter", "buffer", "input", "size"]
 class CapturedInput:
     """One positional argument of the captured function, in calling order.
 
-    ``kind`` is ``"size"`` for an integer (``size`` says what it is, usually a symbol); the others are tensors. ``name`` is the model's own name for
-    it (``layers.0.q_proj.weight``). ``value`` is the tensor that a frozen program binds: parameters, buffers and
-    constants of an exported program; None where the caller passes it.
+    ``kind`` is ``"size"`` for an integer (``size`` says what it is, usually a symbol); the others are tensors. ``name``
+    is the model's own name for it (``layers.0.q_proj.weight``). ``value`` is the tensor that a frozen program binds:
+    parameters, buffers and constants of an exported program; None where the caller passes it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class FromInput:
 
 @dataclass(frozen=True)
 class ViewOf:
-    """The output shares the memory of ``base``: ``as_strided`` with ``offset`` counted in elements from where ``base`` starts."""
+    """The output shares the memory of ``base``: ``as_strided`` with ``offset`` in elements from the start of ``base``."""
 
     base: FromResult | FromInput
     shape: tuple[Size, ...]
@@ -78,7 +78,7 @@ class Plain:
     value: Size | float | bool | str | None
 
 
-Output: TypeAlias = Union[FromResult, FromInput, ViewOf, Plain]
+Output: TypeAlias = FromResult | FromInput | ViewOf | Plain
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,4 @@ class Captured:
     def is_random(self) -> bool:
         """Whether running it draws random numbers."""
         targets = (node.target for node in self.module.graph.nodes)
-        return any(
-            torch.Tag.nondeterministic_seeded in t.tags for t in targets if isinstance(t, torch._ops.OpOverload)
-        )
+        return any(torch.Tag.nondeterministic_seeded in t.tags for t in targets if isinstance(t, torch._ops.OpOverload))

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 @dataclass(frozen=True)
 class Parts:
-    """A call taken apart: ``inputs`` stand for the ``outer`` nodes, ``calls`` compute ``result`` (a node, or several)."""
+    """A call taken apart: ``inputs`` stand for the ``outer`` nodes; ``calls`` compute ``result``, a node or several."""
 
     inputs: tuple[fx.Node, ...]
     outer: tuple[fx.Node, ...]

@@ -23,8 +23,8 @@ def capture_dynamo(module: fx.GraphModule, example_inputs: Sequence[Any]) -> Cap
 
     Raises:
         UnsupportedError: see ``capture``.
-        TensorifyScalarRestartAnalysis: Python floats had been made inputs (``dynamic=True`` does that). Dynamo starts over with
-            them as constants: an epsilon that is known only at run time would cost more than it gives.
+        TensorifyScalarRestartAnalysis: Python floats had been made inputs (``dynamic=True`` does that). Dynamo starts
+            over with them as constants: an epsilon that is known only at run time would cost more than it gives.
     """
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     _specialize_floats(placeholders)

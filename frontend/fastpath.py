@@ -1,7 +1,7 @@
 """torch's fused inference ops for ``nn.TransformerEncoderLayer`` and ``nn.MultiheadAttention``, written out.
 
-Their Python code picks one opaque op where no gradient is needed, before a backend is asked. Tracing replaces those ops by
-the ordinary ones that they stand for, so that such a layer is imported like any other.
+Their Python code picks one opaque op where no gradient is needed, before a backend is asked. Tracing replaces those ops
+by the ordinary ones that they stand for, so that such a layer is imported like any other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Import: a captured ATen graph becomes graph IR, node by node, through the table of rows.
 
-An op without a row is taken apart by torch's own decomposition where that consists of ops with rows; else it becomes ``extern``: the
-ATen call itself, in its place in the order.
+An op without a row is taken apart by torch's own decomposition where that consists of ops with rows; else it becomes
+``extern``: the ATen call itself, in its place in the order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from rooftile.frontend.rows import ROWS, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import is_contiguous, to_size, to_sizes
 from rooftile.ir.builder import GraphBuilder
-from rooftile.ir.core import Graph, Loc, TensorType, Value
+from rooftile.ir.core import Graph, TensorType, Value
 from rooftile.ir.expr import equal
 from rooftile.ir.extern import encode
 
@@ -50,7 +50,7 @@ _NOTHING = frozenset(
 
 @dataclass(frozen=True)
 class Imported:
-    """Graph IR whose inputs are the captured tensor inputs in order, followed by ``constants``; its outputs are the results."""
+    """Graph IR whose inputs are the captured tensor inputs in order, then ``constants``; its outputs are the results."""
 
     graph: Graph
     constants: tuple[torch.Tensor, ...]
@@ -64,7 +64,7 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
         InternalError: a row built something else than what torch computes.
     """
     importer = _Importer(GraphBuilder(name))
-    kinds = []
+    kinds: list[str] = []
     for described in captured.inputs:
         if described.kind == "size":
             importer.values[described.node] = described.size
@@ -160,8 +160,9 @@ class _Importer:
         return argument
 
     def _by_row(self, node: fx.Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        function = ROWS.get(node.target)  # type: ignore[arg-type]
-        if function is None or _draws_random_numbers(node) or self._moves_between_devices(node):
+        assert isinstance(node.target, OpOverload)
+        function = ROWS.get(node.target)
+        if function is None or self._moves_between_devices(node):
             return None
         self.im.node, self.im.expected = node, node.meta["val"]
         try:
@@ -219,10 +220,10 @@ def _device(node: fx.Node) -> torch.device | None:
 
 
 def _draws_random_numbers(node: fx.Node) -> bool:
-    """Whether the call draws random numbers (dropout in training does; in evaluation its row says that it is nothing)."""
+    """Whether the call may draw random numbers."""
     target = node.target
     assert isinstance(target, OpOverload)
-    return torch.Tag.nondeterministic_seeded in target.tags and target not in ROWS
+    return torch.Tag.nondeterministic_seeded in target.tags
 
 
 def _check(results: Results, node: fx.Node) -> None:
@@ -238,7 +239,7 @@ def _check(results: Results, node: fx.Node) -> None:
         type = tensor_type(wanted)
         if not _same(value.type, type):
             raise InternalError(
-                f"{node.target} was imported as {value.dtype}{list(value.shape)}, torch says {type.dtype}{list(type.shape)}",
+                f"{node.target} became {value.dtype}{list(value.shape)}, torch says {type.dtype}{list(type.shape)}",
                 op=node.format_node() or "",
                 where=loc_of(node).source,
             )

@@ -59,7 +59,7 @@ class Import:
     def producer(self, value: Value) -> Op | None:
         """The op that made ``value``; None for an input."""
         for op in self.b.ops[self._seen :]:
-            self._producers |= {output: op for output in op.outputs}
+            self._producers |= dict.fromkeys(op.outputs, op)
         self._seen = len(self.b.ops)
         return self._producers.get(value)
 
@@ -98,7 +98,7 @@ class Import:
         return self.in_dtype(fn, promoted(*operands), *operands)
 
     def in_dtype(self, fn: str, dtype: DType, *operands: Value | Scalar) -> Value:
-        """A scalar function computed in ``dtype``. ATen keeps Python numbers in fp32 beside 16-bit tensors, and rounds once."""
+        """A scalar function computed in ``dtype``. Beside 16-bit tensors ATen keeps Python numbers in fp32 and rounds once."""
         inexact = any(not isinstance(x, Value) and not _is_exact(x, dtype) for x in operands)
         wide = compute_type(dtype) if inexact else dtype
         result = self.b.pointwise(fn, *(self.operand(x, wide) for x in operands))

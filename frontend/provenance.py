@@ -19,7 +19,7 @@ _NOT_NAMES = frozenset({"_modules", "_parameters", "_buffers", "L", "self", "G",
 
 
 def loc_of(node: fx.Node) -> Loc:
-    """The location of ``node``: the innermost frame outside of torch, which is a line of the user's or a library's model."""
+    """The location of ``node``: the innermost frame outside of torch, a line of the user's or a library's model."""
     trace = node.meta.get("stack_trace")
     module = _module_of(node)
     if not trace:

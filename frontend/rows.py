@@ -1,36 +1,36 @@
 """The table of ATen ops that have a meaning in the graph IR: one row per op, in the ``aten_*`` files by family.
 
-A row is a function ``(im, *operands) -> Value`` (or a tuple of values), registered under one or more ATen overloads. Its parameters after ``im`` are
-those of the overload's schema. Tensors arrive as ``Value``, sizes as ``Size``, the rest as Python values.
+A row is a function ``(im, *operands) -> Value`` (or several values), registered under one or more ATen overloads.
+``im`` is the ``Import``; the other parameters are those of the overload's schema. Tensors arrive as ``Value``, sizes as
+``Size``, the rest as Python values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from torch._ops import OpOverload
 
 from rooftile.ir.core import Value
 
-if TYPE_CHECKING:
-    from rooftile.frontend.importing import Import
-
 # Several results: by position, or only those that the row can compute (the others may not be used).
 Results: TypeAlias = "Value | Sequence[Value] | Mapping[int, Value]"
 Row: TypeAlias = "Callable[..., Results]"
+Overload: TypeAlias = "OpOverload[..., Any]"
+_Row = TypeVar("_Row", bound=Row)
 
-ROWS: dict[OpOverload, Row] = {}
+ROWS: dict[Overload, Row] = {}
 
 
 class DeclinedError(Exception):
     """A row does not cover the form at hand (the message says which); the op stays an ATen call."""
 
 
-def row(*overloads: OpOverload) -> Callable[[Row], Row]:
+def row(*overloads: Overload) -> Callable[[_Row], _Row]:
     """Register a function as the meaning of ``overloads``."""
 
-    def register(function: Row) -> Row:
+    def register(function: _Row) -> _Row:
         for overload in overloads:
             if overload in ROWS:
                 raise ValueError(f"{overload} has two rows")
@@ -40,7 +40,7 @@ def row(*overloads: OpOverload) -> Callable[[Row], Row]:
     return register
 
 
-def rows_of_one_kind(table: Mapping[OpOverload, Any], make: Callable[[Any], Row]) -> None:
+def rows_of_one_kind(table: Mapping[Overload, Any], make: Callable[[Any], Row]) -> None:
     """Register ``make(entry)`` for every entry of a table: for ops that differ only by a name."""
     for overload, entry in table.items():
         row(overload)(make(entry))

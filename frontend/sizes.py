@@ -76,7 +76,7 @@ def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:
 
 
 def _depends_on_data(symbol_: sympy.Symbol) -> bool:
-    return symbol_.name.startswith("u") and symbol_.name[1:].isdigit()
+    return str(symbol_.name).startswith("u") and str(symbol_.name)[1:].isdigit()
 
 
 def _bound(bound: Any, otherwise: int | None) -> int | None:

@@ -1,8 +1,8 @@
 """The functional, pre-dispatch ATen trace of an FX graph: torch's own functionalisation under ``make_fx``, in one pass.
 
 This is how ``torch.export`` makes its training graph, without the parts that cost time or refuse symbolic sizes: the
-second trace that only collects metadata, and the verifier. Every private torch name that tracing needs is imported here and
-nowhere else.
+second trace that only collects metadata, and the verifier. Every private torch name that tracing needs is imported here
+and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch._dispatch.python import enable_python_dispatcher
-from torch._functorch._aot_autograd.functional_utils import from_fun, to_fun
+from torch._functorch._aot_autograd.functional_utils import from_fun, has_data_mutation, to_fun
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import traceback as fx_traceback
@@ -48,7 +48,8 @@ class Trace:
 def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: FakeTensorMode) -> Trace:
     """Trace ``module`` over ``inputs``: fake tensors of ``fake_mode``, symbolic or plain integers.
 
-    Under autocast the trace is taken one level lower (``mm``, ``native_layer_norm``), where autocast's casts are ops of the graph.
+    Under autocast the trace is taken one level lower (``mm``, ``native_layer_norm``), where autocast's casts are ops of
+    the graph.
 
     Raises:
         UnsupportedError: an input's metadata is changed (``resize_``, ``set_``, ``t_``).
@@ -98,6 +99,6 @@ def _mutated_inputs(wrapped: Sequence[Any]) -> Iterator[MutatedInput]:
                 f"the model changes the metadata of its input number {index} in place",
                 fix="use the out-of-place form (x = x.t(), not x.t_())",
             )
-        if torch._functionalize_has_data_mutation(value.elem):
+        if has_data_mutation(value):
             untracked = torch._functionalize_are_all_mutations_under_no_grad_or_inference_mode(value.elem)
             yield MutatedInput(index, not untracked)

@@ -1,7 +1,8 @@
 """The op ``extern``: how an ATen call is written as attributes, and how it is made.
 
-Tensor operands are the op's inputs. In ``args`` and ``kwargs`` an operand stands as ``("operand", n)``, a list as ``("list", ...)``, and what the IR has no
-attribute for by its name in torch: ``("device", "cuda:0")``, ``("torch", "contiguous_format")``. Sizes stand as expressions.
+Tensor operands are the op's inputs. In ``args`` and ``kwargs`` an operand stands as ``("operand", n)``, a list as
+``("list", ...)``, and what the IR has no attribute for by its name in torch: ``("device", "cuda:0")``,
+``("torch", "contiguous_format")``. Sizes stand as expressions.
 """
 
 from __future__ import annotations

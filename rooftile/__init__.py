@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rooftile.api import compile as compile
     from rooftile.api import export as export
+    from rooftile.api import load as load
     from rooftile.errors import ConfigError as ConfigError
     from rooftile.errors import InputError as InputError
     from rooftile.errors import InternalError as InternalError
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "compile": "rooftile.api",
     "export": "rooftile.api",
+    "load": "rooftile.api",
     "ConfigError": "rooftile.errors",
     "InputError": "rooftile.errors",
     "InternalError": "rooftile.errors",

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
+from rooftile.compilation import Runnable
 from rooftile.frontend.captured import Captured, FromInput, FromResult, Output, Plain, ViewOf
 from rooftile.frontend.sizes import bind_sizes, is_contiguous, to_sizes
 from rooftile.ir.expr import Size, evaluate
 from rooftile.recompute import run_with_gradients
 
 
-class Program(Protocol):
-    """A compiled graph: new tensors, one per result of the graph, that share no memory with its inputs."""
-
-    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Sequence[torch.Tensor]: ...
-
-
 class CompiledFunction:
     """What runs in place of a captured graph. It takes the graph's arguments in order and returns a tuple.
 
-    ``original`` is the uncompiled function; it serves calls whose written inputs overlap other inputs in memory, where the
-    order of reads and writes matters.
+    ``original`` is the uncompiled function; it serves calls whose written inputs overlap other inputs in memory, where
+    the order of reads and writes matters.
     """
 
-    def __init__(self, captured: Captured, program: Program, original: Callable[..., Any]) -> None:
+    def __init__(self, captured: Captured, program: Runnable, original: Callable[..., Any]) -> None:
         self.captured = captured
         self.program = program
         self._original = original
@@ -39,6 +34,7 @@ class CompiledFunction:
         if self.captured.mutations and self._written_input_overlaps(arguments):
             return tuple(self._original(*arguments))
         sizes = bind_sizes(self.captured.symbols, arguments)
+        results: Sequence[torch.Tensor]
         if self._tracks_gradients and torch.is_grad_enabled():
             results = run_with_gradients(self, sizes, arguments)
         else:
@@ -88,9 +84,7 @@ def _values(sizes: Sequence[Size], bindings: Mapping[str, int]) -> tuple[int, ..
     return tuple(evaluate(size, bindings) for size in sizes)
 
 
-def _output(
-    output: Output, arguments: Sequence[Any], results: Sequence[torch.Tensor], sizes: Mapping[str, int]
-) -> Any:
+def _output(output: Output, arguments: Sequence[Any], results: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
     match output:
         case FromResult(number):
             return results[number]

@@ -1,4 +1,4 @@
-"""Gradients by recomputation: the compiled forward is the inference graph, and backward runs the captured one with autograd.
+"""Gradients by recomputation: the compiled forward is the inference graph; backward runs the captured with autograd.
 
 Nothing is saved but the inputs, so that no intermediate (least of all attention's probabilities) is kept alive between
 forward and backward. The price is one uncompiled forward per backward.
@@ -28,7 +28,7 @@ def run_with_gradients(
 ) -> tuple[torch.Tensor, ...]:
     """The results of ``function``, connected to the arguments that require a gradient."""
     _say_once()
-    results: tuple[torch.Tensor, ...] = _Recompute.apply(function, sizes, *arguments)
+    results: tuple[torch.Tensor, ...] = _Recompute.apply(function, sizes, *arguments)  # type: ignore[no-untyped-call]
     return results
 
 

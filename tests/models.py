@@ -1,6 +1,7 @@
-"""Real model code for end-to-end tests, small and with random weights. Every builder returns ``(module, inputs)``, in eval mode.
+"""Real model code for end-to-end tests, small, with random weights; each builder returns ``(module, inputs)`` for eval.
 
-``BLOCKS`` lists them all by name; sizes, dtype and device are parameters. The transformers models come from their configurations, nothing is downloaded.
+``BLOCKS`` lists them all by name; sizes, dtype and device are parameters. The transformers models come from their
+configurations; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class _Called(nn.Module):
 
 def _finish(module: nn.Module, dtype: torch.dtype, device: str, *inputs: Tensor) -> Built:
     torch.manual_seed(0)
-    for parameter in module.parameters():  # the configurations' initial weights hide mistakes: zero biases, tiny matrices
+    # The configurations' own initial weights would hide mistakes: zero biases, tiny matrices.
+    for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5 / math.sqrt(parameter.shape[-1]))
         if parameter.dim() == 1:
             parameter.data += 0.5
@@ -274,9 +276,10 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 def textbook_block(
     batch: int = 2, length: int = 7, width: int = 64, heads: int = 4, norm: str = "layer", activation: str = "gelu",
-    order: str = "pre", gated: bool = False, fused: bool = True, dtype: torch.dtype = torch.float32, device: str = "cpu",
+    order: str = "pre", gated: bool = False, fused: bool = True,
+    dtype: torch.dtype = torch.float32, device: str = "cpu",
 ) -> Built:  # fmt: skip
-    """A block from the parts above: ``norm`` of ``NORMS``, ``activation`` of ``ACTIVATIONS``, plain or gated feed-forward."""
+    """A block from the parts above: ``norm`` of ``NORMS``, ``activation`` of ``ACTIVATIONS``, gated or not."""
     act = ACTIVATIONS[activation]
     feed = GatedFeedForward(width, 2 * width, act, fused) if gated else FeedForward(width, act)
     longest = max(64, length)
@@ -285,7 +288,7 @@ def textbook_block(
 
 
 class Embeddings(nn.Module):
-    """Token and position embeddings; sinusoidal positions (Vaswani et al., 2017) are computed, learned ones looked up."""
+    """Token and position embeddings: sinusoidal ones (Vaswani et al., 2017) are computed, learned ones looked up."""
 
     def __init__(self, words: int, width: int, learned: bool, longest: int = 64) -> None:
         super().__init__()

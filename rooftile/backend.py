@@ -1,0 +1,84 @@
+"""The Dynamo backend. ``torch.compile(model, backend="rooftile")`` finds it by the entry point ``torch_dynamo_backends``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from rooftile.calling import CompiledFunction
+from rooftile.compilation import Runnable
+from rooftile.config import CompileOptions
+from rooftile.driver import build_program
+from rooftile.errors import RequirementError, UnsupportedError
+from rooftile.frontend.captured import Captured
+from rooftile.frontend.dynamo import capture_dynamo
+from rooftile.frontend.importer import import_captured
+
+_log = logging.getLogger("rooftile")
+
+
+def rooftile_backend(
+    module: fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """Compile one of Dynamo's graphs. ``mode`` and ``options`` are those given to ``torch.compile``.
+
+    Raises:
+        OptionError: an unknown mode or option.
+        RequirementError: something that ``options["require"]`` asks for does not hold.
+    """
+    return Backend(CompileOptions.from_user(mode, None, options))(module, example_inputs)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The backend with its options checked."""
+
+    options: CompileOptions
+
+    def __call__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+        """Compile, or where the graph cannot be captured return it as it is and say so."""
+        try:
+            captured = capture_dynamo(module, example_inputs)
+            return compile_captured(captured, self.options, module.forward)
+        except UnsupportedError as error:
+            if "no-extern" in self.options.require:
+                raise RequirementError("no-extern", error.what, where=error.where, fix=error.fix) from error
+            _log.warning("a graph runs uncompiled: %s", error)
+            return module.forward
+
+
+def compile_captured(
+    captured: Captured, options: CompileOptions, original: Callable[..., Any] | None = None
+) -> CompiledFunction:
+    """Import and compile a capture. ``original`` is for calls that need the uncompiled function: ``CompiledFunction``."""
+    imported = import_captured(captured)
+    program = build_program(imported.graph, options, _device(captured))
+    bound = _Bound(program, imported.constants) if imported.constants else program
+    return CompiledFunction(captured, bound, original or captured.module.forward)
+
+
+def _device(captured: Captured) -> torch.device:
+    """Where the program runs: the GPU that an input is on, else the CPU."""
+    shown = [i.node.meta["val"] for i in captured.inputs if i.kind != "size"]
+    devices = [x.device for x in shown] + [node.meta["val"].device for node in captured.results]
+    return next((d for d in devices if d.type != "cpu"), torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A program whose last inputs are tensors that the graph holds itself."""
+
+    program: Runnable
+    constants: tuple[torch.Tensor, ...]
+
+    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
+        return self.program([*tensors, *self.constants], sizes)
