@@ -105,4 +105,4 @@ def functions() -> dict[str, Callable[..., Any]]:
         "load_tensor_descriptor": Descriptor.load,
         "store_tensor_descriptor": Descriptor.store,
     }
-    return {"load": load, "store": store} | descriptors | ATOMICS
+    return descriptors | ATOMICS | {"load": load, "store": store}

@@ -1,0 +1,58 @@
+"""A compiled kernel as one file: a zip archive with the source, the binary, Triton's IR and the launch data.
+
+Any unzip shows it. The archive's own checksums tell a damaged file from a whole one; archives are written without
+times, so that equal kernels are equal files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from dataclasses import asdict
+
+from rooftile.runtime.binary import Binary
+
+SOURCE, CUBIN, TTGIR, LAUNCH = "kernel.py", "kernel.cubin", "kernel.ttgir", "launch.json"
+_OUTSIDE_LAUNCH = ("cubin", "ttgir")
+
+
+class DamagedArchive(ValueError):
+    """A file that is not a whole archive of a kernel."""
+
+
+def pack(binary: Binary, source: str) -> bytes:
+    """The archive of a kernel and the text that it was compiled from."""
+    launch = {name: value for name, value in asdict(binary).items() if name not in _OUTSIDE_LAUNCH}
+    members = {
+        SOURCE: source.encode(),
+        CUBIN: binary.cubin,
+        TTGIR: binary.ttgir.encode(),
+        LAUNCH: json.dumps(launch, indent=1).encode(),
+    }
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, compresslevel=1)
+    return file.getvalue()
+
+
+def unpack(file: bytes) -> Binary:
+    """The kernel in an archive. Raises DamagedArchive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
+            launch = json.loads(archive.read(LAUNCH))
+            launch["parameters"] = tuple(launch["parameters"])
+            return Binary(cubin=archive.read(CUBIN), ttgir=archive.read(TTGIR).decode(), **launch)
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
+        raise DamagedArchive(str(error)) from error
+
+
+def source_of(file: bytes) -> str:
+    """The kernel's text in an archive. Raises DamagedArchive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
+            return archive.read(SOURCE).decode()
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
+        raise DamagedArchive(str(error)) from error

@@ -1,0 +1,39 @@
+"""A compiled kernel as plain data: all that a launch needs, and what the compiler said about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from rooftile.runtime.resources import Resources, has_warp_specialization, resources_of
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A kernel compiled for one architecture.
+
+    ``symbol`` is the kernel's name in ``cubin``; ``parameters`` are the types of the launch arguments in order: "ptr",
+    "i32" or "i64". A program runs ``num_warps`` warps (with warp specialisation more than were asked for), takes
+    ``shared_bytes`` of dynamic shared memory, and needs ``scratch_bytes`` of global memory at a multiple of
+    ``scratch_align`` (where tensor descriptors made in the kernel lie). ``ttgir`` is Triton's IR for reading.
+    """
+
+    symbol: str
+    arch: int
+    parameters: tuple[str, ...]
+    num_warps: int
+    shared_bytes: int
+    scratch_bytes: int
+    scratch_align: int
+    cubin: bytes
+    ttgir: str
+
+    @cached_property
+    def resources(self) -> Resources:
+        """Registers, spills and shared memory."""
+        return resources_of(self.cubin, self.shared_bytes)
+
+    @property
+    def warp_specialized(self) -> bool:
+        """Whether a loop asked to be split among warps was."""
+        return has_warp_specialization(self.ttgir)

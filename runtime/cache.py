@@ -1,0 +1,167 @@
+"""Compiled kernels on disk, addressed by what they are made from.
+
+One file per kernel, named by its key. It is written under another name and renamed, so that no reader sees half of it;
+a damaged one is thrown away and built again. What is read back needs no Triton: a second process launches without
+importing it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import tempfile
+import threading
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rooftile.codegen.kernel import Kernel
+from rooftile.runtime.archive import DamagedArchive, pack, unpack
+from rooftile.runtime.binary import Binary
+from rooftile.runtime.build import compile_kernel
+from rooftile.runtime.cache_key import cache_key
+from rooftile.target import Target
+
+Compile = Callable[[Kernel, int], Binary]
+SUFFIX = ".kernel.zip"
+PARTIAL = ".partial-"  # how the names of files begin that were not finished
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """What one cache did since it was opened: kernels found in memory, on disk, built; files damaged, unwritten."""
+
+    memory_hits: int = 0
+    disk_hits: int = 0
+    built: int = 0
+    damaged: int = 0
+    unwritten: int = 0
+
+
+class KernelCache:
+    """The kernels under a folder, for any number of threads and processes at once.
+
+    A folder that cannot be written costs the next process a compilation and gives one warning; it is never an error.
+    """
+
+    def __init__(self, path: Path, compile: Compile = compile_kernel) -> None:
+        self.path = path
+        self._compile = compile
+        self._memory: dict[str, Binary] = {}
+        self._building: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._guard = threading.Lock()
+        self._stats = CacheStats()
+        self._warned = False
+
+    def get_or_build(self, kernel: Kernel, target: Target) -> Binary:
+        """The kernel compiled for ``target``; compiled once by all threads and processes. Raises CompileError."""
+        key = cache_key(kernel, target.arch)
+        with self._guard:
+            one_at_a_time = self._building[key]
+        with one_at_a_time:
+            if key in self._memory:
+                self._count("memory_hits")
+            else:
+                self._memory[key] = self._from_disk(key) or self._built(key, kernel, target.arch)
+            return self._memory[key]
+
+    def get_or_build_all(self, kernels: Sequence[Kernel], target: Target, workers: int) -> list[Binary]:
+        """Several kernels, compiled on ``workers`` threads, in order.
+
+        Threads, not processes: Triton lets go of the interpreter lock in MLIR and LLVM, and ptxas is a process of its
+        own. Measured on two cores, eight kernels for sm_90: 4.0 s on one thread, 2.0 s on two; a process would first
+        spend a second on importing Triton.
+        """
+        with ThreadPoolExecutor(max(1, min(workers, len(kernels)))) as pool:
+            return list(pool.map(lambda kernel: self.get_or_build(kernel, target), kernels))
+
+    def stats(self) -> CacheStats:
+        """Counts since this object was made."""
+        return self._stats
+
+    def entries(self) -> list[Path]:
+        """The files of the cache, one per kernel."""
+        return sorted(self.path.glob(f"*/*{SUFFIX}"))
+
+    def clear(self) -> int:
+        """Delete every file of the cache, and what is held in memory; how many files there were."""
+        entries = self.entries()
+        for entry in (*entries, *self.path.glob(f"*/{PARTIAL}*")):
+            entry.unlink(missing_ok=True)
+        self._memory.clear()
+        return len(entries)
+
+    def file_of(self, key: str) -> Path:
+        """Where the kernel with this key lies, in one of 256 folders."""
+        return self.path / key[:2] / f"{key}{SUFFIX}"
+
+    def _built(self, key: str, kernel: Kernel, arch: int) -> Binary:
+        with self._alone_on_this_machine(key):
+            if found := self._from_disk(key):  # another process built it while this one waited
+                return found
+            binary = self._compile(kernel, arch)
+            self._count("built")
+            self._write(key, pack(binary, kernel.source))
+            return binary
+
+    def _from_disk(self, key: str) -> Binary | None:
+        path = self.file_of(key)
+        try:
+            binary = unpack(path.read_bytes())
+        except OSError:
+            return None
+        except DamagedArchive as error:
+            log.warning("the cached kernel %s is damaged (%s); it is built again", path, error)
+            self._count("damaged")
+            with suppress(OSError):
+                path.unlink()
+            return None
+        self._count("disk_hits")
+        return binary
+
+    def _write(self, key: str, content: bytes) -> None:
+        path = self.file_of(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False) as file:
+                file.write(content)
+            os.replace(file.name, path)
+        except OSError as error:
+            self._cannot_write(error)
+
+    @contextmanager
+    def _alone_on_this_machine(self, key: str) -> Iterator[None]:
+        """Hold the lock file of the key's folder: other processes wait. Goes on without where there can be none."""
+        folder = self.file_of(key).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / ".lock").open("w")
+        except OSError as error:
+            self._cannot_write(error)
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _cannot_write(self, error: OSError) -> None:
+        self._count("unwritten")
+        with self._guard:
+            first, self._warned = not self._warned, True
+        if first:
+            warnings.warn(
+                f"compiled kernels cannot be kept in {self.path} ({error}); each process compiles its own. Set "
+                "ROOFTILE_CACHE_DIR to a folder that can be written",
+                stacklevel=2,
+            )
+
+    def _count(self, what: str) -> None:
+        with self._guard:
+            self._stats = replace(self._stats, **{what: getattr(self._stats, what) + 1})

@@ -1,0 +1,76 @@
+"""What a compiled kernel is made from, as one hash: equal keys mean equal binaries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib import metadata
+
+from rooftile import __version__
+from rooftile.codegen.kernel import Kernel
+
+FORMAT = 1  # of the cached files: raised when they change
+
+# Variables that change what Triton's compiler makes of the same kernel.
+COMPILER_VARIABLES = (
+    "DISABLE_LLVM_OPT",
+    "DISABLE_MMA_V3",
+    "DISABLE_PTXAS_OPT",
+    "LLVM_PASS_PLUGIN_PATH",
+    "TRITON_DISABLE_LINE_INFO",
+    "TRITON_F32_DEFAULT",
+    "TRITON_OVERRIDE_ARCH",
+)
+
+
+def cache_key(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ) -> str:
+    """64 hexadecimal digits, from the kernel, the architecture and every version that has a say; no path, no time.
+
+    Comments, blank lines, what stands before the imports and the self-check after the kernel don't count.
+    """
+    parts = {
+        "format": FORMAT,
+        "rooftile": __version__,
+        "triton": _triton_version(),
+        "ptxas": _ptxas_version(environ.get("TRITON_PTXAS_PATH")),
+        "variables": {name: environ[name] for name in COMPILER_VARIABLES if name in environ},
+        "arch": arch,
+        "name": kernel.name,
+        "source": _code(kernel.source),
+        "params": [asdict(param) for param in kernel.params],
+        "num_warps": kernel.num_warps,
+        "num_stages": kernel.num_stages,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _code(source: str) -> list[str]:
+    """The lines of a kernel file that are compiled."""
+    lines = source.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith(("import ", "from "))), 0)
+    last = next((i for i, line in enumerate(lines) if line.startswith("if __name__")), len(lines))
+    return [line for line in lines[first:last] if line.strip() and not line.lstrip().startswith("#")]
+
+
+@cache
+def _triton_version() -> str:
+    try:
+        return metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+@cache
+def _ptxas_version(path: str | None) -> str:
+    """The version of an assembler other than the one that comes with Triton."""
+    if not path:
+        return "triton's"
+    try:
+        return subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        return str(error)

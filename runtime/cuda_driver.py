@@ -1,0 +1,82 @@
+"""The few calls of the CUDA driver that running a kernel takes, through ctypes.
+
+Triton's own launcher is a C module compiled per signature by the machine's C compiler, different in each version, and
+wants Triton imported. The driver's interface is stable, and a call through ctypes costs about a microsecond.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+from rooftile.errors import RooftileError
+
+_SHARED_WITHOUT_ASKING = 48 * 1024  # bytes of dynamic shared memory that need no opt-in
+_MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_PREFER_SHARED = 1  # CU_FUNC_CACHE_PREFER_SHARED
+_NO_CONTEXT = (3, 201, 400)  # not initialised, invalid context, a handle of another context: another one is current
+
+
+class CudaError(RooftileError):
+    """The CUDA driver refused a call."""
+
+
+class CudaDriver:
+    """The driver library. All addresses and handles are plain integers."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        pointer, word = ctypes.c_void_p, ctypes.c_uint
+        self._launch = library.cuLaunchKernel
+        self._launch.argtypes = [pointer, *[word] * 7, pointer, pointer, pointer]
+        self._launch.restype = ctypes.c_int
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call the driver's function ``name``. Raises CudaError."""
+        self.check(getattr(self._library, name)(*arguments), name)
+
+    def check(self, status: int, name: str) -> None:
+        """Raise CudaError unless ``status`` is success."""
+        if status:
+            text = ctypes.c_char_p()
+            self._library.cuGetErrorString(status, ctypes.byref(text))
+            raise CudaError(f"{name} failed: {(text.value or b'unknown error').decode()} ({status})")
+
+    def enter_context(self, device: int) -> None:
+        """Make the primary context of ``device`` (torch's) this thread's current one."""
+        context = ctypes.c_void_p()
+        self.call("cuInit", 0)
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self.call("cuCtxSetCurrent", context)
+
+    def load(self, cubin: bytes, symbol: str, shared_bytes: int) -> int:
+        """Load a binary into the current context; the handle of its kernel, which lives as long as the process."""
+        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("cuModuleLoadData", ctypes.byref(module), cubin)
+        self.call("cuModuleGetFunction", ctypes.byref(function), module, symbol.encode())
+        if shared_bytes > _SHARED_WITHOUT_ASKING:
+            self.call("cuFuncSetCacheConfig", function, _PREFER_SHARED)
+            self.call("cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED, shared_bytes)
+        assert function.value is not None
+        return function.value
+
+    def launch(self, device: int, *arguments: Any) -> None:
+        """``cuLaunchKernel``; enters the context of ``device`` if another or none is current. Raises CudaError."""
+        status = self._launch(*arguments)
+        if status in _NO_CONTEXT:
+            self.enter_context(device)
+            status = self._launch(*arguments)
+        if status:
+            self.check(status, "cuLaunchKernel")
+
+
+@cache
+def cuda_driver() -> CudaDriver:
+    """The machine's CUDA driver. Raises CudaError where there is none."""
+    try:
+        return CudaDriver(ctypes.CDLL("libcuda.so.1"))
+    except OSError as error:
+        raise CudaError(
+            f"no CUDA driver: {error}", fix="run on a machine with an NVIDIA GPU, or target the CPU"
+        ) from error

@@ -1,0 +1,59 @@
+"""Which device there is, and what the compiler should know of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from rooftile.errors import InputError, UnsupportedError
+from rooftile.target import Target, detect_target
+
+OLDEST_ARCH = 80  # bf16 matrix units and asynchronous copies
+
+
+def target_of(device: torch.device) -> Target:
+    """The target for a torch device; a CUDA device's own limits replace those of its row.
+
+    Raises UnsupportedError for a GPU that is too old or not NVIDIA's, and for any other kind of device.
+    """
+    if device.type == "cpu":
+        return detect_target(None)
+    if device.type != "cuda" or torch.version.hip is not None:
+        raise UnsupportedError(f"kernels are generated for NVIDIA GPUs and the CPU, not for {device}")
+    return _cuda_target(torch.cuda.get_device_properties(device))
+
+
+def default_target() -> Target:
+    """The target of the current GPU, or the CPU where there is none."""
+    if torch.cuda.is_available() and torch.version.hip is None:
+        return target_of(torch.device("cuda", torch.cuda.current_device()))
+    return target_of(torch.device("cpu"))
+
+
+def device_of(tensors: list[torch.Tensor]) -> torch.device:
+    """The one device that all tensors are on. Raises InputError if there are two, or no tensor."""
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) != 1:
+        found = ", ".join(sorted(map(str, devices))) or "no tensor"
+        raise InputError(
+            f"tensors of one device are needed, found {found}", fix="move the model and its inputs together"
+        )
+    return devices.pop()
+
+
+def _cuda_target(properties: torch.cuda._CudaDeviceProperties) -> Target:
+    arch = properties.major * 10 + properties.minor
+    if arch < OLDEST_ARCH:
+        raise UnsupportedError(
+            f"{properties.name} has compute capability {properties.major}.{properties.minor}; 8.0 or newer is needed",
+            fix="use target='cpu' to check the model there, or torch.compile on this GPU",
+        )
+    row = detect_target(properties.name)
+    return replace(
+        row,
+        arch=arch,
+        sm_count=properties.multi_processor_count,
+        shared_memory=getattr(properties, "shared_memory_per_block_optin", row.shared_memory),
+        l2_bytes=properties.L2_cache_size,
+    )
