@@ -25,14 +25,17 @@ from string import ascii_lowercase
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.expr import symbols
 from rooftile.passes.base import PassContext
 from rooftile.passes.dims import Dim, shared_dims
 
 # What a dimension usually is, by the rank of its value: batch, head, position, feature.
-_ROLES = {1: "d", 2: "id", 3: "bid", 4: "bhid"}
+_ROLES = {1: "d", 2: "nd", 3: "bid", 4: "bhid"}
 # The letter to take where a role's own is taken by a neighbour; after these, the alphabet.
-_ALTERNATIVES = {"b": "bn", "h": "hgr", "i": "ijkl", "j": "jkl", "d": "defc"}
-_OP_VOTE = 1000  # what a contraction calls its axis counts for more than places, if it is a letter that has a role
+_ALTERNATIVES = {"b": "bn", "h": "hgr", "i": "ijkl", "j": "jkl", "d": "defc", "n": "nmlt"}
+_PRODUCT_VOTE = (
+    1000  # what a batched product calls its axis counts for more than places: attention's i and j are no features
+)
 
 
 class _Classes:
@@ -79,19 +82,30 @@ def _classes(graph: Graph) -> dict[Dim, Dim]:
 
 
 def _wishes(classes: Mapping[Dim, Dim]) -> dict[Dim, dict[str, int]]:
-    """For each class, how often each letter is wished for: by the places of its dims, and by the ops that name it."""
+    """For each class, how often each letter is wished for."""
     wishes: dict[Dim, dict[str, int]] = {}
     for dim, root in classes.items():
         votes = wishes.setdefault(root, {})
-        if isinstance(dim.owner, Op):
-            name = dim.owner.attrs["axes"][dim.number][0]
-            weight = _OP_VOTE if name in _ALTERNATIVES else 1
-        elif dim.owner.type.rank in _ROLES:
-            name, weight = _ROLES[dim.owner.type.rank][dim.number], 1
-        else:
-            continue
-        votes[name] = votes.get(name, 0) + weight
+        for name, weight in _wish(dim).items():
+            votes[name] = votes.get(name, 0) + weight
     return wishes
+
+
+def _wish(dim: Dim) -> dict[str, int]:
+    """A letter for ``dim`` and how much it is wished for; none where nothing speaks for any."""
+    if isinstance(dim.owner, Value):
+        roles = _ROLES.get(dim.owner.type.rank)
+        return {roles[dim.number]: 1} if roles else {}
+    name: str = dim.owner.attrs["axes"][dim.number][0]
+    return {name: _PRODUCT_VOTE} if name in _ALTERNATIVES and _is_batched(dim.owner) else {}
+
+
+def _is_batched(op: Op) -> bool:
+    """Whether an axis stands in the result and in every operand of a contraction: many small products, not a layer."""
+    if op.name != "contract":
+        return False
+    read = [frozenset(s.name for entry in access for s in symbols(entry)) for access in op.attrs["maps"]]
+    return bool(frozenset(op.attrs["out"]).intersection(*read))
 
 
 def _letters(graph: Graph, classes: Mapping[Dim, Dim]) -> dict[Dim, str]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
-from rooftile.errors import InternalError, UserError
+from rooftile.errors import InternalError, OptionError, UserError, nearest
 from rooftile.ir.core import Graph
 from rooftile.ir.printer import print_graph, print_op
 from rooftile.ir.verifier import verify
 from rooftile.passes.base import Pass, PassContext, op_in_question
+
+IMPORT = "import"  # the name of the stage that is there before any pass
 
 _LOG = logging.getLogger("rooftile.passes")
 
@@ -45,9 +47,13 @@ class Manager:
         """The stages, that of the import first; the last one's ``graph`` is the result.
 
         Raises:
+            OptionError: there is no pass named ``stop_after``.
             InternalError: a pass failed, or gave a graph that is not valid; it names the pass and those before it.
         """
-        stages = [self._stage("import", 0.0, True, graph, [])]
+        known = (IMPORT, *(each.name for each in passes))
+        if self.stop_after is not None and self.stop_after not in known:
+            raise OptionError(f"no pass is named {self.stop_after!r}", fix=nearest(self.stop_after, known))
+        stages = [self._stage(IMPORT, 0.0, True, graph, [])]
         for each in passes:
             if self.stop_after == stages[-1].name:
                 break
@@ -116,8 +122,3 @@ def write_stages(stages: Sequence[Stage], folder: Path) -> list[Path]:
 def _write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def pass_names(passes: Iterable[Pass]) -> tuple[str, ...]:
-    """The names under which passes are asked for."""
-    return tuple(each.name for each in passes)
