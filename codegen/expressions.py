@@ -188,16 +188,17 @@ def cast(text: str, source: DType, target: DType) -> str:
     """``text`` (an atom of type ``source``) in another type, converted as torch does."""
     if source is target:
         return text
-    if target.kind == "bool":
-        return f"{text} != 0"
-    steps = [target]
+    steps = []
+    if source.is_float and source.bytes == 1:
+        steps.append(F32)  # fp8 converts to and from fp32 only
+    if target.kind == "int" and target.bytes < 4 and source.is_float:
+        steps.append(I32)  # out of range wraps around, as it does in torch
     if target.is_float and target.bytes < 4 and source is not F32:
-        steps = [F32, target]  # torch rounds f64 and integers to fp32 first
-    elif target.kind == "int" and target.bytes < 4 and source.is_float:
-        steps = [I32, target]  # out of range wraps around, as it does in torch
-    elif source.is_float and source.bytes == 1 and target is not F32:
-        steps = [F32, target]
-    return text + "".join(f".to({TRITON_TYPE[step]})" for step in steps if step is not source)
+        steps.append(F32)  # torch rounds f64 and integers to fp32 first
+    if target.kind != "bool":
+        steps.append(target)
+    converted = text + "".join(f".to({TRITON_TYPE[step]})" for step in dict.fromkeys(steps))
+    return f"{converted} != 0" if target.kind == "bool" else converted
 
 
 def apply(row: Row | None, what: str, operands: Sequence[str], dtype: DType, result: DType, axis: int = 0) -> str:
