@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from rooftile.ir.builder import TileBuilder
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.dtypes import B1, BF16, F8E4M3, F8E5M2, F16, F32, DType
-from rooftile.ir.expr import Size, Symbol, add, axis, divides, mul, of, substitute, symbols
+from rooftile.ir.expr import Size, Symbol, axis, divides, evaluate, of, size_symbols, substitute, symbols
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, Combine
 from rooftile.ir.schedule import Schedule
@@ -389,9 +389,11 @@ class _Lowering:
         wants."""
         position = address(read)
 
+        sizes = {s.name: likely(of(s)) for s in size_symbols(position)}
+        start = {s.name: 0 for s in symbols(position)} | sizes
+
         def step(name: str) -> int:
-            far = substitute(position, {name: self.tiles[name]})
-            return likely(add(far, mul(substitute(position, {name: 0}), -1)))
+            return evaluate(position, start | {name: 1}) - evaluate(position, start)
 
         return tuple(sorted(self.held(self.access.free[read]), key=lambda held: -abs(step(held[0]))))
 
