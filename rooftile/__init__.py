@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rooftile.errors import RooftileError as RooftileError
     from rooftile.errors import UnsupportedError as UnsupportedError
     from rooftile.errors import UserError as UserError
+    from rooftile.report.explaining import explain as explain
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "compile": "rooftile.api",
     "export": "rooftile.api",
+    "explain": "rooftile.report.explaining",
     "load": "rooftile.api",
     "ConfigError": "rooftile.errors",
     "InputError": "rooftile.errors",

@@ -37,6 +37,7 @@ class Compilation:
     kernels: Mapping[Op, Kernel] = field(default_factory=dict)
     plan: Plan | None = None
     sizes: dict[str, int] = field(default_factory=dict)
+    step_us: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     dump: Path | None = None
 

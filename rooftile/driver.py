@@ -29,10 +29,12 @@ from rooftile.passes.pipeline import pipeline
 from rooftile.runtime.devices import target_of
 from rooftile.runtime.loading import load
 from rooftile.runtime.plan import make_plan
+from rooftile.runtime.program import Program
 from rooftile.target import Target, target_named
 
 _LOG = logging.getLogger("rooftile.driver")
 _COLLECTED: ContextVar[tuple[list[Compilation], ...]] = ContextVar("collected", default=())
+_TIMED: ContextVar[bool] = ContextVar("timed", default=False)
 _T = TypeVar("_T")
 
 
@@ -55,7 +57,7 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
         raise
     for collected in _COLLECTED.get():
         collected.append(compilation)
-    return _Observed(compilation, program)
+    return _Observed(compilation, program, timed=_TIMED.get() and device.type == "cuda")
 
 
 def compile_graph(
@@ -100,14 +102,18 @@ def fp32_precision(target: Target) -> str:
 
 
 @contextmanager
-def collecting() -> Iterator[list[Compilation]]:
-    """Every compilation that happens inside the ``with`` block, in order, in this thread."""
+def collecting(*, timed: bool = False) -> Iterator[list[Compilation]]:
+    """Every compilation that happens inside the ``with`` block, in order, in this thread.
+
+    With ``timed``, the first call of a program on a GPU also measures each of its steps.
+    """
     found: list[Compilation] = []
-    token = _COLLECTED.set((*_COLLECTED.get(), found))
+    tokens = _COLLECTED.set((*_COLLECTED.get(), found)), _TIMED.set(timed)
     try:
         yield found
     finally:
-        _COLLECTED.reset(token)
+        _COLLECTED.reset(tokens[0])
+        _TIMED.reset(tokens[1])
 
 
 def _with_index(device: torch.device) -> torch.device:
@@ -172,13 +178,18 @@ class _Evaluated:
 
 
 class _Observed:
-    """A program that tells its compilation the sizes of its first call."""
+    """A program that tells its compilation about its first call."""
 
-    def __init__(self, compilation: Compilation, program: Runnable) -> None:
-        self.compilation = compilation
+    def __init__(self, compilation: Compilation, program: Runnable, *, timed: bool) -> None:
         self.program = program
+        self._waiting: Compilation | None = compilation
+        self._timed = timed
 
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
-        if not self.compilation.sizes:
-            self.compilation.sizes.update(sizes)
-        return self.program(tensors, sizes)
+        results = self.program(tensors, sizes)
+        if self._waiting is not None:
+            self._waiting.sizes.update(sizes)
+            if self._timed and isinstance(self.program, Program):
+                self._waiting.step_us = self.program.time_steps(tensors, sizes)
+            self._waiting = None
+        return results

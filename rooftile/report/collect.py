@@ -37,8 +37,11 @@ from rooftile.runtime.plan import Buffer, Call, Launch, Step
 from rooftile.target import Target
 
 
-def report_of(compilations: Sequence[Compilation]) -> Report:
-    """The report on everything that was compiled for one model: one compilation for each graph."""
+def report_of(compilations: Sequence[Compilation], uncompiled: int = 0) -> Report:
+    """The report on everything that was compiled for one model:
+
+    one compilation for each graph but ``uncompiled`` of them.
+    """
     parts = [_Part(c, "" if len(compilations) == 1 else f"{number}/") for number, c in enumerate(compilations)]
     seconds: dict[str, float] = {}
     for c in compilations:
@@ -53,7 +56,8 @@ def report_of(compilations: Sequence[Compilation]) -> Report:
         derivations=tuple(row for part in parts for row in part.derivations()),
         totals=_totals(parts),
         notes=tuple(NoteRow(n.value, n.text, n.source) for c in compilations for n in c.context.notes),
-        graphs=len(parts),
+        graphs=len(parts) + uncompiled,
+        uncompiled=uncompiled,
         seconds={name: round(spent, 4) for name, spent in seconds.items()},
     )
 
@@ -98,9 +102,10 @@ class _Part:
         return kernel_work(step.op.regions[0]) if isinstance(step, Launch) else extern_work(step.op)
 
     def kernels(self) -> list[KernelRow]:
-        return [self.kernel(step) for step in self.steps]
+        times = dict(enumerate(self.compilation.step_us))
+        return [self.kernel(step, times.get(number)) for number, step in enumerate(self.steps)]
 
-    def kernel(self, step: Step) -> KernelRow:
+    def kernel(self, step: Step, time_us: float | None) -> KernelRow:
         work, extern = self.work(step), isinstance(step, Call)
         schedule = None if extern else Schedule.from_attrs(step.op.attrs)
         ops = (step.op,) if extern else step.op.regions[0].ops
@@ -115,7 +120,7 @@ class _Part:
             bytes=self.shown(work.bytes),
             flops=None if extern else self.shown(work.flops),
             floor_us=None if extern else work.floor_us(self.compilation.target, self.sizes),
-            time_us=None,
+            time_us=time_us,
             ops=(step.name,) if extern else op_names(step.op.regions[0]),
             sources=sources(ops),
         )

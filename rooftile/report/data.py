@@ -115,7 +115,11 @@ class Totals:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``rooftile.explain`` gives back; ``print`` it, or take ``to_dict()``."""
+    """What ``rooftile.explain`` gives back; ``print`` it, or take ``to_dict()``.
+
+    A model whose code breaks becomes several ``graphs``; ``uncompiled`` of them run as they are, since they cannot
+    be imported. ``seconds`` says what compiling took.
+    """
 
     device: str
     versions: Mapping[str, str]
@@ -126,6 +130,7 @@ class Report:
     totals: Totals
     notes: tuple[NoteRow, ...] = ()
     graphs: int = 1
+    uncompiled: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def headline(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     t = report.totals
     graphs = "" if report.graphs == 1 else f" in {report.graphs} graphs"
+    graphs += f", {report.uncompiled} of them not compiled" if report.uncompiled else ""
     moved = f"{quantity(t.bytes, 'B')} moved (op by op: {quantity(t.eager_bytes, 'B')}{_ratio(t.bytes, t.eager_bytes)})"
     work = f"{quantity(t.flops, 'FLOP')}, {quantity(t.peak_bytes, 'B')} at the peak"
     return f"{report.device} ({versions})\n{t.kernels} kernels{graphs}; {moved}; {work}"
@@ -101,8 +102,9 @@ def _loops(report: Report) -> Table:
         (k.name, loop.axis, f"{loop.visited} of {loop.total}", ", ".join(loop.phases))
         for k in report.kernels
         for loop in k.loops
+        if loop.visited != loop.total or len(loop.phases) > 1
     )
-    return Table("Loops", ("kernel", "axis", "steps", "phases"), rows)
+    return Table("Loops that skip steps or run in phases", ("kernel", "axis", "steps", "phases"), rows)
 
 
 def _decisions(report: Report) -> Table:

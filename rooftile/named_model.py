@@ -1,0 +1,123 @@
+"""What the command line names: a model in a file or a module, and inputs for it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from rooftile.errors import OptionError, nearest
+from rooftile.ir.dtypes import DTYPES
+
+_TYPE = re.compile(r"\s*(\w+)\s*\[([\d\s,]*)\]\s*")
+_LARGEST_INTEGER = 16  # random token numbers and the like must be valid indices of small tables
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model and the inputs it is looked at with."""
+
+    model: Callable[..., Any]
+    inputs: tuple[Any, ...]
+
+
+def named_model(name: str, inputs: Sequence[str], device: torch.device) -> NamedModel:
+    """The model called ``name`` (``file.py:object`` or ``package.module:object``), moved to ``device``.
+
+    The object is a module, a function of tensors, or something to be called without arguments that gives a module or
+    ``(module, inputs)``. Each of ``inputs`` is a type such as ``bf16[1, 16, 64]``, or the name of a function beside
+    the model that gives all inputs.
+
+    Raises:
+        OptionError: there is no such file, module or object, a type cannot be read, or there are no inputs.
+    """
+    place, colon, attribute = name.rpartition(":")
+    if not colon:
+        raise OptionError(f"{name!r} names no model", fix="file.py:object or package.module:object")
+    module = _module(place)
+    model, own_inputs = _model(_attribute(module, attribute, name), name)
+    if isinstance(model, nn.Module):
+        model.to(device)
+    given = _inputs(inputs, module) if inputs else own_inputs
+    if given is None:
+        raise OptionError(f"{name} comes without inputs", fix="--inputs 'f32[2, 16, 64]', once for each input")
+    return NamedModel(model, tuple(x.to(device) if isinstance(x, torch.Tensor) else x for x in given))
+
+
+def _module(place: str) -> ModuleType:
+    path = Path(place)
+    if path.suffix != ".py":
+        sys.path.insert(0, "")  # as `python -m` does
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise OptionError(f"no module {error.name!r}", fix="file.py:object or package.module:object") from None
+    if not path.is_file():
+        raise OptionError(f"no file {place!r}", fix="file.py:object or package.module:object")
+    sys.path.insert(0, str(path.parent.absolute()))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
+    if not hasattr(module, attribute):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise OptionError(f"{name}: there is no {attribute!r} there", fix=nearest(attribute, public))
+    return getattr(module, attribute)
+
+
+def _model(found: Any, name: str) -> tuple[Callable[..., Any], Sequence[Any] | None]:
+    if not callable(found):
+        raise OptionError(f"{name} is a {type(found).__name__}", fix="name a module, or a function that makes one")
+    if isinstance(found, nn.Module) or _has_required_parameters(found):
+        return found, None
+    made = found()
+    model, inputs = made if isinstance(made, tuple) else (made, None)
+    if not isinstance(model, nn.Module):
+        raise OptionError(f"{name}() gave a {type(model).__name__}", fix="return a module, or (module, inputs)")
+    return model, inputs if inputs is None or isinstance(inputs, (tuple, list)) else (inputs,)
+
+
+def _has_required_parameters(function: Callable[..., Any]) -> bool:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.default is p.empty and p.kind not in kinds for p in parameters)
+
+
+def _inputs(texts: Sequence[str], module: ModuleType) -> tuple[Any, ...]:
+    if len(texts) == 1 and texts[0].isidentifier():
+        made = _attribute(module, texts[0], texts[0])()
+        return made if isinstance(made, tuple) else (made,)
+    return tuple(random_tensor(text) for text in texts)
+
+
+def random_tensor(text: str) -> torch.Tensor:
+    """A tensor of the type ``text``, such as ``bf16[1, 16, 64]``: normal floats, small integers, coins.
+
+    Raises:
+        OptionError: ``text`` is no type.
+    """
+    match = _TYPE.fullmatch(text)
+    if match is None:
+        raise OptionError(f"{text!r} is no input", fix="a dtype and a shape: bf16[1, 16, 64]")
+    name, sizes = match.groups()
+    if name not in DTYPES:
+        raise OptionError(f"unknown dtype {name!r} in {text!r}", fix=nearest(name, DTYPES))
+    dtype, shape = DTYPES[name], [int(size) for size in sizes.split(",") if size.strip()]
+    if dtype.is_float:
+        return torch.randn(shape).to(dtype.torch)
+    return torch.randint(0, 2 if dtype.kind == "bool" else _LARGEST_INTEGER, shape).to(dtype.torch)

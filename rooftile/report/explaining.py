@@ -1,0 +1,69 @@
+"""``explain``: compile a model anew, run it once, and report what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch._dynamo.exc import BackendCompilerFailed
+
+from rooftile.backend import Backend
+from rooftile.compilation import Compilation
+from rooftile.config import CompileOptions
+from rooftile.driver import collecting
+from rooftile.errors import RooftileError
+from rooftile.report.collect import report_of
+from rooftile.report.data import Report
+
+# Each look at a model is one more compilation of the same code; Dynamo's own limit is meant for unstable inputs.
+_LOOKS = 1_000_000
+
+
+def explain(model: Callable[..., Any], *inputs: Any, **kwargs: Any) -> Report:
+    """What Rooftile makes of ``model`` on these inputs: kernels, decisions with their reasons, bytes, the roofline.
+
+    The model is captured and compiled afresh and run once (on a GPU each kernel a few times more, to time it);
+    nothing that was compiled before is touched. Printing the report shows tables; ``to_dict()`` and
+    ``save("report.json")`` give data.
+
+    Raises:
+        RooftileError: whatever compiling the model raises.
+    """
+    return explain_with(model, inputs, kwargs, CompileOptions())
+
+
+def explain_with(
+    model: Callable[..., Any], inputs: Sequence[Any], kwargs: Mapping[str, Any], options: CompileOptions
+) -> Report:
+    """``explain`` with the options of ``compile``."""
+    compilations, graphs = compile_afresh(model, inputs, kwargs, options)
+    return report_of(compilations, uncompiled=graphs - len(compilations))
+
+
+def compile_afresh(
+    model: Callable[..., Any], inputs: Sequence[Any], kwargs: Mapping[str, Any], options: CompileOptions
+) -> tuple[list[Compilation], int]:
+    """Compile and run once;
+
+    the compilations, and how many graphs Dynamo found (those that cannot be imported run uncompiled).
+    """
+    graphs = 0
+    backend = Backend(options)
+
+    def fresh(module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+        nonlocal graphs
+        graphs += 1
+        return backend(module, example_inputs)
+
+    limits = {"recompile_limit": _LOOKS, "accumulated_recompile_limit": _LOOKS}
+    whole = "no-breaks" in options.require
+    with collecting(timed=True) as compilations, torch._dynamo.config.patch(limits):
+        try:
+            torch.compile(model, backend=fresh, dynamic=options.dynamic, fullgraph=whole)(*inputs, **kwargs)
+        except BackendCompilerFailed as failure:
+            if isinstance(failure.inner_exception, RooftileError):
+                raise failure.inner_exception from None
+            raise
+    return compilations, graphs
