@@ -99,7 +99,8 @@ class OpWriter:
     def _store(self, op: Op) -> None:
         buffer, value, *indices = op.inputs
         scattered = self._bind(indices)
-        tile, order = self._tiles[value], self._held(value)
+        tile, held = self._tiles[value], self._held(value)
+        order = held + tuple(a for a in self._space.axes if a not in held)  # a value is broadcast where it lacks an axis
         access = self._addresses.access(
             self._buffers[buffer], buffer.type, op.attrs["index"], op.attrs["guard"], order, reuse=not scattered
         )
