@@ -160,7 +160,9 @@ def convert(values: Array, source: ElementType, target: ElementType) -> Array:
         return np.not_equal(values, 0)
     if target.kind == FLOATING:
         return rounded(np.asarray(values).astype(target.held), target)
-    if source.kind == FLOATING:
+    if source.kind == FLOATING and target.bits < 32:  # no instruction for these: they are cut out of an int32
+        values = _saturated(np.asarray(values, dtype=np.float64), INT32)
+    elif source.kind == FLOATING:
         return _saturated(np.asarray(values, dtype=np.float64), target)
     return np.asarray(values).astype(target.held)
 

@@ -1,0 +1,92 @@
+"""Compiled kernels on a GPU against the CPU's evaluation of the same text."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from rooftile.runtime.cache import KernelCache
+from rooftile.runtime.devices import default_target
+from rooftile.runtime.launch import CpuLauncher, Launcher, launcher
+from tests.runtime import kernels
+from tests.runtime.language_cases import CASES, arguments
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> KernelCache:
+    return KernelCache(tmp_path)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_language_is_the_same_on_a_gpu(name: str, cache: KernelCache) -> None:
+    here = arguments()
+    there = [tensor.cuda() for tensor in here]
+    CpuLauncher(CASES[name])((1,), here)
+    launcher(CASES[name], default_target(), cache)((1,), there)
+    torch.testing.assert_close(there[2].cpu(), here[2], rtol=1e-4, atol=1e-4, equal_nan=True)
+    assert torch.equal(there[3].cpu(), here[3])
+
+
+def matmul_arguments(dtype: torch.dtype, m: int, n: int, k: int) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    a, b = torch.randn(m, k, device="cuda").to(dtype), torch.randn(k, n, device="cuda").to(dtype)
+    return [a, b, torch.empty(m, n, device="cuda", dtype=dtype)]
+
+
+def check(tensors: list[torch.Tensor]) -> None:
+    a, b, c = tensors
+    torch.testing.assert_close(c.double(), a.double() @ b.double(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.fixture
+def descriptors(cache: KernelCache) -> Launcher:
+    return launcher(kernels.descriptor_matmul(), default_target(), cache)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("f32", torch.float32), ("f16", torch.float16), ("bf16", torch.bfloat16)])
+def test_matmul(name: str, dtype: torch.dtype, cache: KernelCache) -> None:
+    tensors = matmul_arguments(dtype, 100, 72, 150)
+    launcher(kernels.matmul(name), default_target(), cache)((2, 2), [*tensors, 100, 72, 150])
+    check(tensors)
+
+
+def test_descriptors_with_warp_specialization(descriptors: Launcher) -> None:
+    tensors = matmul_arguments(torch.bfloat16, 512, 256, 1024)
+    descriptors((8, 4), [*tensors, 512, 256, 1024])
+    check(tensors)
+
+
+def test_addresses_are_taken_as_tensors_are(descriptors: Launcher) -> None:
+    tensors = matmul_arguments(torch.bfloat16, 128, 128, 128)
+    descriptors((2, 2), [*(tensor.data_ptr() for tensor in tensors), 128, 128, 128])
+    check(tensors)
+
+
+def test_other_threads_and_streams(descriptors: Launcher) -> None:
+    def run(_: int) -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            tensors = matmul_arguments(torch.bfloat16, 256, 256, 256)
+            for _ in range(20):
+                descriptors((4, 4), [*tensors, 256, 256, 256])
+            torch.cuda.current_stream().synchronize()
+            check(tensors)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(8)))
+
+
+def test_in_a_cuda_graph(descriptors: Launcher) -> None:
+    tensors = matmul_arguments(torch.bfloat16, 256, 256, 256)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        descriptors((4, 4), [*tensors, 256, 256, 256])
+    tensors[2].zero_()
+    graph.replay()
+    torch.cuda.synchronize()
+    check(tensors)
