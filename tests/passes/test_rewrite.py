@@ -1,0 +1,113 @@
+"""The rewrite driver and the folding rules, where text files don't reach."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Graph, Op, TensorType, Value
+from rooftile.ir.dtypes import BF16, DTYPES, F16, F32, I32, I64, DType
+from rooftile.passes.base import PassContext
+from rooftile.passes.canonical.casts import holds_exactly
+from rooftile.passes.canonicalize import Canonicalize
+from rooftile.passes.rewrite import Make, Rewriter, rewrite
+from rooftile.target import CPU
+
+
+def canonical(graph: Graph) -> Graph:
+    return Canonicalize().run(graph, PassContext(CPU))
+
+
+def unary(fn: str) -> Graph:
+    builder = GraphBuilder()
+    x = builder.input("x", TensorType(F32, (3,)))
+    return builder.finish([builder.pointwise(fn, x)])
+
+
+def to_sin(op: Op, rw: Rewriter) -> Make:
+    return Make("pointwise", op.inputs, {"fn": "sin"})
+
+
+def to_cos(op: Op, rw: Rewriter) -> Make:
+    return Make("pointwise", op.inputs, {"fn": "cos"})
+
+
+def to_operand(op: Op, rw: Rewriter) -> Value:
+    return op.inputs[0]
+
+
+def test_no_rule_gives_the_same_graph() -> None:
+    graph = unary("sin")
+    assert rewrite(graph, {"pointwise.cos": (to_sin,)}) is graph
+
+
+def test_a_new_op_keeps_the_result_and_its_location() -> None:
+    graph = unary("cos")
+    (op,) = rewrite(graph, {"pointwise.cos": (to_sin,)}).ops
+    assert op.attrs["fn"] == "sin"
+    assert op.output is graph.ops[0].output
+
+
+def test_rules_that_undo_each_other_are_found() -> None:
+    with pytest.raises(RuntimeError, match="undo each other at %sin"):
+        rewrite(unary("sin"), {"pointwise.cos": (to_sin,), "pointwise.sin": (to_cos,)})
+
+
+def test_a_rule_that_changes_the_type_is_found() -> None:
+    builder = GraphBuilder()
+    x = builder.input("x", TensorType(F32, (3,)))
+    graph = builder.finish([builder.cast(x, F16)])
+    with pytest.raises(TypeError, match="a rule for cast"):
+        rewrite(graph, {"cast": (to_operand,)})
+
+
+def test_what_torch_refuses_is_left_to_run_time() -> None:
+    builder = GraphBuilder()
+    quotient = builder.pointwise("floordiv", builder.constant(3, I64), builder.constant(0, I64))
+    graph = builder.finish([quotient])
+    assert canonical(graph) is graph
+
+
+def test_negative_zero_and_zero_are_two_constants() -> None:
+    builder = GraphBuilder()
+    zeros = [builder.constant(number) for number in (0.0, -0.0, 0.0)]
+    after = canonical(builder.finish(zeros))
+    assert [str(op.attrs["value"]) for op in after.ops] == ["0.0", "-0.0"]
+    assert after.outputs[0] is after.outputs[2]
+
+
+def test_numbers_fold_in_their_own_dtype() -> None:
+    builder = GraphBuilder()
+    total = builder.pointwise("add", builder.constant(256.0, BF16), builder.constant(1.0, BF16))
+    (op,) = canonical(builder.finish([total])).ops
+    assert op.attrs["value"] == 256.0
+
+
+def test_a_chain_of_four_thousand_ops_is_folded_without_recursion() -> None:
+    builder = GraphBuilder()
+    x = value = builder.input("x", TensorType(F32, (3,)))
+    for _ in range(4000):
+        value = builder.pointwise("neg", value)
+    after = canonical(builder.finish([value]))
+    assert (after.ops, after.outputs) == ((), (x,))
+
+
+@pytest.mark.parametrize("wide", DTYPES.values(), ids=str)
+@pytest.mark.parametrize("narrow", [d for d in DTYPES.values() if d.bytes <= 2], ids=str)
+def test_holds_exactly_agrees_with_every_value(wide: DType, narrow: DType) -> None:
+    """All 2**8 or 2**16 patterns, there and back; NaN apart."""
+    if narrow.kind == "bool":
+        values = torch.tensor([False, True])
+    else:
+        kind = torch.int8 if narrow.bytes == 1 else torch.int16
+        limits = torch.iinfo(kind)
+        values = torch.arange(limits.min, limits.max + 1).to(kind).view(narrow.torch)
+        values = values[~values.double().isnan()]
+    there = values.to(wide.torch)
+    same = bool((there.double() == values.double()).all())
+    assert holds_exactly(wide, narrow) == same
+
+
+def test_holds_exactly_for_wide_integers() -> None:
+    assert holds_exactly(DTYPES["f64"], I32) and not holds_exactly(F32, I32) and not holds_exactly(DTYPES["f64"], I64)
