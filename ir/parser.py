@@ -130,7 +130,7 @@ class GraphParser(LeafParser):
         inputs, subscripts = self._operands(names, name, attrs, level)
         self.symbols = self.symbols.parents
         self._place(subscripts, attrs, level.ops[name], start)
-        types_start = self.token
+        types_start = self.following()
         given = self._types()
         loc = self.loc()
         regions = self._regions(names, level)
