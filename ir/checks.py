@@ -260,11 +260,11 @@ OP_RULES: dict[str, tuple[OpRule, ...]] = {
         operands_defined,
         results_fresh,
         region_types,
+        buffers_used,
         types_inferred,
         axes_distinct,
         symbols_known,
         tiles_fit,
-        buffers_used,
         loop_axis,
     ),
 }
