@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -175,6 +175,7 @@ def _saturated(values: Array, target: ElementType) -> Array:
     return np.where(too_large, np.array(limits.max, dtype=target.held), inside.astype(target.held))
 
 
+@lru_cache(maxsize=4096, typed=True)
 def of_number(number: bool | int | float) -> ElementType:
     """The type Triton gives to a number written in a kernel."""
     if isinstance(number, bool | np.bool_):
@@ -189,6 +190,7 @@ def of_number(number: bool | int | float) -> ElementType:
     return FP32 if exact or 2.0**-126 <= magnitude <= (2 - 2**-23) * 2.0**127 else FP64
 
 
+@cache
 def common(a: ElementType, b: ElementType, *, division: bool = False) -> ElementType:
     """The type in which an operation on two tensors is done (Triton's ``computation_type_impl``)."""
     if a is b and not division:
@@ -216,6 +218,7 @@ def _common_integer(a: ElementType, b: ElementType) -> ElementType:
     return unsigned if unsigned.bits >= signed.bits else signed
 
 
+@lru_cache(maxsize=4096, typed=True)
 def common_with_number(dtype: ElementType, number: bool | int | float, *, division: bool = False) -> ElementType:
     """The type of an operation between a tensor and a number; one of a lower or equal kind takes the tensor's type."""
     other = of_number(number)

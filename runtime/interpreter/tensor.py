@@ -211,7 +211,7 @@ def to_tensor(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value
     if isinstance(value, bool | int | float | np.generic):
-        dtype = of_number(value)  # type: ignore[arg-type]  # numpy's scalars are numbers too
+        dtype = of_number(value)
         return Tensor(dtype.held.type(value), dtype)
     if type(value) is tuple:
         return tuple(map(to_tensor, value))
