@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
+
+import torch
 
 from rooftile.ir.core import Op, Value
-from rooftile.ir.expr import Size, Symbol, add, at_least, equal, floordiv, mod, mul, of, substitute, symbols
+from rooftile.ir.dtypes import I64, DType
+from rooftile.ir.expr import Size, Symbol, add, at_least, axis, equal, floordiv, mod, mul, of, substitute, symbols
 from rooftile.ir.graph_ops import flatten_index, unflatten_index
 from rooftile.passes.canonical.uniform import filled
 from rooftile.passes.rewrite import Make, Rewriter, Rules
@@ -14,23 +17,48 @@ from rooftile.passes.rewrite import Make, Rewriter, Rules
 _DEPTH = 16  # how many ops deep an index computation is followed
 
 
-def index_expression(value: Value, at: Sequence[Size], rw: Rewriter, depth: int = _DEPTH) -> Size | None:
+def index_expression(value: Value, at: Sequence[Size], rw: Rewriter) -> Size | None:
     """The element of an integer ``value`` at index ``at``, as an expression over ``at``; None where it is data."""
-    op = rw.producer(value)
-    if op is None or depth == 0 or value.dtype.kind != "int":
-        return None
-    if op.name in _LEAVES:
-        return _LEAVES[op.name](op, at)
-    if op.name == "cast" and value.dtype.bytes >= 4:
-        return index_expression(op.inputs[0], at, rw, depth - 1)
-    if op.name in _THROUGH:
-        return index_expression(op.inputs[0], _THROUGH[op.name](op, at), rw, depth - 1)
-    if op.name != "pointwise" or op.attrs["fn"] not in _ARITHMETIC:
-        return None
-    operands = [index_expression(v, at, rw, depth - 1) for v in op.inputs]
-    if any(operand is None for operand in operands):
-        return None
-    return _ARITHMETIC[op.attrs["fn"]](*operands)
+    return _Follow(rw).expression(value, tuple(at), _DEPTH)
+
+
+class _Follow:
+    """One look at how an index is computed; a value that is used twice is followed once."""
+
+    def __init__(self, rw: Rewriter) -> None:
+        self._rw = rw
+        self._found: dict[tuple[Value, tuple[Size, ...]], Size | None] = {}
+
+    def expression(self, value: Value, at: tuple[Size, ...], depth: int) -> Size | None:
+        """``value[at]``, seen through at most ``depth`` ops."""
+        key = (value, at)
+        if key not in self._found:
+            op = self._rw.producer(value)
+            found = self._of_op(op, at, depth) if op is not None and depth > 0 else None
+            self._found[key] = found if found is not None and _holds(value.dtype, found) else None
+        return self._found[key]
+
+    def _of_op(self, op: Op, at: tuple[Size, ...], depth: int) -> Size | None:
+        if op.output.dtype.kind != "int":
+            return None
+        if op.name in _LEAVES:
+            return _LEAVES[op.name](op, at)
+        if op.name == "cast":
+            return self.expression(op.inputs[0], at, depth - 1)
+        if op.name in _THROUGH:
+            return self.expression(op.inputs[0], tuple(_THROUGH[op.name](op, at)), depth - 1)
+        if op.name != "pointwise" or op.attrs["fn"] not in _ARITHMETIC:
+            return None
+        operands = [self.expression(v, at, depth - 1) for v in op.inputs]
+        return None if any(operand is None for operand in operands) else _ARITHMETIC[op.attrs["fn"]](*operands)
+
+
+def _holds(dtype: DType, size: Size) -> bool:
+    """Whether ``size`` provably doesn't wrap around in ``dtype``; what is i64 is taken not to."""
+    if dtype is I64:
+        return True
+    low, high = torch.iinfo(dtype.torch).min, torch.iinfo(dtype.torch).max
+    return at_least(size, low) and at_least(add(high, mul(size, -1)), 0)
 
 
 def _positive_divisor(operation: Callable[[Size, Size], Size]) -> Callable[[Size, Size], Size | None]:
@@ -132,80 +160,46 @@ def _view_steps(strides: Sequence[_Stride], axes: Mapping[str, Size]) -> Iterato
 
 def _inside(x: Value, strides: Sequence[_Stride], axes: Mapping[str, Size]) -> bool:
     """Whether no position is known to lie outside ``x``: such a gather stays, to fail where eager's does."""
-    for size, (start, step, axis) in zip(x.shape, strides, strict=True):
-        last = add(start, mul(step, add(axes[axis], -1))) if axis is not None else start
+    for size, (start, step, name) in zip(x.shape, strides, strict=True):
+        last = add(start, mul(step, add(axes[name], -1))) if name is not None else start
         for position in (start, last):
             if at_least(mul(position, -1), 1) or at_least(add(position, mul(size, -1)), 0):
                 return False
     return True
 
 
-Interval: TypeAlias = tuple[Size, Size]
+def _everywhere(value: Value, rw: Rewriter) -> Size | None:
+    """Every element of ``value``, as an expression of its index."""
+    return index_expression(value, [axis(f"d{d}", size) for d, size in enumerate(value.shape)], rw)
 
 
-def interval(value: Value, rw: Rewriter, depth: int = _DEPTH) -> Interval | None:
-    """The least and the greatest element (both included) that an integer ``value`` can hold; None where not known."""
-    op = rw.producer(value)
-    if op is None or depth == 0 or value.dtype.kind != "int":
+def _same_number(op: Op, rw: Rewriter) -> Make | None:
+    """Integers that come out the same at every index, such as the differences of neighbouring positions."""
+    operands = [_everywhere(v, rw) for v in op.inputs]
+    number = None if any(o is None for o in operands) else _ARITHMETIC[op.attrs["fn"]](*operands)
+    if not isinstance(number, int) or not _holds(op.output.dtype, number):
         return None
-    if op.name == "iota":
-        return 0, add(op.attrs["size"], -1)
-    if op.name in ("constant", "size"):
-        return op.attrs["value"], op.attrs["value"]
-    if op.name in _THROUGH or (op.name == "cast" and value.dtype.bytes >= 4):
-        return interval(op.inputs[0], rw, depth - 1)
-    if op.name != "pointwise" or op.attrs["fn"] not in _BOUNDS:
-        return None
-    operands = [interval(v, rw, depth - 1) for v in op.inputs]
-    known = [operand for operand in operands if operand is not None]
-    return _BOUNDS[op.attrs["fn"]](*known) if len(known) == len(operands) else None
+    return filled(number, op.output.type, rw)
 
 
-def _scaled(a: Interval, b: Interval) -> Interval | None:
-    for (low, high), (factor, same) in ((a, b), (b, a)):
-        if factor == same and isinstance(factor, int):
-            ends = (mul(low, factor), mul(high, factor))
-            return ends if factor >= 0 else ends[::-1]
-    return None
-
-
-def _divided(a: Interval, b: Interval) -> Interval | None:
-    den = b[0]
-    return (floordiv(a[0], den), floordiv(a[1], den)) if b[0] == b[1] and isinstance(den, int) and den > 0 else None
-
-
-def _remainder(_: Interval, b: Interval) -> Interval | None:
-    return (0, add(b[0], -1)) if b[0] == b[1] and at_least(b[0], 1) else None
-
-
-_BOUNDS: dict[str, Callable[..., Interval | None]] = {
-    "add": lambda a, b: (add(a[0], b[0]), add(a[1], b[1])),
-    "sub": lambda a, b: (add(a[0], mul(b[1], -1)), add(a[1], mul(b[0], -1))),
-    "neg": lambda a: (mul(a[1], -1), mul(a[0], -1)),
-    "mul": _scaled,
-    "floordiv": _divided,
-    "mod": _remainder,
-}
-
-
-def _less(a: Interval, b: Interval) -> bool | None:
-    """Whether ``x < y`` for all ``x`` in ``a`` and ``y`` in ``b`` (True), for none (False), or neither (None)."""
-    if at_least(add(b[0], mul(a[1], -1)), 1):
+def _less(a: Size, b: Size) -> bool | None:
+    """Whether ``a < b`` at every index (True), at none (False), or neither is known (None)."""
+    if at_least(add(b, mul(a, -1)), 1):
         return True
-    return False if at_least(add(a[0], mul(b[1], -1)), 0) else None
+    return False if at_least(add(a, mul(b, -1)), 0) else None
 
 
 def _not(answer: bool | None) -> bool | None:
     return None if answer is None else not answer
 
 
-def _same(a: Interval, b: Interval) -> bool | None:
+def _same(a: Size, b: Size) -> bool | None:
     if _less(a, b) or _less(b, a):
         return False
-    return True if a[0] == a[1] == b[0] == b[1] else None
+    return True if equal(a, b) else None
 
 
-_COMPARISONS: dict[str, Callable[[Interval, Interval], bool | None]] = {
+_COMPARISONS: dict[str, Callable[[Size, Size], bool | None]] = {
     "lt": _less,
     "gt": lambda a, b: _less(b, a),
     "ge": lambda a, b: _not(_less(a, b)),
@@ -216,12 +210,13 @@ _COMPARISONS: dict[str, Callable[[Interval, Interval], bool | None]] = {
 
 
 def _decided(op: Op, rw: Rewriter) -> Make | None:
-    a, b = (interval(v, rw) for v in op.inputs)
+    a, b = (_everywhere(v, rw) for v in op.inputs)
     answer = _COMPARISONS[op.attrs["fn"]](a, b) if a is not None and b is not None else None
     return filled(answer, op.output.type, rw) if answer is not None else None
 
 
 INDEX_RULES: Rules = {
     "gather": (_known_index, _gather_is_view),
-    **{f"pointwise.{fn}": (_decided,) for fn in _COMPARISONS},
+    **dict.fromkeys((f"pointwise.{fn}" for fn in _ARITHMETIC), (_same_number,)),
+    **dict.fromkeys((f"pointwise.{fn}" for fn in _COMPARISONS), (_decided,)),
 }

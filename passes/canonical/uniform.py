@@ -12,6 +12,7 @@ import torch
 
 from rooftile.ir.core import Op, TensorType, Value
 from rooftile.ir.dtypes import DType
+from rooftile.ir.expr import at_least
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.rewrite import Make, Rewriter, Rules
 
@@ -41,6 +42,16 @@ def _view_of_uniform(op: Op, rw: Rewriter) -> Make | None:
     return filled(number, op.output.type, rw)
 
 
+def _joined(op: Op, rw: Rewriter) -> Make | None:
+    """Equal numbers beside each other, and padding that goes on as the tensor is."""
+    numbers = [number_in(v, rw) for v in op.inputs]
+    if op.name == "pad":
+        numbers.append(op.attrs["value"])
+    if numbers[0] is None or any(repr(number) != repr(numbers[0]) for number in numbers):
+        return None
+    return filled(numbers[0], op.output.type, rw)
+
+
 def _fold_pointwise(op: Op, rw: Rewriter) -> Make | None:
     """Compute on numbers as torch does in these dtypes; what torch refuses (an integer divided by zero) stays."""
     numbers = [number_in(v, rw) for v in op.inputs]
@@ -66,16 +77,18 @@ def _converted(number: Number, source: DType, target: DType) -> Number:
     return converted
 
 
-def _fold_reduce(op: Op, rw: Rewriter) -> Make | None:
-    """The largest of equal numbers is that number: any combine that is its own absorber, over at least one element."""
+# By the function that combines: the number that gives itself, however often it is joined to itself; None: every number.
+_FIXED: dict[str, Number | None] = {"maximum": None, "minimum": None, "and": None, "or": None, "add": 0, "mul": 1}
+
+
+def _fold_combine(op: Op, rw: Rewriter) -> Make | None:
+    """The largest of equal numbers is that number, and so on: reductions and scans that a number passes unchanged."""
     number = number_in(op.inputs[0], rw)
     row = COMBINES[op.attrs["fn"]]
-    sizes = [op.inputs[0].shape[d] for d in op.attrs["dims"]]
-    if number is None or row.position or row.scalar not in ("maximum", "minimum", "and", "or"):
+    sizes = [op.inputs[0].shape[d] for d in op.attrs.get("dims", ())]
+    if number is None or row.position or not all(at_least(size, 1) for size in sizes):
         return None
-    if any(not isinstance(size, int) or size == 0 for size in sizes):
-        return None
-    return filled(number, op.output.type, rw)
+    return filled(number, op.output.type, rw) if _FIXED.get(row.scalar, 2) in (None, number) else None
 
 
 def _fold_size(op: Op, _: Rewriter) -> Make | None:
@@ -94,9 +107,13 @@ UNIFORM_RULES: Rules = {
     "reshape": (_view_of_uniform,),
     "permute": (_view_of_uniform,),
     "slice": (_view_of_uniform,),
+    "gather": (_view_of_uniform,),
+    "concat": (_joined,),
+    "pad": (_joined,),
     "pointwise": (_fold_pointwise,),
     "cast": (_fold_cast,),
-    "reduce": (_fold_reduce,),
+    "reduce": (_fold_combine,),
+    "scan": (_fold_combine,),
     "size": (_fold_size,),
     "iota": (_fold_iota,),
 }

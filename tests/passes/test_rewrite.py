@@ -8,6 +8,7 @@ import torch
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.dtypes import BF16, DTYPES, F16, F32, I32, I64, DType
+from rooftile.ir.evaluator import evaluate
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.casts import holds_exactly
 from rooftile.passes.canonicalize import Canonicalize
@@ -82,6 +83,18 @@ def test_numbers_fold_in_their_own_dtype() -> None:
     total = builder.pointwise("add", builder.constant(256.0, BF16), builder.constant(1.0, BF16))
     (op,) = canonical(builder.finish([total])).ops
     assert op.attrs["value"] == 256.0
+
+
+def test_integers_that_wrap_around_are_not_taken_for_indices() -> None:
+    """In i32 and smaller, where a product of positions may leave the range."""
+    builder = GraphBuilder()
+    position = builder.op("iota", (), {"size": 4, "dtype": I32})
+    factor = builder.broadcast(builder.constant(2**30, I32), (4,))
+    wrapped = builder.pointwise("mul", position, factor)
+    zero = builder.broadcast(builder.constant(0, I32), (4,))
+    graph = builder.finish([builder.pointwise("ge", wrapped, zero)])
+    (before,), (after,) = (evaluate(g, []) for g in (graph, canonical(graph)))
+    assert before.tolist() == after.tolist() == [True, True, False, False]
 
 
 def test_a_chain_of_four_thousand_ops_is_folded_without_recursion() -> None:
