@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_attrs, unique_name
+from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.dtypes import F32, DType
-from rooftile.ir.expr import Expr, Size, axis, equal, of, Symbol
+from rooftile.ir.expr import Expr, Size, Symbol, axis, equal, of
 from rooftile.ir.graph_ops import infer_graph_op
 from rooftile.ir.tile_ops import infer_tile_op
 

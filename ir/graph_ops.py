@@ -1,7 +1,8 @@
 """The graph-level op table: small and closed. Every op is a whole-tensor function with an explicit shape rule.
 
-Axis-carrying ops (``contract``, ``gather``) hold ``axes``: ``((name, size), ...)``, and ``maps``: for each operand one index expression per dimension, over those
-axes. In a gather's map the symbol ``idxN`` stands for the value of operand ``N`` at its own map.
+Axis-carrying ops (``contract``, ``gather``) hold ``axes``: ``((name, size), ...)``, and ``maps``: for each operand one
+index expression per dimension, over those axes. In a gather's map the symbol ``idxN`` stands for the value of operand
+``N`` at its own map.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from rooftile.ir.core import Op, TensorType
-from rooftile.ir.dtypes import B1, I64, DType
+from rooftile.ir.dtypes import B1, I64
 from rooftile.ir.expr import Size, add, at_least, equal, evaluate, floordiv, mul, product
 from rooftile.ir.optable import Evaluation, InferenceError, OpDef, require
 from rooftile.ir.reference import contract_reference, gather_reference
@@ -275,7 +276,7 @@ GRAPH_OPS: dict[str, OpDef] = {
         OpDef("extern", "An ATen call kept as it is.", ("target", "args", "kwargs", "types"), _infer_extern, None),
         OpDef(
             "region",
-            "Ops that become one kernel: its body, and once lowered the kernel, are the op's regions (see ir/schedule.py).",
+            "Ops that become one kernel: the body, and once lowered the kernel, are its regions (see ir/schedule.py).",
             ("name", "axes", "defs", "roles", "grid", "group", "num_warps", "num_stages"),
             _infer_region,
             None,

@@ -1,4 +1,4 @@
-"""Reference semantics of the ops that carry access maps, on torch tensors: every element by its definition, vectorised over the axes."""
+"""References of the ops that carry access maps: every element by its definition, vectorised over the axes."""
 
 from __future__ import annotations
 

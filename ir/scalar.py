@@ -94,7 +94,7 @@ _ARITHMETIC = (
     _row("sign", 1, torch.sign, nondecreasing=_FIRST),
 )
 
-_FLOAT = tuple(
+_SMOOTH_OR_ROUNDING = tuple(
     _row(name, 1, reference, operands="float", nondecreasing=_FIRST if rises else frozenset(), flops=flops)
     for name, reference, rises, flops in (
         ("exp", torch.exp, True, 4),
@@ -119,7 +119,9 @@ _FLOAT = tuple(
         ("round", torch.round, True, 1),
         ("trunc", torch.trunc, True, 1),
     )
-) + (
+)
+_FLOAT = (
+    *_SMOOTH_OR_ROUNDING,
     _row("isnan", 1, torch.isnan, result="bool", operands="float"),
     _row("isinf", 1, torch.isinf, result="bool", operands="float"),
 )

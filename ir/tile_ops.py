@@ -1,16 +1,21 @@
 """The tile-level op table: what one program of a kernel does.
 
-A kernel is a ``Graph`` whose inputs are buffers (``attrs["outputs"]`` of them, the last ones, are written) and which returns nothing. Its attributes:
+A kernel is a ``Graph`` whose inputs are buffers (``attrs["outputs"]`` of them, the last ones, are written) and which
+returns nothing. Its attributes:
 
-- ``axes``: ``((name, extent, role, tile), ...)``, outermost first; role is ``"grid"``, ``"loop"`` or ``"whole"``. A tile is a power of two.
+- ``axes``: ``((name, extent, role, tile), ...)``, outermost first; role is ``"grid"``, ``"loop"`` or ``"whole"``. A tile
+  is a power of two.
 - ``grid``: the names of the grid axes in launch order, fastest first.
-- ``group``: ``(axis, n)`` or None: programs are numbered so that ``n`` neighbouring tiles of ``axis`` run together (L2 reuse).
+- ``group``: ``(axis, n)`` or None: programs are numbered so that ``n`` neighbouring tiles of ``axis`` run together (L2
+  reuse).
 - ``num_warps``, ``num_stages``.
 
-An axis name inside an index expression stands for the positions that the current tile covers, so program ids and tile offsets never appear. A tile value's
-``axes`` name its dimensions (axes with a tile of 1 are scalars and absent); tiles meet by name. ``guard`` is ``((expr, extent), ...)`` and means
-``0 <= expr < extent`` for each. The symbols ``idx1``, ``idx2``, ... in an index, expr or guard stand for the values of the op's index operands: the operands that follow the buffer of a load,
-the buffer and value of a store, and all operands of ``index`` and ``inside``. Loop bodies may read values from outside.
+An axis name inside an index expression stands for the positions that the current tile covers, so program ids and tile
+offsets never appear. A tile value's ``axes`` name its dimensions (axes with a tile of 1 are scalars and absent); tiles
+meet by name. ``guard`` is ``((expr, extent), ...)`` and means ``0 <= expr < extent`` for each. The symbols ``idx1``,
+``idx2``, ... in an index, expr or guard stand for the values of the op's index operands: the operands that follow the
+buffer of a load, the buffer and value of a store, and all operands of ``index`` and ``inside``. Loop bodies may read
+values from outside.
 """
 
 from __future__ import annotations
@@ -113,19 +118,49 @@ def _infer_loop(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 TILE_OPS: dict[str, OpDef] = {
     row.name: row
     for row in (
-        OpDef("load", "Read a buffer at index (idxN stands for the value of operand N); fill where the guard fails.", ("index", "axes", "guard", "fill"), _infer_load, None),
-        OpDef("store", "Write operand 1 into buffer operand 0 at index, where the guard holds.", ("index", "guard"), _infer_store, None),
+        OpDef(
+            "load",
+            "Read a buffer at index (idxN stands for the value of operand N); fill where the guard fails.",
+            ("index", "axes", "guard", "fill"),
+            _infer_load,
+            None,
+        ),
+        OpDef(
+            "store",
+            "Write operand 1 into buffer operand 0 at index, where the guard holds.",
+            ("index", "guard"),
+            _infer_store,
+            None,
+        ),
         OpDef("index", "The value of an index expression, as i64.", ("expr", "axes"), _infer_index, None),
         OpDef("inside", "Whether the guard holds.", ("guard", "axes"), _infer_inside, None),
         OpDef("constant", "A number, broadcast to axes.", ("value", "dtype", "axes"), _infer_constant, None),
         OpDef("pointwise", "A scalar function of tiles, aligned by axis name.", ("fn", "axes"), _infer_pointwise, None),
         OpDef("cast", "The same values in another dtype.", ("dtype",), _infer_cast, None),
-        OpDef("reduce", "Combine along an axis that the tile holds; argmax and argmin give the position in the tile.", ("fn", "axis"), _infer_reduce, None),
+        OpDef(
+            "reduce",
+            "Combine along an axis that the tile holds; argmax and argmin give the position in the tile.",
+            ("fn", "axis"),
+            _infer_reduce,
+            None,
+        ),
         OpDef("scan", "Running combination along an axis that the tile holds.", ("fn", "axis"), _infer_scan, None),
-        OpDef("dot", "Sum over axis of a[.., axis] * b[axis, ..], plus operand 2 where given; precision is that of fp32 operands.", ("axis", "acc", "precision"), _infer_dot, None),
-        OpDef("loop", "Run the body for each tile of axis in order; operands are the carried state's start, results its end.", ("axis",), _infer_loop, None),
+        OpDef(
+            "dot",
+            "Sum over axis of a[.., axis] * b[axis, ..], plus operand 2 if given; precision is for fp32 operands.",
+            ("axis", "acc", "precision"),
+            _infer_dot,
+            None,
+        ),
+        OpDef(
+            "loop",
+            "Run the body for each tile of axis in order; operands are the carried state's start, results its end.",
+            ("axis",),
+            _infer_loop,
+            None,
+        ),
     )
-}  # fmt: skip
+}
 
 
 def infer_tile_op(name: str, types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
