@@ -3,8 +3,8 @@
 A kernel is a ``Graph`` whose inputs are buffers (``attrs["outputs"]`` of them, the last ones, are written) and which
 returns nothing. Its attributes:
 
-- ``axes``: ``((name, extent, role, tile), ...)``, outermost first; role is ``"grid"``, ``"loop"`` or ``"whole"``. A tile
-  is a power of two.
+- ``axes``: ``((name, extent, role, tile), ...)``, outermost first; role is ``"grid"``, ``"loop"`` or ``"whole"``. A
+  tile is a power of two.
 - ``grid``: the names of the grid axes in launch order, fastest first.
 - ``group``: ``(axis, n)`` or None: programs are numbered so that ``n`` neighbouring tiles of ``axis`` run together (L2
   reuse).
