@@ -33,7 +33,7 @@ ALIGNED = [["tt.divisibility", 16]]
 
 
 class CompileError(InternalError):
-    """Triton refused a generated kernel, or used more of the GPU than a program may have."""
+    """Triton refused a generated kernel, or the kernel needs more of the GPU than a program may have."""
 
 
 def compile_kernel(kernel: Kernel, arch: int) -> Binary:

@@ -23,7 +23,7 @@ from pathlib import Path
 from rooftile.codegen.kernel import Kernel
 from rooftile.runtime.archive import DamagedArchive, pack, unpack
 from rooftile.runtime.binary import Binary
-from rooftile.runtime.build import compile_kernel
+from rooftile.runtime.build import CompileError, compile_kernel
 from rooftile.runtime.cache_key import cache_key
 from rooftile.target import Target
 
@@ -61,7 +61,10 @@ class KernelCache:
         self._warned = False
 
     def get_or_build(self, kernel: Kernel, target: Target) -> Binary:
-        """The kernel compiled for ``target``; compiled once by all threads and processes. Raises CompileError."""
+        """The kernel compiled for ``target``, once by all threads and processes.
+
+        Raises CompileError where Triton refuses it, or a program of it does not fit on the target.
+        """
         key = cache_key(kernel, target.arch)
         with self._guard:
             one_at_a_time = self._building[key]
@@ -70,7 +73,7 @@ class KernelCache:
                 self._count("memory_hits")
             else:
                 self._memory[key] = self._from_disk(key) or self._built(key, kernel, target.arch)
-            return self._memory[key]
+            return _fitting(self._memory[key], target)
 
     def get_or_build_all(self, kernels: Sequence[Kernel], target: Target, workers: int) -> list[Binary]:
         """Several kernels, compiled on ``workers`` threads, in order.
@@ -165,3 +168,12 @@ class KernelCache:
     def _count(self, what: str) -> None:
         with self._guard:
             self._stats = replace(self._stats, **{what: getattr(self._stats, what) + 1})
+
+
+def _fitting(binary: Binary, target: Target) -> Binary:
+    if binary.shared_bytes > target.shared_memory:
+        raise CompileError(
+            f"kernel `{binary.symbol}` needs {binary.shared_bytes} bytes of shared memory, {target.name} has "
+            f"{target.shared_memory}: its tiles are too large, or its loops have too many stages"
+        )
+    return binary

@@ -7,6 +7,8 @@ wants Triton imported. The driver's interface is stable, and a call through ctyp
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -27,6 +29,7 @@ class CudaDriver:
 
     def __init__(self, library: Any) -> None:
         self._library = library
+        self._contexts: dict[int, ctypes.c_void_p] = {}
         pointer, word = ctypes.c_void_p, ctypes.c_uint
         self._launch = library.cuLaunchKernel
         self._launch.argtypes = [pointer, *[word] * 7, pointer, pointer, pointer]
@@ -43,12 +46,28 @@ class CudaDriver:
             self._library.cuGetErrorString(status, ctypes.byref(text))
             raise CudaError(f"{name} failed: {(text.value or b'unknown error').decode()} ({status})")
 
-    def enter_context(self, device: int) -> None:
-        """Make the primary context of ``device`` (torch's) this thread's current one."""
-        context = ctypes.c_void_p()
+    @contextmanager
+    def context_of(self, device: int) -> Iterator[None]:
+        """The primary context of ``device`` (torch's) is the thread's current one inside the ``with`` block.
+
+        Afterwards the one before is current again; a thread that had none keeps the device's.
+        """
+        before = ctypes.c_void_p()
         self.call("cuInit", 0)
-        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self.call("cuCtxSetCurrent", context)
+        self.call("cuCtxGetCurrent", ctypes.byref(before))
+        self.call("cuCtxSetCurrent", self._primary_context(device))
+        try:
+            yield
+        finally:
+            if before.value:
+                self.call("cuCtxSetCurrent", before)
+
+    def _primary_context(self, device: int) -> ctypes.c_void_p:
+        if device not in self._contexts:
+            context = ctypes.c_void_p()
+            self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+            self._contexts[device] = context
+        return self._contexts[device]
 
     def load(self, cubin: bytes, symbol: str, shared_bytes: int) -> int:
         """Load a binary into the current context; the handle of its kernel, which lives as long as the process."""
@@ -65,8 +84,8 @@ class CudaDriver:
         """``cuLaunchKernel``; enters the context of ``device`` if another or none is current. Raises CudaError."""
         status = self._launch(*arguments)
         if status in _NO_CONTEXT:
-            self.enter_context(device)
-            status = self._launch(*arguments)
+            with self.context_of(device):
+                status = self._launch(*arguments)
         if status:
             self.check(status, "cuLaunchKernel")
 

@@ -52,8 +52,8 @@ class CudaLauncher:
 
     def __init__(self, binary: Binary, device: int, driver: CudaDriver | None = None) -> None:
         self._driver = driver or cuda_driver()
-        self._driver.enter_context(device)
-        self._function = self._driver.load(binary.cubin, binary.symbol, binary.shared_bytes)
+        with self._driver.context_of(device):
+            self._function = self._driver.load(binary.cubin, binary.symbol, binary.shared_bytes)
         self._device = device
         self._block = 32 * binary.num_warps
         self._shared = binary.shared_bytes

@@ -179,6 +179,14 @@ def test_a_failed_compilation_is_not_kept(tmp_path: Path) -> None:
     assert cache.entries() == []
 
 
+def test_a_kernel_that_does_not_fit_is_refused(tmp_path: Path, compiler: Compiler) -> None:
+    small = replace(H100, shared_memory=1000)
+    cache = KernelCache(tmp_path, compiler)
+    with pytest.raises(CompileError, match="`gather` needs 1024 bytes of shared memory, h100 has 1000"):
+        cache.get_or_build(KERNEL, small)
+    assert cache.get_or_build(KERNEL, H100).shared_bytes == 1024
+
+
 def test_clear_leaves_nothing(tmp_path: Path, compiler: Compiler) -> None:
     cache = KernelCache(tmp_path, compiler)
     cache.get_or_build_all([KERNEL, changed(num_warps=8)], H100, workers=2)

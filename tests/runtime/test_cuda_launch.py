@@ -17,8 +17,14 @@ from rooftile.runtime.cuda_driver import CudaDriver, CudaError
 from rooftile.runtime.launch import CudaLauncher
 from tests.runtime import kernels
 
-FUNCTION, STREAM = 0x7F00_0000_1234, 0x7F00_0000_5678
+FUNCTION, STREAM, PRIMARY = 0x7F00_0000_1234, 0x7F00_0000_5678, 0x7F00_0000_9000
 POINTER, WORD = ctypes.c_void_p, ctypes.c_uint
+
+
+def give(place: Any, value: int) -> int:
+    """Write an address where the driver's caller wants it; the status is success."""
+    ctypes.cast(place, ctypes.POINTER(POINTER))[0] = value
+    return 0
 
 
 class FakeCuda:
@@ -27,16 +33,17 @@ class FakeCuda:
     def __init__(self) -> None:
         self.launches: list[SimpleNamespace] = []
         self.attributes: list[tuple[int, int]] = []
-        self.contexts = 0
+        self.current = 0
         self.statuses: list[int] = []
         self.parameter_bytes: list[int] = []
         launch = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, *[WORD] * 7, POINTER, POINTER, POINTER)(self._launch)
         self.library = SimpleNamespace(
             cuInit=lambda flags: 0,
-            cuDevicePrimaryCtxRetain=lambda context, device: 0,
+            cuDevicePrimaryCtxRetain=lambda context, device: give(context, PRIMARY + device),
+            cuCtxGetCurrent=lambda context: give(context, self.current),
             cuCtxSetCurrent=self._set_context,
             cuModuleLoadData=lambda module, cubin: 0,
-            cuModuleGetFunction=self._get_function,
+            cuModuleGetFunction=lambda function, module, name: give(function, FUNCTION),
             cuFuncSetCacheConfig=lambda function, config: 0,
             cuFuncSetAttribute=self._set_attribute,
             cuGetErrorString=lambda status, text: 0,
@@ -44,11 +51,7 @@ class FakeCuda:
         )
 
     def _set_context(self, context: Any) -> int:
-        self.contexts += 1
-        return 0
-
-    def _get_function(self, function: Any, module: Any, name: bytes) -> int:
-        ctypes.cast(function, ctypes.POINTER(POINTER))[0] = FUNCTION
+        self.current = context.value or 0
         return 0
 
     def _set_attribute(self, function: Any, attribute: int, value: int) -> int:
@@ -59,7 +62,9 @@ class FakeCuda:
         *numbers, stream, parameters, _ = rest
         pointers = ctypes.cast(parameters, ctypes.POINTER(POINTER))
         values = [ctypes.string_at(pointers[i], size) for i, size in enumerate(self.parameter_bytes)]
-        self.launches.append(SimpleNamespace(function=function, numbers=numbers, stream=stream, values=values))
+        self.launches.append(
+            SimpleNamespace(function=function, numbers=numbers, stream=stream, values=values, context=self.current)
+        )
         return self.statuses.pop(0) if self.statuses else 0
 
 
@@ -127,12 +132,15 @@ def test_much_shared_memory_is_asked_for(cuda: FakeCuda, matmul: Binary, descrip
     assert cuda.attributes == [(8, descriptors.shared_bytes)]
 
 
-def test_a_thread_without_a_context_enters_it_and_launches(cuda: FakeCuda, gather: Binary) -> None:
-    launch = CudaLauncher(gather, 0, CudaDriver(cuda.library))
-    before = cuda.contexts
+@pytest.mark.parametrize("another", [0, PRIMARY])
+def test_a_launch_enters_its_devices_context(cuda: FakeCuda, gather: Binary, another: int) -> None:
+    launch = CudaLauncher(gather, 1, CudaDriver(cuda.library))
+    cuda.current = another
     cuda.statuses = [201]
     launch((1,), [1, 2, 3, 4])
-    assert cuda.contexts == before + 1 and len(cuda.launches) == 2
+    assert [call.context for call in cuda.launches] == [another, PRIMARY + 1]
+    # A thread that had no context keeps this one; torch's current device stays what it was.
+    assert cuda.current == (another or PRIMARY + 1)
 
 
 def test_a_refused_launch_raises(cuda: FakeCuda, gather: Binary) -> None:
