@@ -2,13 +2,13 @@
 
 Before::
 
-    %s = contract(%q, %k){axes=((b, 4), (h, 16), (i, 512), (j, 512), (d, 64)), ...} : f32[4, 16, 512, 512]
-    %m = reduce(%s){fn=max, dims=(3,)} : f32[4, 16, 512]
+    %s = contract[b=4, h=16, i=512, j=512, d=64](%q[b, h, i, d], %k[b, h, j, d], ...) : f32[4, 16, 512, 512]
+    %m = reduce.max(%s, dims=[3]) : f32[4, 16, 512]
 
 After::
 
-    %s = contract(%q, %k){...} : f32[b=4, h=16, i=512, j=512]
-    %m = reduce(%s){fn=max, dims=(3,)} : f32[b=4, h=16, i=512]
+    %s = contract[b=4, h=16, i=512, j=512, d=64](...) : f32[b=4, h=16, i=512, j=512]
+    %m = reduce.max(%s, dims=[3]) : f32[b=4, h=16, i=512]
 
 Dimensions that ops make one (``dims``) form a class, and a class has one letter wherever it occurs. Two dims of one
 value, and two axes of one op, never join: ``q`` and ``k`` read from one ``x`` are two axes of the scores, whatever they

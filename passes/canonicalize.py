@@ -2,11 +2,11 @@
 
 Before::
 
-    %two = constant{value=2.0} : f32[]
-    %e = expand(%two){shape=(4, 8), dims=()} : f32[4, 8]
+    %two = constant(value=2.0) : f32[]
+    %e = expand(%two, dims=[]) : f32[4, 8]
     %sq = pointwise.pow(%x, %e) : f32[4, 8]
-    %t = permute(%sq){perm=(1, 0)} : f32[8, 4]
-    %u = permute(%t){perm=(1, 0)} : f32[4, 8]
+    %t = permute(%sq, perm=[1, 0]) : f32[8, 4]
+    %u = permute(%t, perm=[1, 0]) : f32[4, 8]
 
 After::
 

@@ -2,18 +2,18 @@
 
 In a region's body every pointwise op, reduction and scan on bf16, fp16 or fp8 is computed in fp32. Before::
 
-    %h = contract(%x, %w){..., dtype=bf16} : bf16[64, 64]
+    %h = contract[...](%x[i, k], %w[n, k], out=[i, n], acc=f32) : bf16[64, 64]
     %a = pointwise.add(%h, %bias) : bf16[64, 64]
     %y = pointwise.mul(%a, %scale) : bf16[64, 64]
 
 After::
 
-    %h = contract(%x, %w){..., dtype=f32} : f32[64, 64]
-    %bias_f32 = cast(%bias){dtype=f32} : f32[64, 64]
+    %h = contract[...](%x[i, k], %w[n, k], out=[i, n], acc=f32) : f32[64, 64]
+    %bias_f32 = cast(%bias) : f32[64, 64]
     %a = pointwise.add(%h, %bias_f32) : f32[64, 64]
-    %scale_f32 = cast(%scale){dtype=f32} : f32[64, 64]
-    %y_f32 = pointwise.mul(%a, %scale_f32) : f32[64, 64]
-    %y = cast(%y_f32){dtype=bf16} : bf16[64, 64]
+    %scale_f32 = cast(%scale) : f32[64, 64]
+    %y = pointwise.mul(%a, %scale_f32) : f32[64, 64]
+    %y_bf16 = cast(%y) : bf16[64, 64]
 
 A value is rounded to its own dtype where that can be seen: as an output, as a contraction's operand (tensor cores want
 it so), and where a comparison, a position or a cast to an integer makes a step of it. Roundings to bf16 in between are
