@@ -94,7 +94,7 @@ class Addresses:
             here = [parts[key] for key in ((False, depth), (True, depth)) if parts.get(key, 0) != 0]
             text = " + ".join([text, *(self._summand(part, axes) for part in here)])
             if here and depth < self._writer.depth and reuse:
-                text = self._writer.shared(f"{buffer.removesuffix('_ptr')}_at", text, depth)
+                text = self._writer.shared(buffer.removesuffix("_ptr") + "_at", text, depth)
         return text
 
     def _summand(self, part: Size, axes: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ class _Emission:
         # The plan binds a size to the parameter of its symbol's own name.
         self.sizes = {s: self.names.fresh(s.name) for s in graph.size_symbols()}
         self.name = self.names.fresh(readable(graph.name, "kernel"))
-        self.buffers = {v: self.names.fresh(f"{readable(v.name, 'buffer')}_ptr") for v in graph.inputs}
+        self.buffers = {v: self.names.fresh(readable(v.name, "buffer"), "_ptr") for v in graph.inputs}
 
     def kernel(self, body: Graph | None) -> Kernel:
         """The kernel as data, its text checked for syntax."""

@@ -31,8 +31,9 @@ class Names:
     def __init__(self) -> None:
         self._taken = set(RESERVED)
 
-    def fresh(self, wanted: str) -> str:
-        """``wanted``, or with a number where it is taken."""
-        name = unique_name(wanted, self._taken)
+    def fresh(self, wanted: str, ending: str = "") -> str:
+        """``wanted`` with its ``ending``, and with a number between them where that name is taken."""
+        with_ending = {name.removesuffix(ending) for name in self._taken if name.endswith(ending)}
+        name = unique_name(wanted, with_ending) + ending
         self._taken.add(name)
         return name

@@ -100,7 +100,8 @@ class OpWriter:
         buffer, value, *indices = op.inputs
         scattered = self._bind(indices)
         tile, held = self._tiles[value], self._held(value)
-        order = held + tuple(a for a in self._space.axes if a not in held)  # a value is broadcast where it lacks an axis
+        # A value is broadcast over the axes that it lacks.
+        order = held + tuple(a for a in self._space.axes if a not in held)
         access = self._addresses.access(
             self._buffers[buffer], buffer.type, op.attrs["index"], op.attrs["guard"], order, reuse=not scattered
         )

@@ -70,7 +70,7 @@ class Writer:
         """Append to the innermost block."""
         self._blocks[-1].append(statement)
 
-    def shared(self, wanted: str, text: str, depth: int, *, comment: str = "", fixed: bool = False) -> str:
+    def shared(self, wanted: str, text: str, depth: int, *, fixed: bool = False) -> str:
         """A variable that holds ``text``, defined in the block at ``depth`` unless one is visible there already.
 
         ``fixed`` takes the name as it is: the caller has reserved it, and it always holds this text.
@@ -80,7 +80,7 @@ class Writer:
             if key in known:
                 return known[key]
         name = wanted if fixed else self.names.fresh(wanted)
-        self._blocks[depth].append(Assign(name, text, comment))
+        self._blocks[depth].append(Assign(name, text))
         self._known[depth][key] = name
         return name
 

@@ -10,18 +10,11 @@ import torch
 from rooftile.codegen.emit import emit
 from rooftile.codegen.expressions import POINTWISE, REDUCTIONS
 from rooftile.codegen.expressions import SCANS as SCAN_TEXTS
-from rooftile.ir.dtypes import B1, BF16, DTYPES, F16, F32, F64, I8, I16, I32, I64, U8, DType
+from rooftile.ir.dtypes import DType
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 from rooftile.target import CPU
 from tests.codegen.cases import run
-from tests.codegen.scalar_kernels import along_kernel, cast_kernel, pointwise_kernel, tolerance
-
-COMPUTED = (F64, F32, F16, BF16, I64, I32, I16, I8, U8, B1)
-KERNELS: list[tuple[Callable[..., object], DType]] = [
-    *((pointwise_kernel, d) for d in COMPUTED),
-    *((along_kernel, d) for d in COMPUTED),
-    *((cast_kernel, d) for d in DTYPES.values()),
-]
+from tests.codegen.scalar_kernels import KERNELS, tolerance
 
 
 @pytest.mark.parametrize(("make", "dtype"), KERNELS, ids=[f"{m.__name__}-{d}" for m, d in KERNELS])
@@ -31,7 +24,9 @@ def test_agrees_with_torch(make: Callable[..., object], dtype: DType) -> None:
     run(emit(graph, CPU), [*inputs, *results], {})
     for ours, output in zip(results, outputs, strict=True):
         rtol, atol = tolerance(output.what, output.exact.dtype)
-        mine, theirs = (x.float() if x.dtype.itemsize == 1 and x.is_floating_point() else x for x in (ours, output.exact))
+        mine, theirs = (
+            x.float() if x.dtype.itemsize == 1 and x.is_floating_point() else x for x in (ours, output.exact)
+        )
         torch.testing.assert_close(
             mine, theirs, rtol=rtol, atol=atol, equal_nan=True, msg=lambda m, o=output: f"{o.what}: {m}"
         )

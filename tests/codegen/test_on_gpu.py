@@ -1,0 +1,54 @@
+"""Emitted kernels on a GPU, against plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+import torch
+
+from rooftile.codegen.emit import emit
+from rooftile.codegen.kernel import Kernel
+from rooftile.ir.dtypes import DType
+from rooftile.ir.expr import evaluate
+from rooftile.runtime.build import compile_kernel
+from rooftile.runtime.launch import CudaLauncher
+from rooftile.target import H100
+from tests.codegen.cases import CASES, assert_close, buffers_for, build, expected, kernel_graph
+from tests.codegen.scalar_kernels import KERNELS, tolerance
+
+pytestmark = pytest.mark.gpu
+
+
+def _run(kernel: Kernel, buffers: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
+    """The buffers after the kernel, on the CPU again; strides are kept on the way."""
+    major, minor = torch.cuda.get_device_capability()
+    launch = CudaLauncher(compile_kernel(kernel, 10 * major + minor), torch.cuda.current_device())
+    there = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda").copy_(x) for x in buffers]
+    arguments = [*there, *(sizes[p.name] for p in kernel.params if p.kind == "size")]
+    launch([evaluate(g, sizes) for g in kernel.grid], arguments)
+    return [x.cpu() for x in there]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_torch(name: str) -> None:
+    torch.manual_seed(0)
+    case = CASES[name]
+    inputs, outputs = buffers_for(kernel_graph(name), case)
+    results = _run(build(name, H100), [*inputs, *outputs], case.sizes)[len(inputs) :]
+    for ours, exact in zip(results, expected(case, inputs), strict=True):
+        assert_close(ours, exact, case.tolerance)
+
+
+@pytest.mark.parametrize(("make", "dtype"), KERNELS, ids=[f"{m.__name__}-{d}" for m, d in KERNELS])
+def test_every_expression_agrees_with_torch(make: Callable[..., object], dtype: DType) -> None:
+    graph, inputs, outputs = make(dtype)
+    results = _run(emit(graph, H100), [*inputs, *(torch.empty_like(o.exact) for o in outputs)], {})[len(inputs) :]
+    for ours, output in zip(results, outputs, strict=True):
+        rtol, atol = tolerance(output.what, output.exact.dtype)
+        mine, theirs = (
+            x.float() if x.dtype.itemsize == 1 and x.is_floating_point() else x for x in (ours, output.exact)
+        )
+        torch.testing.assert_close(
+            mine, theirs, rtol=rtol, atol=atol, equal_nan=True, msg=lambda m, o=output: f"{o.what}: {m}"
+        )
