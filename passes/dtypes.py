@@ -37,7 +37,7 @@ from rooftile.ir.scalar import COMBINES
 from rooftile.passes.base import Note, PassContext, working_on
 from rooftile.passes.canonical.casts import holds_exactly
 
-# The result is one of the operands, or a whole number no greater than it: where they are representable, so is it.
+# The result is one of the operands, its negative, or a whole number beside it: representable where they are.
 _EXACT = frozenset({"neg", "abs", "sign", "maximum", "minimum", "where", "floor", "ceil", "round", "trunc"})
 # Small errors in the operands can flip the result: these see rounded ones.
 _DISCRETE = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf"})
