@@ -52,7 +52,7 @@ class GraphParser(LeafParser):
         self.symbols = self.symbols.new_child()
         inputs = self._params(names, own, level if keyword == "body" else None)
         self.expect("{")
-        attrs = self._graph_attrs()
+        attrs = self._graph_attrs(keyword)
         ops: list[Op] = []
         while self.token.text not in ("return", "}"):
             ops.append(self.op(names, own, level))
@@ -85,12 +85,12 @@ class GraphParser(LeafParser):
             self.fail_unknown("value", name, names, token)
         return names[name]
 
-    def _graph_attrs(self) -> dict[str, Any]:
+    def _graph_attrs(self, keyword: str) -> dict[str, Any]:
         attrs: dict[str, Any] = {}
         axes = []
         while self.accept("axis"):
             axes.append(self._kernel_axis())
-        if axes:
+        if axes or keyword == "kernel":
             attrs["axes"] = tuple(axes)
         if self.accept("with"):
             while True:

@@ -123,7 +123,16 @@ graph main(%x: f32[s, 5]) {
 }
 """
 
+ONE_PROGRAM = """
+kernel one(%x: f32[], %y: f32[1]) {
+    with grid=[], group=none, num_warps=1, num_stages=1, outputs=1
+    %load = load(%x[]) : f32[]
+    store(%y[0], %load)
+}
+"""
+
 TEXTS = {
+    "one_program": ONE_PROGRAM,
     "copy": COPY,
     "row_softmax": ROW_SOFTMAX,
     "matmul": MATMUL,

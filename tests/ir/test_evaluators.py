@@ -19,7 +19,7 @@ from rooftile.ir.evaluator import evaluate
 from rooftile.ir.expr import symbol
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.tile_evaluator import OutOfBounds, run_kernel
-from tests.ir.kernels import COPY, EMBEDDING, LAYER, MATMUL, REGION, ROW_SOFTMAX
+from tests.ir.kernels import COPY, EMBEDDING, LAYER, MATMUL, ONE_PROGRAM, REGION, ROW_SOFTMAX
 
 # Graph level.
 
@@ -158,6 +158,12 @@ def test_indirect_reads_and_positions() -> None:
     run_kernel(parse_graph(EMBEDDING), [table, ids, y])
     expected = torch.where((ids < 5)[:, None], table[ids], 2.0 * torch.arange(6) + 1)
     assert torch.equal(y, expected)
+
+
+def test_one_program_without_axes() -> None:
+    y = torch.zeros(1)
+    run_kernel(parse_graph(ONE_PROGRAM), [torch.tensor(3.0), y])
+    assert y.item() == 3.0
 
 
 def test_strided_buffers() -> None:

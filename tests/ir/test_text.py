@@ -27,7 +27,7 @@ def test_round_trip(name: str) -> None:
     assert fingerprint(parse_graph(text)) == fingerprint(graph)
 
 
-@pytest.mark.parametrize("name", ["copy", "row_softmax", "matmul"])
+@pytest.mark.parametrize("name", ["copy", "row_softmax", "matmul", "one_program"])
 def test_the_printer_writes_what_the_grammar_shows(name: str) -> None:
     assert print_graph(parse_graph(TEXTS[name])) == TEXTS[name].lstrip()
 
