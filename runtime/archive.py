@@ -47,12 +47,3 @@ def unpack(file: bytes) -> Binary:
             return Binary(cubin=archive.read(CUBIN), ttgir=archive.read(TTGIR).decode(), **launch)
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
         raise DamagedArchive(str(error)) from error
-
-
-def source_of(file: bytes) -> str:
-    """The kernel's text in an archive. Raises DamagedArchive."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(file)) as archive:
-            return archive.read(SOURCE).decode()
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
-        raise DamagedArchive(str(error)) from error

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from rooftile.errors import InputError, UnsupportedError
+from rooftile.errors import UnsupportedError
 from rooftile.target import Target, detect_target
 
 OLDEST_ARCH = 80  # bf16 matrix units and asynchronous copies
@@ -29,17 +29,6 @@ def default_target() -> Target:
     if torch.cuda.is_available() and torch.version.hip is None:
         return target_of(torch.device("cuda", torch.cuda.current_device()))
     return target_of(torch.device("cpu"))
-
-
-def device_of(tensors: list[torch.Tensor]) -> torch.device:
-    """The one device that all tensors are on. Raises InputError if there are two, or no tensor."""
-    devices = {tensor.device for tensor in tensors}
-    if len(devices) != 1:
-        found = ", ".join(sorted(map(str, devices))) or "no tensor"
-        raise InputError(
-            f"tensors of one device are needed, found {found}", fix="move the model and its inputs together"
-        )
-    return devices.pop()
 
 
 def _cuda_target(properties: torch.cuda._CudaDeviceProperties) -> Target:

@@ -12,11 +12,9 @@ import torch
 
 from rooftile.codegen.kernel import Kernel
 from rooftile.runtime.binary import Binary
-from rooftile.runtime.cache import KernelCache
 from rooftile.runtime.cuda_driver import CudaDriver, cuda_driver
 from rooftile.runtime.interpreter.program import Interpreted
 from rooftile.runtime.resources import parameter_offsets
-from rooftile.target import Target
 
 Argument: TypeAlias = torch.Tensor | int
 
@@ -108,10 +106,3 @@ class _Scratch:
             rounded = 1 << (size - 1).bit_length()
             buffers.append(torch.empty(rounded, dtype=torch.uint8, device=torch.device("cuda", self._device)))
         return buffers[-1].data_ptr()
-
-
-def launcher(kernel: Kernel, target: Target, cache: KernelCache, device: int = 0) -> Launcher:
-    """``kernel`` ready to run on ``target``; on CUDA compiled, or read from the cache, for device number ``device``."""
-    if target.kind == "cpu":
-        return CpuLauncher(kernel)
-    return CudaLauncher(cache.get_or_build(kernel, target), device)

@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rooftile.codegen.kernel import Kernel
-from rooftile.runtime.archive import source_of, unpack
+from rooftile.runtime.archive import unpack
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.build import CompileError, compile_kernel
 from rooftile.runtime.cache import CacheStats, KernelCache
@@ -60,7 +61,9 @@ def test_an_entry_can_be_read_by_people(tmp_path: Path, compiler: Compiler) -> N
     cache = KernelCache(tmp_path, compiler)
     cache.get_or_build(KERNEL, H100)
     (entry,) = cache.entries()
-    assert source_of(entry.read_bytes()) == KERNEL.source
+    with zipfile.ZipFile(entry) as archive:
+        assert archive.read("kernel.py").decode() == KERNEL.source
+        assert '"num_warps": 4' in archive.read("launch.json").decode()
 
 
 def changed(**fields: object) -> Kernel:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rooftile.errors import InputError, UnsupportedError
-from rooftile.runtime.devices import default_target, device_of, target_of
+from rooftile.errors import UnsupportedError
+from rooftile.runtime.devices import default_target, target_of
 
 H100 = {
     "name": "NVIDIA H100 80GB HBM3",
@@ -49,10 +49,3 @@ def test_other_devices_are_refused() -> None:
 def test_without_a_gpu_the_cpu_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert default_target().kind == "cpu"
-
-
-def test_one_device_or_an_error() -> None:
-    here, there = torch.empty(1), torch.empty(1, device="meta")
-    assert device_of([here, here]) == torch.device("cpu")
-    with pytest.raises(InputError, match="found cpu, meta"):
-        device_of([here, there])

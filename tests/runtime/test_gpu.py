@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from rooftile.codegen.kernel import Kernel
 from rooftile.runtime.cache import KernelCache
 from rooftile.runtime.devices import default_target
-from rooftile.runtime.launch import CpuLauncher, Launcher, launcher
+from rooftile.runtime.launch import CpuLauncher, CudaLauncher
 from tests.runtime import kernels
 from tests.runtime.language_cases import CASES, arguments
 
@@ -22,12 +23,16 @@ def cache(tmp_path: Path) -> KernelCache:
     return KernelCache(tmp_path)
 
 
+def built(kernel: Kernel, cache: KernelCache) -> CudaLauncher:
+    return CudaLauncher(cache.get_or_build(kernel, default_target()), torch.cuda.current_device())
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_language_is_the_same_on_a_gpu(name: str, cache: KernelCache) -> None:
     here = arguments()
     there = [tensor.cuda() for tensor in here]
     CpuLauncher(CASES[name])((1,), here)
-    launcher(CASES[name], default_target(), cache)((1,), there)
+    built(CASES[name], cache)((1,), there)
     torch.testing.assert_close(there[2].cpu(), here[2], rtol=1e-4, atol=1e-4, equal_nan=True)
     assert torch.equal(there[3].cpu(), here[3])
 
@@ -44,30 +49,30 @@ def check(tensors: list[torch.Tensor]) -> None:
 
 
 @pytest.fixture
-def descriptors(cache: KernelCache) -> Launcher:
-    return launcher(kernels.descriptor_matmul(), default_target(), cache)
+def descriptors(cache: KernelCache) -> CudaLauncher:
+    return built(kernels.descriptor_matmul(), cache)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("f32", torch.float32), ("f16", torch.float16), ("bf16", torch.bfloat16)])
 def test_matmul(name: str, dtype: torch.dtype, cache: KernelCache) -> None:
     tensors = matmul_arguments(dtype, 100, 72, 150)
-    launcher(kernels.matmul(name), default_target(), cache)((2, 2), [*tensors, 100, 72, 150])
+    built(kernels.matmul(name), cache)((2, 2), [*tensors, 100, 72, 150])
     check(tensors)
 
 
-def test_descriptors_with_warp_specialization(descriptors: Launcher) -> None:
+def test_descriptors_with_warp_specialization(descriptors: CudaLauncher) -> None:
     tensors = matmul_arguments(torch.bfloat16, 512, 256, 1024)
     descriptors((8, 4), [*tensors, 512, 256, 1024])
     check(tensors)
 
 
-def test_addresses_are_taken_as_tensors_are(descriptors: Launcher) -> None:
+def test_addresses_are_taken_as_tensors_are(descriptors: CudaLauncher) -> None:
     tensors = matmul_arguments(torch.bfloat16, 128, 128, 128)
     descriptors((2, 2), [*(tensor.data_ptr() for tensor in tensors), 128, 128, 128])
     check(tensors)
 
 
-def test_other_threads_and_streams(descriptors: Launcher) -> None:
+def test_other_threads_and_streams(descriptors: CudaLauncher) -> None:
     def run(_: int) -> None:
         with torch.cuda.stream(torch.cuda.Stream()):
             tensors = matmul_arguments(torch.bfloat16, 256, 256, 256)
@@ -80,7 +85,7 @@ def test_other_threads_and_streams(descriptors: Launcher) -> None:
         list(pool.map(run, range(8)))
 
 
-def test_in_a_cuda_graph(descriptors: Launcher) -> None:
+def test_in_a_cuda_graph(descriptors: CudaLauncher) -> None:
     tensors = matmul_arguments(torch.bfloat16, 256, 256, 256)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
