@@ -1,0 +1,21 @@
+"""Who is compared: eager, torch.compile, Rooftile; each makes a callable of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+import rooftile
+
+Make = Callable[[nn.Module], Callable[..., Any]]
+
+CONTENDERS: Mapping[str, Make] = {
+    "eager": lambda model: model,
+    "torch.compile": lambda model: torch.compile(model),
+    "max-autotune": lambda model: torch.compile(model, mode="max-autotune-no-cudagraphs"),
+    "rooftile": lambda model: rooftile.compile(model),
+}
+DEFAULT = ("eager", "torch.compile", "rooftile")

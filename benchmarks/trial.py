@@ -1,0 +1,76 @@
+"""One trial in a process of its own, its findings printed as JSON:
+
+``python -m benchmarks.trial speed|compile CASE DEVICE CONTENDER...``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+import rooftile
+from benchmarks.cases import CASES
+from benchmarks.clock import host_microseconds, milliseconds, peak_bytes, seconds
+from benchmarks.contenders import CONTENDERS
+from rooftile.accuracy import promised
+from rooftile.checking import reference
+from rooftile.config import Config
+from rooftile.driver import collecting
+from rooftile.runtime.loading import kernel_cache
+
+MARK = "findings: "  # before the JSON, since libraries print too
+
+
+def speed(case: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:
+    """Every contender's error, time, host time and peak memory, in one process; and our report."""
+    model, inputs = CASES[case].built(device)
+    exact, eager = (_tensors(run(*inputs)) for run in (reference(model), model))
+    found: dict[str, Any] = {}
+    for name in contenders:
+        run = CONTENDERS[name](model)
+        try:
+            (accuracy,) = promised(_tensors(run(*inputs)), eager, exact)
+            found[name] = {"error": accuracy.ours, "allowed": accuracy.allowed, "kept": accuracy.kept}
+            found[name]["ms"] = milliseconds(lambda run=run: run(*inputs), device)
+            found[name]["host_us"] = host_microseconds(lambda run=run: run(*inputs), device)
+            found[name]["peak_bytes"] = peak_bytes(lambda run=run: run(*inputs), device)
+        except Exception as error:
+            found[name] = {**found.get(name, {}), "failure": f"{type(error).__name__}: {error}"}
+    return {"contenders": found, "report": rooftile.explain(model, *inputs).to_dict()}
+
+
+def compile_time(case: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:
+    """The first call of the one contender: all of it, and what of it Rooftile spent on what."""
+    (name,) = contenders
+    model, inputs = CASES[case].built(device)
+    model(*inputs)  # CUDA, cuBLAS and the allocator have started
+    run = CONTENDERS[name](model)
+    with collecting() as compilations:
+        spent = seconds(lambda: run(*inputs), device)
+    parts = {part: sum(c.seconds.get(part, 0.0) for c in compilations) for part in ("passes", "emit", "plan", "build")}
+    stats = asdict(kernel_cache(Config.from_env().cache_dir).stats())
+    return {"seconds": spent, **({"parts": parts, "kernels": stats} if name == "rooftile" else {})}
+
+
+def _tensors(results: Any) -> list[torch.Tensor]:
+    return [x for x in tree_leaves(results) if isinstance(x, torch.Tensor)]
+
+
+TRIALS = {"speed": speed, "compile": compile_time}
+
+
+def main() -> None:
+    """Run the trial that the command line names."""
+    kind, case, device, *contenders = sys.argv[1:]
+    with torch.no_grad():
+        print(MARK + json.dumps(TRIALS[kind](case, device, contenders)))
+
+
+if __name__ == "__main__":
+    main()
