@@ -1,4 +1,4 @@
-"""Kernels that apply every scalar function, cast, reduction and scan of one dtype, and what torch's references make of them."""
+"""Kernels that apply every scalar function, cast, reduction and scan of one dtype, and what torch makes of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,8 @@ from rooftile.ir.scalar import COMBINES, SCALARS, SCANS, Scalar
 
 ROWS, COLUMNS = 8, 16
 _EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 2.5, -2.5, 1e-3, 80.0, float("inf"), float("-inf"), float("nan"))
-_TAME = {
-    "floordiv",
-    "mod",
-    "fmod",
-    "pow",
-    "truncdiv",
-}  # division by zero and infinities differ from one library to another
+# Division by zero and infinities differ from one library to another.
+_TAME = frozenset({"floordiv", "mod", "fmod", "pow", "truncdiv"})
 
 
 @dataclass(frozen=True)
@@ -171,6 +166,16 @@ def tolerance(what: str, dtype: torch.dtype) -> tuple[float, float]:
     ulps = {"sin": 8, "cos": 8, "tan": 16, "exp": 64, "exp2": 8, "expm1": 8, "sigmoid": 64, "pow": 32}.get(what, 4)
     eps = torch.finfo(dtype).eps
     return ulps * eps if dtype in (torch.float32, torch.float64) else 2 * eps, ulps * torch.finfo(dtype).tiny
+
+
+def assert_agrees(ours: torch.Tensor, output: Output) -> None:
+    """Every element is torch's, to ``tolerance``."""
+    rtol, atol = tolerance(output.what, output.exact.dtype)
+    narrow = output.exact.is_floating_point() and output.exact.element_size() == 1
+    mine, theirs = (x.float() if narrow else x for x in (ours, output.exact))
+    torch.testing.assert_close(
+        mine, theirs, rtol=rtol, atol=atol, equal_nan=True, msg=lambda text: f"{output.what}: {text}"
+    )
 
 
 Kernel = tuple[Graph, list[torch.Tensor], list[Output]]

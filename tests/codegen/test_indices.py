@@ -1,4 +1,4 @@
-"""Index arithmetic and guards on random expressions: the text computes what the expression says, and dropped guards always hold."""
+"""Random index expressions: the text computes what they say, dropped guards always hold, ranges are right."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.launch import CudaLauncher
 from rooftile.target import H100
 from tests.codegen.cases import CASES, assert_close, buffers_for, build, expected, kernel_graph
-from tests.codegen.scalar_kernels import KERNELS, tolerance
+from tests.codegen.scalar_kernels import KERNELS, assert_agrees
 
 pytestmark = pytest.mark.gpu
 
@@ -45,10 +45,4 @@ def test_every_expression_agrees_with_torch(make: Callable[..., object], dtype: 
     graph, inputs, outputs = make(dtype)
     results = _run(emit(graph, H100), [*inputs, *(torch.empty_like(o.exact) for o in outputs)], {})[len(inputs) :]
     for ours, output in zip(results, outputs, strict=True):
-        rtol, atol = tolerance(output.what, output.exact.dtype)
-        mine, theirs = (
-            x.float() if x.dtype.itemsize == 1 and x.is_floating_point() else x for x in (ours, output.exact)
-        )
-        torch.testing.assert_close(
-            mine, theirs, rtol=rtol, atol=atol, equal_nan=True, msg=lambda m, o=output: f"{o.what}: {m}"
-        )
+        assert_agrees(ours, output)

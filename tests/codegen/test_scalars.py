@@ -14,7 +14,7 @@ from rooftile.ir.dtypes import DType
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 from rooftile.target import CPU
 from tests.codegen.cases import run
-from tests.codegen.scalar_kernels import KERNELS, tolerance
+from tests.codegen.scalar_kernels import KERNELS, assert_agrees
 
 
 @pytest.mark.parametrize(("make", "dtype"), KERNELS, ids=[f"{m.__name__}-{d}" for m, d in KERNELS])
@@ -23,13 +23,7 @@ def test_agrees_with_torch(make: Callable[..., object], dtype: DType) -> None:
     results = [torch.empty_like(o.exact) for o in outputs]
     run(emit(graph, CPU), [*inputs, *results], {})
     for ours, output in zip(results, outputs, strict=True):
-        rtol, atol = tolerance(output.what, output.exact.dtype)
-        mine, theirs = (
-            x.float() if x.dtype.itemsize == 1 and x.is_floating_point() else x for x in (ours, output.exact)
-        )
-        torch.testing.assert_close(
-            mine, theirs, rtol=rtol, atol=atol, equal_nan=True, msg=lambda m, o=output: f"{o.what}: {m}"
-        )
+        assert_agrees(ours, output)
 
 
 def test_tables_have_a_row_for_everything() -> None:
