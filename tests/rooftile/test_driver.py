@@ -84,7 +84,7 @@ def test_the_ledger_says_which_calls_stay() -> None:
 
 
 def test_no_extern_can_be_required() -> None:
-    with pytest.raises(RequirementError, match="aten.msort.default runs as an ATen call") as error:
+    with pytest.raises(RequirementError, match=r"aten\.msort\.default runs as an ATen call") as error:
         build_program(with_sort(), CompileOptions(require=("no-extern",)), CPU)
     assert error.value.where == "router.py:3, in model.router"
 

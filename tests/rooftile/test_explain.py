@@ -122,7 +122,7 @@ def test_it_is_saved_as_json(report: Report, tmp_path: Path) -> None:
     path = report.save(tmp_path / "report.json")
     read: dict[str, Any] = json.loads(path.read_text())
     assert read == report.to_dict()
-    with pytest.raises(OptionError, match="report.html"):
+    with pytest.raises(OptionError, match=r"report\.html"):
         report.save(tmp_path / "report.html")
 
 
