@@ -46,13 +46,12 @@ class Reason:
     reduction: Op | None = None
 
 
-def derive(body: Graph) -> Derivation | Reason:
-    """Whether ``body`` is one kernel, rewriting reductions by the rules where that makes it one.
+def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
+    """Whether ``body``, which ``steps`` led to, is one kernel; reductions are rewritten by the rules where that helps.
 
     Raises:
         NoCommonSpace: the body's outputs have no common iteration space.
     """
-    steps: tuple[Step, ...] = ()
     access = region_access(body)[1]
     while (reason := blocked(access)) is not None:
         rewritten = linear.apply(body, reason.reduction) if reason.reduction is not None else None
