@@ -16,6 +16,7 @@ import torch
 from torch import fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._functorch._aot_autograd.functional_utils import from_fun, has_data_mutation, to_fun
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import traceback as fx_traceback
@@ -24,6 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.fastpath import FAST_PATHS
+from rooftile.frontend.provenance import loc_of
 
 # An autocast context is entered by these calls where a module enters it itself.
 _AUTOCAST_CALLS = (torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast)
@@ -52,8 +54,10 @@ def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: F
     the graph.
 
     Raises:
-        UnsupportedError: an input's metadata is changed (``resize_``, ``set_``, ``t_``).
+        UnsupportedError: an input's metadata is changed (``resize_``, ``set_``, ``t_``), or the graph calls functions of
+            functions (loops and branches on data, scans).
     """
+    _refuse_higher_order_ops(module)
     pre_dispatch = not _uses_autocast(module)
     mutated: list[MutatedInput] = []
 
@@ -91,6 +95,13 @@ def _trace(
         traced = make_fx(guarded, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
     traced.graph.eliminate_dead_code()
     return traced
+
+
+def _refuse_higher_order_ops(module: fx.GraphModule) -> None:
+    for node in module.graph.nodes:
+        if isinstance(node.target, HigherOrderOperator):
+            loc = loc_of(node)
+            raise UnsupportedError(f"the model calls {node.target}, a function of functions", where=loc.source)
 
 
 class _Run(fx.Interpreter):

@@ -53,10 +53,12 @@ class CompiledFunction:
 
     def run(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[torch.Tensor]:
         """The results, without writing to inputs and without recording for autograd."""
-        with torch.no_grad():
-            results = list(self.program([arguments[number] for number in self._tensors], sizes))
-            for number, strides in self._layouts.items():
-                results[number] = _laid_out(results[number], _values(strides, sizes))
+        if torch.is_grad_enabled():  # entering the context takes as long as all the rest here
+            with torch.no_grad():
+                return self.run(arguments, sizes)
+        results = list(self.program([arguments[number] for number in self._tensors], sizes))
+        for number, strides in self._layouts.items():
+            results[number] = _laid_out(results[number], _values(strides, sizes))
         return results
 
     def _written_input_overlaps(self, arguments: Sequence[Any]) -> bool:
