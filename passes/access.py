@@ -37,7 +37,7 @@ class Node:
     """How a read is computed: by ``op`` from ``operands`` (by loading the buffer where ``op`` is None); ``bound`` names
     the axes it reduces.
 
-    ``cases`` belongs to concat and pad: the guard under which each operand is the result.
+    ``cases`` belongs to concat, pad and scan: the guard under which each operand is the result, or counts in it.
     """
 
     op: Op | None
@@ -383,6 +383,17 @@ def _reduce(self: _Composer, op: Op, read: Read) -> Node:
     return Node(op, (self.want(Read(x, index, read.guard)),), _leaves([self.expr(n) for n in bound]))
 
 
+def _scan(self: _Composer, op: Op, read: Read) -> Node:
+    """A running combination is a reduction of what lies at or before the read's position."""
+    x, dim = op.inputs[0], op.attrs["dim"]
+    letters = x.type.axes or tuple(f"r{d}" for d in range(x.type.rank))
+    bound = _bound(self, op, [(letters[dim], x.shape[dim])] if x.shape[dim] != 1 else [])
+    at = self.expr(bound[0]) if bound else 0
+    before: Guard = ((add(read.index[dim], mul(at, -1)), x.shape[dim]),) if bound else ()
+    index = (*read.index[:dim], at, *read.index[dim + 1 :])
+    return Node(op, (self.want(Read(x, index, read.guard)),), _leaves([self.expr(n) for n in bound]), (before,))
+
+
 def _contract(self: _Composer, op: Op, read: Read) -> Node:
     sizes, out = dict(op.attrs["axes"]), op.attrs["out"]
     inner = [(name, size) for name, size in sizes.items() if name not in out and size != 1]
@@ -424,6 +435,7 @@ COMPOSE = {
     "concat": _concat,
     "pad": _pad,
     "reduce": _reduce,
+    "scan": _scan,
     "contract": _contract,
     "gather": _gather,
 }

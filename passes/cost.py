@@ -51,7 +51,8 @@ def cost(access: Access, target: Target) -> Cost:
             flops / target.matmul_rate(_operand(access, read).name) * (COMPUTED_OPERAND if computed else 1)
         )
     scalar = sum(
-        _scalar_flops(access, r) * prod(extents[a] for a in access.free[r]) * factor.get(r, 1) for r in access.nodes
+        _scalar_flops(access, r) * prod(extents[a] for a in access.free[r] | set(n.bound)) * factor.get(r, 1)
+        for r, n in access.nodes.items()
     )
     seconds = max(
         moved / (target.bandwidth * _share(access, extents, target)), matmul_seconds + scalar / target.scalar_flops

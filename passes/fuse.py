@@ -25,7 +25,8 @@ from rooftile.passes.access import NoCommonSpace
 from rooftile.passes.base import PassContext
 from rooftile.passes.cost import Cost, cost
 from rooftile.passes.derive import Derivation, Reason, derive
-from rooftile.passes.tile import Unschedulable, likely, schedule_region
+from rooftile.passes.rules import positions
+from rooftile.passes.tile import Unschedulable, likely, positioned, schedule_region
 from rooftile.target import Target
 
 HEAVY = frozenset({"reduce", "contract", "scan"})
@@ -130,15 +131,28 @@ class Partition:
 def judge(body: Graph, target: Target) -> Verdict:
     """Compose, derive, schedule and price a candidate region."""
     try:
-        outcome = derive(body)
+        outcome = _schedulable(derive(body), target)
         if isinstance(outcome, Reason):
             return Verdict(None, None, outcome)
-        schedule_region(outcome.body, target)
         return Verdict(outcome, cost(outcome.access, target), None)
     except NoCommonSpace as error:
         return Verdict(None, None, Reason("axes", error.value, str(error)))
-    except Unschedulable as error:
-        return Verdict(None, None, Reason("roles", body.outputs[-1], str(error)))
+
+
+def _schedulable(outcome: Derivation | Reason, target: Target) -> Derivation | Reason:
+    """``outcome`` with what no tile can hold rewritten until roles are found."""
+    while isinstance(outcome, Derivation) and positioned(outcome.access):
+        try:
+            schedule_region(outcome.body, target)
+            return outcome
+        except Unschedulable as error:
+            rewritten = positions.apply(outcome.body, error.reduction)
+            if rewritten is None:
+                return Reason("roles", error.reduction.output, str(error), error.reduction)
+        body, steps = rewritten
+        again = derive(body)
+        outcome = replace(again, steps=(*outcome.steps, *steps, *again.steps)) if isinstance(again, Derivation) else again
+    return outcome
 
 
 @dataclass(frozen=True)

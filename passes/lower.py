@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from rooftile.ir.builder import TileBuilder
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
-from rooftile.ir.dtypes import B1, BF16, F8E4M3, F8E5M2, F16, F32, DType
+from rooftile.ir.dtypes import B1, BF16, F8E4M3, F8E5M2, F16, F32, I64, DType
 from rooftile.ir.expr import Size, Symbol, axis, divides, evaluate, of, size_symbols, substitute, symbols
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, Combine
@@ -203,7 +203,7 @@ class _Lowering:
         op = node.op
         if op is None:
             return self.load(read, block)
-        if op.name == "reduce":
+        if op.name in ("reduce", "scan"):
             return self.reduce(node, block)
         if op.name == "contract":
             return self.cast(self.contract(node, block, None), op.output.dtype, block)
@@ -284,18 +284,29 @@ class _Lowering:
         assert node.op is not None
         row = COMBINES[node.op.attrs["fn"]]
         value = self.emit(node.operands[0], block)
-        value = self.masked(value, node.bound, identity_value(row, value.dtype), block)
-        for name in node.bound:
-            if name in (value.type.axes or ()):
-                value = self.add(block, "reduce", (value,), {"fn": row.name, "axis": name})
-        return self.repeat(value, node, row, block)
+        value = self.masked(value, node.bound, identity_value(row, value.dtype), block, self.counted(node, row))
+        reduced = [name for name in node.bound if name in (value.type.axes or ())]
+        for name in reduced:
+            value = self.add(block, "reduce", (value,), {"fn": row.name, "axis": name})
+        if row.position and not reduced:
+            return self.add(block, "constant", (), {"value": 0, "dtype": I64, "axes": ()})
+        return self.repeat(value, node, block) if row.name == "sum" and node.op.name == "reduce" else value
 
-    def repeat(self, value: Value, node: Node, row: Combine, block: _Block) -> Value:
-        """Account for bound axes along which the operand doesn't vary: a sum counts it once per position."""
-        absent = [a for a in node.bound if a not in self.access.free[node.operands[0]]]
-        if row.name != "sum" or not absent:
-            return value
-        for name in absent:
+    def counted(self, node: Node, row: Combine) -> Guard:
+        """The positions that count besides those that the operand has: what lies before a scan's, each factor of a
+        product of equal ones."""
+        if node.cases:
+            return node.cases[0]
+        absent = self.absent(node) if row.name == "prod" else []
+        return tuple((axis(n, self.access.axes[n]), self.access.axes[n]) for n in absent)
+
+    def absent(self, node: Node) -> list[str]:
+        """The bound axes along which the operand doesn't vary."""
+        return [a for a in node.bound if a not in self.access.free[node.operands[0]]]
+
+    def repeat(self, value: Value, node: Node, block: _Block) -> Value:
+        """A sum counts an operand once per position of the axes along which it doesn't vary."""
+        for name in self.absent(node):
             extent = self.access.axes[name]
             if name in self.loops:
                 tile = self.tiles[name]
@@ -310,10 +321,12 @@ class _Lowering:
             value = self.pointwise("mul", [value, ones], block)
         return value
 
-    def masked(self, value: Value, names: Sequence[str], fill: float, block: _Block) -> Value:
-        """``value`` with ``fill`` at positions beyond the end of the axes ``names``."""
+    def masked(
+        self, value: Value, names: Sequence[str], fill: float, block: _Block, counted: Guard = ()
+    ) -> Value:
+        """``value`` with ``fill`` at positions beyond the end of the axes ``names``, and where ``counted`` fails."""
         pairs = [(axis(n, self.access.axes[n]), self.access.axes[n]) for n in names if n in (value.type.axes or ())]
-        guard = tuple((e, n) for e, n in pairs if not self.never_ragged(e))
+        guard = tuple((e, n) for e, n in pairs if not self.never_ragged(e)) + counted
         if not guard:
             return value
         constant = self.add(block, "constant", (), {"value": fill, "dtype": value.dtype, "axes": ()})

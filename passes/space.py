@@ -58,9 +58,10 @@ def _identifiable(access: Access) -> tuple[str, str] | None:
     bound = {name: read for read in access.reductions() for name in access.nodes[read].bound}
     for name, read in bound.items():
         dependent = _varying_operands(access, read, name)
+        beside = {*access.nodes[read].bound, *access.free[read], *(a for r in dependent for a in access.free[r])}
         for other, extent in access.axes.items():
             later = other in bound and list(bound).index(other) >= list(bound).index(name)
-            if other == name or later or not equal(extent, access.axes[name]) or other in access.free[read]:
+            if later or other in beside or not equal(extent, access.axes[name]):
                 continue
             renaming = {name: axis(other, extent)}
             if any(_renamed(r, renaming) in access.nodes for r in dependent):

@@ -14,8 +14,9 @@ from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs
 from rooftile.ir.expr import Size, Symbol, evaluate, size_symbols
+from rooftile.ir.scalar import COMBINES
 from rooftile.ir.schedule import AxisRole, Role, Schedule
-from rooftile.passes.access import Access, Space
+from rooftile.passes.access import Access, Read, Space
 from rooftile.passes.base import PassContext
 from rooftile.passes.space import Groups, contractions, groups, main_contraction, merge, merge_freely, region_access
 from rooftile.target import Target
@@ -223,31 +224,33 @@ def _inner_roles(access: Access, inner: list[str], target: Target) -> tuple[list
     """Roles of the axes that one program runs over, and how many elements a tile of them holds: whole while the tile
     fits, else loops."""
     limit, step = _row_limit(target), 2**14 if target.kind == "cpu" else 2048
-    positions = _position_axes(access)
+    positions = {a: op for op, read in positioned(access) for a in access.nodes[read].bound}
     elements, roles = 1, []
     for name in sorted(inner, key=lambda a: likely(access.axes[a])):
         whole = held_whole(access.axes[name], limit // elements)
         role: Role = "whole" if whole else "loop"
         tile = whole or max(1, min(step, limit // elements, next_power(likely(access.axes[name]))))
         if not whole and name in positions:
-            raise Unschedulable(f"the position along {name} is wanted, and a tile can't hold all of it")
+            text = f"the position along {name} is wanted, and a tile can't hold all of it"
+            raise Unschedulable(text, positions[name])
         elements *= tile
         roles.append(AxisRole(name, access.axes[name], role, tile))
     order = {a: n for n, a in enumerate(access.axes)}
     return sorted(roles, key=lambda r: order[r.name]), elements
 
 
-def _position_axes(access: Access) -> set[str]:
-    found: set[str] = set()
-    for read in access.reductions():
-        op = access.nodes[read].op
-        if op is not None and str(op.attrs.get("fn", "")).startswith("arg"):
-            found |= set(access.nodes[read].bound)
-    return found
+def positioned(access: Access) -> list[tuple[Op, Read]]:
+    """The reductions that give positions, such as argmax: they want all of their axis in one tile."""
+    reductions = [(op, read) for read in access.reductions() if (op := access.nodes[read].op) is not None]
+    return [(op, r) for op, r in reductions if op.name == "reduce" and COMBINES[op.attrs["fn"]].position]
 
 
 class Unschedulable(Exception):
-    """No roles run this region on this target; the message says why."""
+    """No roles run ``reduction`` on this target; the message says why."""
+
+    def __init__(self, text: str, reduction: Op) -> None:
+        super().__init__(text)
+        self.reduction = reduction
 
 
 # Pointwise regions.

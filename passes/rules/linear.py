@@ -28,7 +28,7 @@ class Step:
 def apply(body: Graph, reduction: Op) -> tuple[Graph, tuple[Step, ...]] | None:
     """``body`` with invariant factors taken out of ``reduction`` (a sum or a contraction), and the steps; None where no
     rule applies."""
-    if reduction.name == "reduce" and reduction.attrs["fn"] != "sum":
+    if reduction.name not in ("reduce", "contract") or reduction.attrs.get("fn", "sum") != "sum":
         return None
     producers = body.producers()
     for position, operand in enumerate(reduction.inputs):

@@ -1,0 +1,52 @@
+"""Rule Position on one reduction: where an extreme stands is the least position of an element that equals it.
+
+``argmax_j x_j  =  min_j (j where x_j = max_j x_j, else n)``: two sweeps that carry one number each, for an axis that no
+tile can hold whole. A NaN is the extreme where there is one, and equals nothing, so it is looked for by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.dtypes import I64
+from rooftile.ir.scalar import COMBINES
+from rooftile.passes.rules.linear import Step
+
+EXTREME = {row.scalar: name for name, row in COMBINES.items() if not row.position}
+
+
+def apply(body: Graph, reduction: Op) -> tuple[Graph, tuple[Step, ...]] | None:
+    """``body`` with ``reduction`` (an argmax or argmin) as two reductions; None where it gives no position."""
+    row = COMBINES.get(str(reduction.attrs.get("fn"))) if reduction.name == "reduce" else None
+    if row is None or not row.position:
+        return None
+    builder = GraphBuilder(body.name)
+    builder.inputs = list(body.inputs)
+    for value in body.values():
+        builder.fresh(value.name)
+    for op in body.ops:
+        if op is reduction:
+            with builder.at(op.loc):
+                _least_position(builder, op, EXTREME[row.scalar])
+            builder.ops[-1] = replace(builder.ops[-1], outputs=op.outputs)
+        else:
+            builder.ops.append(op)
+    name, x = f"%{reduction.output.name}", f"%{reduction.inputs[0].name}"
+    extreme = EXTREME[row.scalar]
+    step = Step("position", f"{name} = {row.name}({x})", f"{name} = min(position where {x} = {extreme}({x}))")
+    return replace(body, ops=tuple(builder.ops)), (step,)
+
+
+def _least_position(builder: GraphBuilder, op: Op, extreme: str) -> Value:
+    x, (dim,) = op.inputs[0], op.attrs["dims"]
+    best = builder.reduce(extreme, x, [dim], keepdim=True)
+    found = builder.pointwise("eq", x, best)
+    if x.dtype.is_float:
+        found = builder.pointwise("or", found, builder.pointwise("isnan", x))
+    position = builder.op("iota", (), {"size": x.shape[dim], "dtype": I64})
+    least = builder.pointwise(
+        "where", found, builder.expand(position, x.shape, (dim,)), builder.size(x.shape[dim])
+    )
+    return builder.reduce("min", least, [dim])
