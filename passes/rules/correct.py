@@ -1,8 +1,11 @@
 """Rule Correct: a running result stays right when another running result, which it was computed with, changes.
 
-Where a reduction's operand is ``F(x, r)`` and ``r`` a function of reductions over the same axis, one sweep computes both if ``F(x, r') = C(r, r') * F(x, r)`` and the
-combine distributes over ``C``: the state so far is multiplied by ``C`` (or has it added), then the next tile goes in with the new ``r``. With
-``F = exp(x - r)`` this is the online softmax. What passes shifts and factors on is declared in the scalar table, no function is named here.
+Where a reduction's operand is ``F(x, r)`` and ``r`` a function of reductions over the same axis, one sweep computes
+both if ``F(x, r') = C(r, r') * F(x, r)`` and the
+combine distributes over ``C``: the state so far is multiplied by ``C`` (or has it added), then the next tile goes in
+with the new ``r``. With
+``F = exp(x - r)`` this is the online softmax. What passes shifts and factors on is declared in the scalar table, no
+function is named here.
 """
 
 from __future__ import annotations
@@ -11,15 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.access import Access, Node, Read
+from rooftile.passes.rules.linear import Step
 
 Product: TypeAlias = tuple[int, tuple[Read, ...]]  # a sign and the reads that are multiplied
 
 
 @dataclass(frozen=True)
 class Correction:
-    """How a state follows its references: with ``d = sum(sign * product(new) - sign * product(old))`` over ``terms``, it becomes ``state + d`` (``kind`` is ``"shift"``) or
+    """How a state follows its references: with ``d = sum(sign * product(new) - sign * product(old))`` over ``terms``,
+    it becomes ``state + d`` (``kind`` is ``"shift"``) or
     ``state * fn(d)`` (``"factor"``). ``references`` are the reductions that the terms depend on."""
 
     kind: Literal["shift", "factor"]
@@ -60,7 +66,8 @@ FIXED = _Fixed()
 
 
 def corrections(access: Access, name: str) -> dict[Read, Correction]:
-    """The reductions over axis ``name`` that depend on others over it, and can run in the same sweep as these by being corrected."""
+    """The reductions over axis ``name`` that depend on others over it, and can run in the same sweep as these by being
+    corrected."""
     over = [r for r in access.reductions() if name in access.nodes[r].bound]
     depends = dependencies(access, over)
     found: dict[Read, Correction] = {}
@@ -92,7 +99,9 @@ def _combine(access: Access, read: Read, walk: _Walk) -> Correction | _Other:
     changes = [walk.change(o) for o in node.operands]
     if node.op.name == "contract":
         change = _product(read, changes)
-        return Correction("factor", change.fn, change.terms, references) if isinstance(change, _Factor) else _Other(read)
+        return (
+            Correction("factor", change.fn, change.terms, references) if isinstance(change, _Factor) else _Other(read)
+        )
     (change,) = changes
     combine = SCALARS[COMBINES[node.op.attrs["fn"]].scalar]
     if COMBINES[node.op.attrs["fn"]].position:
@@ -162,8 +171,11 @@ class _Walk:
                 return scaled
         return self.jointly(read, node, fn, changes)
 
-    def scaled(self, read: Read, node: Node, factors: Mapping[int, tuple[int, str]], changes: list[_Change]) -> _Change | None:
-        """A product: factors multiply; a shift times what varies neither with the axis nor with a reference is a shift."""
+    def scaled(
+        self, read: Read, node: Node, factors: Mapping[int, tuple[int, str]], changes: list[_Change]
+    ) -> _Change | None:
+        """A product: factors multiply; a shift times what varies neither with the axis nor with a reference is a
+        shift."""
         multiplies = all(fn == "mul" for _, fn in factors.values())
         if multiplies and not any(isinstance(c, _Shift) for c in changes):
             return _product(read, changes)
@@ -178,20 +190,28 @@ class _Walk:
         return None
 
     def jointly(self, read: Read, node: Node, fn: str, changes: list[_Change]) -> _Change:
-        """Operands that all change alike, through a function that passes that on; one that is the change's fixed point may stand beside them."""
+        """Operands that all change alike, through a function that passes that on; one that is the change's fixed point
+        may stand beside them."""
         row = SCALARS[fn]
         for wanted, kind in ((row.homogeneous, _Factor), (row.shifted, _Shift)):
             for together in wanted:
                 inside = {changes[n] for n in together if not self.is_fixed_point(node.operands[n], kind)}
                 outside = [changes[n] for n in range(len(changes)) if n not in together]
-                if len(inside) == 1 and isinstance(next(iter(inside)), kind) and all(isinstance(c, _Fixed) for c in outside):
+                if (
+                    len(inside) == 1
+                    and isinstance(next(iter(inside)), kind)
+                    and all(isinstance(c, _Fixed) for c in outside)
+                ):
                     return next(iter(inside))
         return _Other(read)
 
     def is_fixed_point(self, read: Read, kind: type[_Factor] | type[_Shift]) -> bool:
-        """Whether ``read`` is a constant that the change leaves alone: zero under a factor, an infinity under a shift."""
+        """Whether ``read`` is a constant that the change leaves alone: zero under a factor, an infinity under a
+        shift."""
         node = self.access.nodes[read]
-        while node.op is not None and len(node.operands) == 1 and node.op.name in ("expand", "reshape", "permute", "cast"):
+        while (
+            node.op is not None and len(node.operands) == 1 and node.op.name in ("expand", "reshape", "permute", "cast")
+        ):
             node = self.access.nodes[node.operands[0]]
         if node.op is None or node.op.name != "constant":
             return False
@@ -206,3 +226,28 @@ def _signed(signs: tuple[int, ...], changes: list[_Change]) -> tuple[Product, ..
         if isinstance(change, _Shift)
         for s, reads in change.terms
     )
+
+
+def step(access: Access, read: Read, correction: Correction) -> Step:
+    """The application of the rule to one reduction, as formulas: its state before and after a reference changes."""
+    name = f"%{read.value.name}"
+    of = ", ".join(sorted(f"%{r.value.name}" for r in correction.references))
+    change = " ".join(_difference(access, sign, reads) for sign, reads in correction.terms).removeprefix("+ ")
+    after = f"{name} + ({change})" if correction.kind == "shift" else f"{name} * {correction.fn}({change})"
+    return Step(
+        "correct", f"{name} in a sweep after that of {of}", f"one sweep: when {of} changes, {name} becomes {after}"
+    )
+
+
+def _difference(access: Access, sign: int, reads: tuple[Read, ...]) -> str:
+    names = [f"%{_behind_views(access, r).value.name}" for r in reads]
+    new, old = (" * ".join(name + mark for name in names) for mark in ("'", ""))
+    return f"+ {new} - {old}" if sign > 0 else f"+ {old} - {new}"
+
+
+def _behind_views(access: Access, read: Read) -> Read:
+    node = access.nodes[read]
+    while node.op is not None and GRAPH_OPS[node.op.name].view and len(node.operands) == 1:
+        read = node.operands[0]
+        node = access.nodes[read]
+    return read
