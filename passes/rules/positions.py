@@ -46,7 +46,5 @@ def _least_position(builder: GraphBuilder, op: Op, extreme: str) -> Value:
     if x.dtype.is_float:
         found = builder.pointwise("or", found, builder.pointwise("isnan", x))
     position = builder.op("iota", (), {"size": x.shape[dim], "dtype": I64})
-    least = builder.pointwise(
-        "where", found, builder.expand(position, x.shape, (dim,)), builder.size(x.shape[dim])
-    )
+    least = builder.pointwise("where", found, builder.expand(position, x.shape, (dim,)), builder.size(x.shape[dim]))
     return builder.reduce("min", least, [dim])
