@@ -63,8 +63,14 @@ class _Naming:
         return value.dtype.is_float and self.uses[value] == 1
 
     def _wanted(self, name: str, op: Op) -> str:
+        """What a value is to be called; loads and casts that have no name of their own say what they load and cast."""
         wanted = readable(name, op.name)
-        return self._buffers[op.inputs[0]].removesuffix("_ptr") if wanted == "load" else wanted
+        if wanted == "load":
+            return self._buffers[op.inputs[0]].removesuffix("_ptr")
+        if wanted == "cast" and (source := self.found.get(op.inputs[0])):
+            base = readable(source.removesuffix(f"_{op.inputs[0].dtype}"))
+            return f"{base}_{op.output.dtype}"
+        return wanted
 
     def _loop(self, op: Op) -> None:
         (body,) = op.regions

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch._ops import OpOverload
 
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.captured import FromInput, FromResult, Mutation, Output, Plain, ViewOf
-from rooftile.frontend.sizes import to_size, to_sizes
+from rooftile.frontend.sizes import to_size, to_sizes, to_strides
 from rooftile.frontend.trace import Trace
 
 
@@ -53,8 +53,8 @@ def base_of(node: fx.Node) -> fx.Node:
     return node
 
 
-def resolve_outputs(trace: Trace, placeholders: Sequence[fx.Node]) -> Outputs:
-    """Sort the outputs of a trace into results, views of results, and views of inputs.
+def resolve_outputs(trace: Trace, placeholders: Sequence[fx.Node], tracked: Container[fx.Node]) -> Outputs:
+    """Sort the outputs of a trace into results and views of results or inputs; gradients flow through ``tracked``.
 
     Raises:
         UnsupportedError: an output is a view of a written input whose layout the new value does not have.
@@ -62,7 +62,7 @@ def resolve_outputs(trace: Trace, placeholders: Sequence[fx.Node]) -> Outputs:
     (returned,) = trace.module.graph.output_node().args
     assert isinstance(returned, (list, tuple))
     updated, user_outputs = returned[: len(trace.mutated)], returned[len(trace.mutated) :]
-    resolver = _Resolver(placeholders, user_outputs)
+    resolver = _Resolver(placeholders, user_outputs, tracked)
     mutations = []
     for mutated, value in zip(trace.mutated, updated, strict=True):
         resolver.written[base_of(value)] = mutated.index
@@ -74,7 +74,8 @@ def resolve_outputs(trace: Trace, placeholders: Sequence[fx.Node]) -> Outputs:
 class _Resolver:
     """Numbers the results as outputs ask for them."""
 
-    def __init__(self, placeholders: Sequence[fx.Node], outputs: Sequence[Any]) -> None:
+    def __init__(self, placeholders: Sequence[fx.Node], outputs: Sequence[Any], tracked: Container[fx.Node]) -> None:
+        self._tracked = tracked
         self._inputs = {node: number for number, node in enumerate(placeholders)}
         self._placeholders = placeholders
         self._shown = Counter(base_of(o) for o in dict.fromkeys(outputs) if _is_tensor(o))
@@ -98,12 +99,17 @@ class _Resolver:
         if self._shown[base] == 1:
             return FromResult(self.result(value), _strides(value))
         shared = FromResult(self.result(base), _strides(base))
-        return shared if value is base else _view(value, base, shared)
+        return shared if value is base else self._view(value, base, shared)
 
     def _of_input(self, value: fx.Node, base: fx.Node, number: int) -> Output:
         if _strides(base) != _strides(self._placeholders[number]):
             raise UnsupportedError(f"output {value.name} is a view of input {number}, which changes its layout")
-        return FromInput(number) if value is base else _view(value, base, FromInput(number))
+        return FromInput(number) if value is base else self._view(value, base, FromInput(number))
+
+    def _view(self, value: fx.Node, base: fx.Node, found: FromResult | FromInput) -> ViewOf:
+        shown, start = value.meta["val"], base.meta["val"].storage_offset()
+        offset = to_size(shown.storage_offset() - start)
+        return ViewOf(found, to_sizes(shown.shape), _strides(value), offset, value in self._tracked)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -111,12 +117,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _strides(node: fx.Node) -> tuple[Any, ...]:
-    return to_sizes(node.meta["val"].stride())
-
-
-def _view(value: fx.Node, base: fx.Node, found: FromResult | FromInput) -> ViewOf:
-    shown, start = value.meta["val"], base.meta["val"].storage_offset()
-    return ViewOf(found, to_sizes(shown.shape), _strides(value), to_size(shown.storage_offset() - start))
+    return to_strides(node.meta["val"].stride())
 
 
 def _plain(value: Any) -> Plain:

@@ -107,6 +107,11 @@ def var(im: Import, x: Value, dim: Dims = None, *, correction: Scalar | None = N
     return im.b.cast(spread, im.dtype)
 
 
+@row(aten.var.default)
+def var_default(im: Import, x: Value, unbiased: bool = True) -> Value:
+    return var(im, x, correction=int(unbiased))
+
+
 @row(aten.var.dim)
 def var_dim(im: Import, x: Value, dim: Dims, unbiased: bool = True, keepdim: bool = False) -> Value:
     return var(im, x, dim, correction=int(unbiased), keepdim=keepdim)
@@ -116,6 +121,11 @@ def var_dim(im: Import, x: Value, dim: Dims, unbiased: bool = True, keepdim: boo
 def std(im: Import, x: Value, dim: Dims = None, *, correction: Scalar | None = None, keepdim: bool = False) -> Value:
     spread, _ = variance(im, im.wide(x), dims_of(x.type.rank, dim), 1 if correction is None else correction, keepdim)
     return im.b.cast(im.b.pointwise("sqrt", spread), im.dtype)
+
+
+@row(aten.std.default)
+def std_default(im: Import, x: Value, unbiased: bool = True) -> Value:
+    return std(im, x, correction=int(unbiased))
 
 
 @row(aten.std.dim)
@@ -140,6 +150,11 @@ def vector_norm(
     terms = im.b.pointwise("mul", wide, wide) if ord == 2 else im.b.pointwise("abs", wide)
     total = im.b.reduce("sum", terms, dims, keepdim=keepdim)
     return im.b.cast(im.b.pointwise("sqrt", total) if ord == 2 else total, im.dtype)
+
+
+@row(aten.var_mean.dim)
+def var_mean_dim(im: Import, x: Value, dim: Dims, unbiased: bool = True, keepdim: bool = False) -> tuple[Value, Value]:
+    return var_mean(im, x, dim, correction=int(unbiased), keepdim=keepdim)
 
 
 def _scan_row(fn: str) -> Row:

@@ -11,7 +11,7 @@ from torch import fx
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import decline_if, row
-from rooftile.frontend.sizes import is_contiguous, to_sizes
+from rooftile.frontend.sizes import is_contiguous, to_sizes, to_strides
 from rooftile.ir.core import Value
 from rooftile.ir.expr import Expr, Size, add, at_least, mul
 from rooftile.ir.graph_ops import unflatten_index
@@ -264,7 +264,7 @@ def as_strided(
     """An arbitrary view of a dense tensor: each element's position in memory, as an index into the tensor."""
     assert im.node is not None and isinstance(im.node.args[0], fx.Node)
     source = im.node.args[0].meta["val"]
-    if not is_contiguous(x.shape, to_sizes(source.stride())):
+    if not is_contiguous(x.shape, to_strides(source.stride())):
         raise UnsupportedError("as_strided of a tensor that is not contiguous", fix="call .contiguous() on it first")
     axes = [(f"a{n}", s) for n, s in enumerate(size)]
     position: Size = storage_offset or 0

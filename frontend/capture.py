@@ -34,9 +34,9 @@ def capture(
     trace = functional_trace(module, fakes, fake_mode)
     graph = trace.module.graph
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    found = resolve_outputs(trace, placeholders)
     wanting = {n for n, fake in zip(placeholders, fakes, strict=True) if getattr(fake, "requires_grad", False)}
     flows = _gradient_flow(graph.nodes, wanting)
+    found = resolve_outputs(trace, placeholders, flows)
     graph.output_node().args = (list(found.results),)
     graph.eliminate_dead_code()
     trace.module.recompile()

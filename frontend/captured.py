@@ -63,12 +63,16 @@ class FromInput:
 
 @dataclass(frozen=True)
 class ViewOf:
-    """The output shares the memory of ``base``: ``as_strided`` with ``offset`` in elements from the start of ``base``."""
+    """The output shares the memory of ``base``: ``as_strided``, ``offset`` elements from the start of ``base``.
+
+    ``tracked`` says that gradients flow through the view (not so through ``detach``).
+    """
 
     base: FromResult | FromInput
     shape: tuple[Size, ...]
     strides: tuple[Size, ...]
     offset: Size
+    tracked: bool
 
 
 @dataclass(frozen=True)

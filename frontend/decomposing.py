@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx
 from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
+
+from rooftile.frontend.trace import trace_decomposition
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ def decomposed(node: fx.Node) -> Parts | None:
         return None
     outer = tuple(dict.fromkeys(node.all_input_nodes))
     try:
-        with mode, torch.no_grad():
-            traced = make_fx(_with_inputs(function, node, outer))(*(n.meta["val"] for n in outer))
+        traced = trace_decomposition(_with_inputs(function, node, outer), [n.meta["val"] for n in outer], mode)
     except (RuntimeError, NotImplementedError, TypeError, AssertionError):
         return None  # not every decomposition accepts every form of its op
     nodes = list(traced.graph.nodes)

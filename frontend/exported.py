@@ -25,7 +25,8 @@ _KINDS: dict[ExportKind, InputKind] = {
 def capture_exported(program: ExportedProgram) -> Captured:
     """Capture an exported program for inference.
 
-    Parameters, buffers and constants are bound (``CapturedInput.value``). Inputs come in the order of the program's graph: what is bound first, then the user's inputs, flattened.
+    Parameters, buffers and constants are bound (``CapturedInput.value``). Inputs come in the order of the program's
+    graph: what is bound first, then the user's inputs, flattened.
 
     Raises:
         UnsupportedError: see ``capture``.

@@ -32,11 +32,12 @@ from rooftile.frontend.importing import Import, tensor_type
 from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.rows import ROWS, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
-from rooftile.frontend.sizes import is_contiguous, to_size, to_sizes
+from rooftile.frontend.sizes import is_contiguous, to_size, to_strides
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, TensorType, Value
 from rooftile.ir.expr import equal
 from rooftile.ir.extern import encode
+from rooftile.ir.optable import InferenceError
 
 # Calls that change nothing in an inference graph: modes, and checks that the trace has already decided.
 _NOTHING = frozenset(
@@ -50,7 +51,7 @@ _NOTHING = frozenset(
 
 @dataclass(frozen=True)
 class Imported:
-    """Graph IR whose inputs are the captured tensor inputs in order, then ``constants``; its outputs are the results."""
+    """Graph IR whose inputs are the captured tensor inputs in order, then ``constants``; outputs are the results."""
 
     graph: Graph
     constants: tuple[torch.Tensor, ...]
@@ -97,7 +98,7 @@ class _Importer:
             type = tensor_type(shown)
         except DeclinedError as declined:
             raise UnsupportedError(f"input {name!r}: {declined}") from None
-        strides = to_sizes(shown.stride())
+        strides = to_strides(shown.stride())
         if not is_contiguous(type.shape, strides):
             type = replace(type, strides=strides)
         self.values[node] = self.im.b.input(name.replace(".", "_"), type)
@@ -132,6 +133,8 @@ class _Importer:
             return symbolic_float(self.im, shown)
         if node.target is operator.getitem:
             return self._item(node)
+        if isinstance(node.target, type) and issubclass(node.target, tuple):  # a named tuple around several results
+            return self._resolve(node.args)
         if not isinstance(node.target, OpOverload):
             raise UnsupportedError(f"the graph calls {node.target}", where=loc_of(node).source)
         if all(n in self._made_here for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)):
@@ -167,7 +170,7 @@ class _Importer:
         self.im.node, self.im.expected = node, node.meta["val"]
         try:
             results = function(self.im, *arguments, **options)
-        except DeclinedError:
+        except (DeclinedError, InferenceError):  # with symbolic sizes, inference may not see that shapes agree
             return None
         _check(results, node)
         return results if isinstance(results, (Value, Mapping)) else list(results)
@@ -192,9 +195,10 @@ class _Importer:
             for part in parts.calls:
                 inner.values[part] = inner.call(part)
         except UnsupportedError:
+            self.im.forget_from(before)
             return None
         if any(op.name == "extern" for op in self.im.b.ops[before:]):
-            del self.im.b.ops[before:]
+            self.im.forget_from(before)
             return None
         return inner._resolve(parts.result)
 

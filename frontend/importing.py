@@ -63,6 +63,14 @@ class Import:
         self._seen = len(self.b.ops)
         return self._producers.get(value)
 
+    def forget_from(self, count: int) -> None:
+        """Take back all ops but the first ``count``."""
+        for op in self.b.ops[count:]:
+            for output in op.outputs:
+                self._producers.pop(output, None)
+        del self.b.ops[count:]
+        self._seen = min(self._seen, count)
+
     def scalar(self, value: Scalar, dtype: DType) -> Value:
         """A number as a value of shape ``()``."""
         if isinstance(value, Expr):
@@ -98,7 +106,7 @@ class Import:
         return self.in_dtype(fn, promoted(*operands), *operands)
 
     def in_dtype(self, fn: str, dtype: DType, *operands: Value | Scalar) -> Value:
-        """A scalar function computed in ``dtype``. Beside 16-bit tensors ATen keeps Python numbers in fp32 and rounds once."""
+        """A scalar function computed in ``dtype``. ATen keeps Python numbers in fp32 and rounds once."""
         inexact = any(not isinstance(x, Value) and not _is_exact(x, dtype) for x in operands)
         wide = compute_type(dtype) if inexact else dtype
         result = self.b.pointwise(fn, *(self.operand(x, wide) for x in operands))

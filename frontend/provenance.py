@@ -14,8 +14,8 @@ from rooftile.ir.core import UNKNOWN, Loc
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _TORCH = str(Path(torch.__file__).parent)
 # `L['self'].layers[0].attn`, `L['self']._modules['layers']._modules['0']`: keep the names.
-_PATH_PARTS = re.compile(r"\['?([^\]']*)'?\]|\.?([A-Za-z_]\w*)")
-_NOT_NAMES = frozenset({"_modules", "_parameters", "_buffers", "L", "self", "G", "s", "mod"})
+_PATH_PARTS = re.compile(r"\['?([^\]']*)'?\]|\.?(\w+)")
+_NOT_NAMES = frozenset({"_modules", "_parameters", "_buffers", "L", "self", "G", "fn"})
 
 
 def loc_of(node: fx.Node) -> Loc:

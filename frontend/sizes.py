@@ -11,7 +11,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy import functions
 
 from rooftile.errors import UnsupportedError
-from rooftile.ir.expr import Size, add, floordiv, mod, mul, symbol
+from rooftile.ir.expr import Size, add, at_least, floordiv, mod, mul, symbol
 
 # Above this an upper bound says nothing: torch's own "unbounded" is near the largest 64-bit integer.
 _UNBOUNDED = 2**48
@@ -37,6 +37,27 @@ def to_sizes(values: Sequence[Any]) -> tuple[Size, ...]:
     return tuple(to_size(v) for v in values)
 
 
+def to_strides(values: Sequence[Any]) -> tuple[Size, ...]:
+    """``to_size`` of each stride, with ``n`` where torch writes ``max(1, n)`` for the stride past a dimension of ``n``.
+
+    The two differ for empty tensors only, whose strides address nothing.
+    """
+    return tuple(
+        expression_size(v.node.expr.replace(_is_at_least_one, _without_one), v.node.shape_env)
+        if isinstance(v, torch.SymInt)
+        else int(v)
+        for v in values
+    )
+
+
+def _is_at_least_one(expr: sympy.Basic) -> bool:
+    return isinstance(expr, (sympy.Max, functions.Max)) and len(expr.args) == 2 and sympy.Integer(1) in expr.args
+
+
+def _without_one(expr: sympy.Basic) -> sympy.Basic:
+    return next(a for a in expr.args if a != 1)
+
+
 def expression_size(expr: sympy.Expr, env: Any) -> Size:
     """A sympy expression over the symbols of the shape environment ``env`` as a size; raises as ``to_size`` does."""
     if expr.is_Integer:
@@ -56,9 +77,20 @@ def expression_size(expr: sympy.Expr, env: Any) -> Size:
         return mod(*operands)
     if isinstance(expr, functions.ModularIndexing):
         return mod(floordiv(operands[0], operands[1]), operands[2])
+    if isinstance(expr, (sympy.Max, sympy.Min, functions.Max, functions.Min)):
+        return _extremum(expr, operands)
     raise UnsupportedError(
         f"the size {expr} cannot be written with +, *, // and %", fix="mark that dimension static, or compile a part"
     )
+
+
+def _extremum(expr: sympy.Expr, operands: Sequence[Size]) -> Size:
+    """The operand of a maximum or minimum that is provably the one."""
+    sign = 1 if isinstance(expr, (sympy.Max, functions.Max)) else -1
+    for a in operands:
+        if all(at_least(mul(add(a, mul(b, -1)), sign), 0) for b in operands):
+            return a
+    raise UnsupportedError(f"which operand {expr} is depends on the call", fix="mark these dimensions static")
 
 
 def _fold(operation: Any, operands: Sequence[Size]) -> Size:

@@ -7,7 +7,7 @@ and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import traceback as fx_traceback
 from torch.fx.experimental.proxy_tensor import make_fx, maybe_enable_thunkify
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.fastpath import FAST_PATHS
@@ -58,17 +58,39 @@ def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: F
     mutated: list[MutatedInput] = []
 
     def run(*args: Any) -> list[Any]:
+        wrapped = [to_fun(a) for a in args]
+        with fx_traceback.preserve_node_meta():
+            outputs = _Run(module).run(*wrapped)
+        mutated.extend(_mutated_inputs(wrapped))
+        return [from_fun(wrapped[m.index]) for m in mutated] + [from_fun(o) for o in tree_leaves(outputs)]
+
+    traced = _trace(run, inputs, fake_mode, pre_dispatch)
+    return Trace(traced, tuple(mutated))
+
+
+def trace_decomposition(
+    function: Callable[..., Any], inputs: Sequence[Any], fake_mode: FakeTensorMode
+) -> fx.GraphModule:
+    """The functional graph of ``function`` below autograd, where composite ops have been taken apart."""
+
+    def run(*args: Any) -> Any:
+        return tree_map(from_fun, function(*(to_fun(a) for a in args)))
+
+    with torch.no_grad():
+        return _trace(run, inputs, fake_mode, pre_dispatch=False)
+
+
+def _trace(
+    run: Callable[..., Any], inputs: Sequence[Any], fake_mode: FakeTensorMode, pre_dispatch: bool
+) -> fx.GraphModule:
+    def guarded(*args: Any) -> Any:
         with maybe_enable_thunkify(), _functionalize_excluded():
-            wrapped = [to_fun(a) for a in args]
-            with fx_traceback.preserve_node_meta():
-                outputs = _Run(module).run(*wrapped)
-            mutated.extend(_mutated_inputs(wrapped))
-            return [from_fun(wrapped[m.index]) for m in mutated] + [from_fun(o) for o in tree_leaves(outputs)]
+            return run(*args)
 
     with fake_mode, enable_python_dispatcher(), FunctionalTensorMode(pre_dispatch=pre_dispatch, export=pre_dispatch):
-        traced = make_fx(run, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
+        traced = make_fx(guarded, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
     traced.graph.eliminate_dead_code()
-    return Trace(traced, tuple(mutated))
+    return traced
 
 
 class _Run(fx.Interpreter):

@@ -42,7 +42,7 @@ def cost(access: Access, target: Target) -> Cost:
     extents = {a: likely(e) for a, e in access.axes.items()}
     dots = contractions(access)
     moved = _bytes(access, extents)
-    factor = _recomputation(access, dots, extents)
+    factor = _recomputation(access, extents)
     sweeps = sweep_counts(access)
     matmul, matmul_seconds = 0, 0.0
     for read in dots:
@@ -78,13 +78,13 @@ def _bytes(access: Access, extents: dict[str, int]) -> int:
     return int(total) + sum(likely(v.type.bytes) for v in access.body.outputs)
 
 
-def _recomputation(access: Access, dots: list[Read], extents: dict[str, int]) -> dict[Read, int]:
-    """How often each read below a contraction's operand is computed: once per tile of the axes that the operand doesn't
-    have."""
+def _recomputation(access: Access, extents: dict[str, int]) -> dict[Read, int]:
+    """How often each read below a contraction's or a scan's operand is computed: once per tile of the result's axes
+    that the operand doesn't have."""
     factor: dict[Read, int] = {}
-    for dot in dots:
-        for operand in access.nodes[dot].operands:
-            absent = prod(extents[a] for a in access.free[dot] - access.free[operand])
+    for read in access.reductions():
+        for operand in access.nodes[read].operands:
+            absent = prod(extents[a] for a in access.free[read] - access.free[operand])
             _mark(access, operand, max(1, absent // TILE_REUSE), factor)
     return factor
 

@@ -32,13 +32,12 @@ class Derivation:
     steps: tuple[Step, ...] = ()
 
 
-def derive(body: Graph) -> Derivation | Reason:
-    """Whether ``body`` is one kernel, rewriting reductions by the rules where that makes it one.
+def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
+    """Whether ``body``, which ``steps`` led to, is one kernel; reductions are rewritten by the rules where that helps.
 
     Raises:
         NoCommonSpace: the body's outputs have no common iteration space.
     """
-    steps: tuple[Step, ...] = ()
     access = region_access(body)[1]
     while reasons := blocked(access):
         attempts = (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
@@ -65,9 +64,8 @@ def corrected(access: Access) -> tuple[Step, ...]:
     if not contractions(access) or matrix_form(access) is None:
         return ()
     chain = chain_form(access)
-    return (
-        tuple(correct.step(access, r, c) for r, c in chain.sweeps.corrected.items()) if isinstance(chain, Chain) else ()
-    )
+    applied = chain.sweeps.corrected if isinstance(chain, Chain) else {}
+    return tuple(correct.step(access, read, correction) for read, correction in applied.items())
 
 
 __all__ = ["Derivation", "Reason", "Step", "derive"]

@@ -151,10 +151,7 @@ def _schedulable(outcome: Derivation | Reason, target: Target) -> Derivation | R
             if rewritten is None:
                 return Reason("roles", error.reduction.output, str(error), error.reduction)
         body, steps = rewritten
-        again = derive(body)
-        outcome = (
-            replace(again, steps=(*outcome.steps, *steps, *again.steps)) if isinstance(again, Derivation) else again
-        )
+        outcome = derive(body, (*outcome.steps, *steps))
     return outcome
 
 

@@ -35,7 +35,7 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
         **dict.fromkeys(chain.whole, "whole"),
     }
     axes = tuple(AxisRole(a, access.axes[a], roles[a], tiles[a]) for a in nested)  # type: ignore[arg-type]
-    grid = tuple(sorted(reversed(chain.grid), key=lambda a: a != row))
+    grid = tuple(sorted(chain.grid[::-1], key=lambda a: a != row))
     return Schedule(axes, space.defs, grid, None, warps, stages)
 
 

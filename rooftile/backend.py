@@ -1,4 +1,4 @@
-"""The Dynamo backend. ``torch.compile(model, backend="rooftile")`` finds it by the entry point ``torch_dynamo_backends``."""
+"""The Dynamo backend. ``torch.compile(model, backend="rooftile")`` finds it by its entry point."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Backend:
 def compile_captured(
     captured: Captured, options: CompileOptions, original: Callable[..., Any] | None = None
 ) -> CompiledFunction:
-    """Import and compile a capture. ``original`` is for calls that need the uncompiled function: ``CompiledFunction``."""
+    """Import and compile a capture. ``original`` is for calls that need the uncompiled function."""
     imported = import_captured(captured)
     program = build_program(imported.graph, options, _device(captured))
     bound = _Bound(program, imported.constants) if imported.constants else program

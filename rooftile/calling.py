@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch import fx
 
 from rooftile.compilation import Runnable
 from rooftile.frontend.captured import Captured, FromInput, FromResult, Output, Plain, ViewOf
 from rooftile.frontend.sizes import bind_sizes, is_contiguous, to_sizes
 from rooftile.ir.expr import Size, evaluate
-from rooftile.recompute import run_with_gradients
+from rooftile.recompute import differentiable, run_with_gradients
 
 
 class CompiledFunction:
@@ -29,6 +31,11 @@ class CompiledFunction:
         self._tensors = [number for number, i in enumerate(captured.inputs) if i.kind != "size"]
         self._layouts = _uncommon_layouts(captured)
         self._tracks_gradients = any(captured.results_require_grad)
+
+    @cached_property
+    def differentiable(self) -> fx.GraphModule:
+        """The captured graph as autograd can run it."""
+        return differentiable(self.captured.module)
 
     def __call__(self, *arguments: Any) -> tuple[Any, ...]:
         if self.captured.mutations and self._written_input_overlaps(arguments):
@@ -90,9 +97,10 @@ def _output(output: Output, arguments: Sequence[Any], results: Sequence[torch.Te
             return results[number]
         case FromInput(number):
             return arguments[number]
-        case ViewOf(base, shape, strides, offset):
+        case ViewOf(base, shape, strides, offset, tracked):
             shown = _output(base, arguments, results, sizes)
             start = shown.storage_offset() + evaluate(offset, sizes)
+            shown = shown if tracked else shown.detach()
             return shown.as_strided(_values(shape, sizes), _values(strides, sizes), start)
         case Plain(value):
             return evaluate(value, sizes) if not isinstance(value, (bool, float, str, type(None))) else value

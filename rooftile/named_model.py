@@ -86,7 +86,8 @@ def _model(found: Any, name: str) -> tuple[Callable[..., Any], Sequence[Any] | N
     if isinstance(found, nn.Module) or _has_required_parameters(found):
         return found, None
     made = found()
-    model, inputs = made if isinstance(made, tuple) else (made, None)
+    pair = isinstance(made, tuple) and len(made) == 2
+    model, inputs = made if pair else (made, None)
     if not isinstance(model, nn.Module):
         raise OptionError(f"{name}() gave a {type(model).__name__}", fix="return a module, or (module, inputs)")
     return model, inputs if inputs is None or isinstance(inputs, (tuple, list)) else (inputs,)
@@ -94,7 +95,10 @@ def _model(found: Any, name: str) -> tuple[Callable[..., Any], Sequence[Any] | N
 
 def _has_required_parameters(function: Callable[..., Any]) -> bool:
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a function written in C, which makes no modules
+        return True
     return any(p.default is p.empty and p.kind not in kinds for p in parameters)
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import fx
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 if TYPE_CHECKING:
@@ -35,6 +36,23 @@ def run_with_gradients(
 @cache
 def _say_once() -> None:
     _log.info("gradients are wanted: backward runs the original forward again, uncompiled, and differentiates that")
+
+
+def differentiable(module: fx.GraphModule) -> fx.GraphModule:
+    """``module`` without ``copy``, which functionalising ``copy_`` leaves behind and autograd does not know."""
+    copies = [node.name for node in module.graph.nodes if node.target is torch.ops.aten.copy.default]
+    if not copies:
+        return module
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.copy.default:
+            node.target = _copied
+    return fx.GraphModule(module, graph)
+
+
+def _copied(x: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    return source.to(x.device, x.dtype).expand(x.shape)
 
 
 class _Recompute(torch.autograd.Function):
@@ -62,7 +80,7 @@ class _Recompute(torch.autograd.Function):
         with torch.enable_grad(), ctx.restore_random_state():
             # A view per argument: one tensor passed twice gets its two gradients separately.
             fresh = [a.view_as(a) if isinstance(a, torch.Tensor) and a.requires_grad else a for a in arguments]
-            results = ctx.function.captured.module(*fresh)
+            results = ctx.function.differentiable(*fresh)
         sought = [number for number, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
         reached = [(r, g) for r, g in zip(results, gradients, strict=True) if g is not None and r.requires_grad]
         found: list[torch.Tensor | None] = [None] * len(fresh)

@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from rooftile.accuracy import promised, truth
 from rooftile.ir.builder import IDX, GraphBuilder, axis_exprs
 from rooftile.ir.core import Graph, Loc, TensorType, Value
 from rooftile.ir.dtypes import B1, BF16, F16, F32, I32, I64, DType
+from rooftile.ir.evaluator import evaluate as evaluate_graph
 from rooftile.ir.expr import Size, add, evaluate, mul, symbol
 
 SEQUENCE = symbol("s", lo=2, hi=6)
@@ -80,6 +82,22 @@ def _tensor(dtype: DType, shape: list[int], generator: torch.Generator) -> torch
     if dtype is B1:
         return torch.rand(shape, generator=generator) < 0.5
     return torch.randint(-4, 9, shape, generator=generator).to(dtype.torch)
+
+
+def check_answers(graph: Graph, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+    """Assert that ``outputs``, however they were computed, keep the promise with op-by-op evaluation as eager.
+
+    A few units of the narrowest float are allowed besides: on a handful of elements it is luck which of two roundings
+    comes out closer.
+    """
+    eager = evaluate_graph(graph, inputs)
+    units = [torch.finfo(v.dtype.torch).eps for v in graph.values() if v.dtype.is_float]
+    for number, (x, y) in enumerate(zip(outputs, eager, strict=True)):
+        assert (x.dtype, x.shape) == (y.dtype, y.shape), f"output {number}"
+        assert x.dtype.is_floating_point or torch.equal(x, y), f"output {number}"
+    for number, accuracy in enumerate(promised(outputs, eager, truth(graph, inputs))):
+        good = accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed + 4 * max(units, default=0.0)
+        assert good, f"output {number}: {accuracy}"
 
 
 def numel(shape: Sequence[Size]) -> int:
