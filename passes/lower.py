@@ -405,6 +405,7 @@ class _Lowering:
         total = self.cast(values[0], acc, block)
         for value in values[1:]:
             total = self.pointwise("mul", [total, self.cast(value, acc, block)], block)
+        total = self.repeat(total, node, block)
         for name in inner:
             if name in (total.type.axes or ()):
                 total = self.add(block, "reduce", (total,), {"fn": "sum", "axis": name})
