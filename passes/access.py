@@ -30,6 +30,13 @@ class Read:
     value: Value
     index: tuple[Size, ...]
     guard: Guard = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.value, self.index, self.guard)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True)
@@ -147,10 +154,8 @@ class _Composer:
 
     def _used_axes(self, nodes: Mapping[Read, Node], roots: Sequence[tuple[int, Read]]) -> dict[str, Size]:
         """The leaf axes in use: in the order in which the outputs' dimensions read them, then the reduced ones."""
-        used: dict[str, None] = {}
-        for read in (*(r for _, r in roots), *nodes):
-            for e in read.index:
-                used |= dict.fromkeys(sorted(s.name for s in symbols(e)))
+        exprs = dict.fromkeys(e for read in (*(r for _, r in roots), *nodes) for e in read.index)
+        used = dict.fromkeys(name for e in exprs for name in sorted(s.name for s in symbols(e)))
         used |= dict.fromkeys(a for node in nodes.values() for a in node.bound)
         skipped = {*self.space.parts, *self.indirect}
         return {name: self.axes[name] for name in used if name in self.axes and name not in skipped}
@@ -266,15 +271,13 @@ def _operands_first(
 def _free_axes(nodes: Mapping[Read, Node], indirect: Mapping[str, Read]) -> dict[Read, frozenset[str]]:
     free: dict[Read, frozenset[str]] = {}
     for read, node in nodes.items():
-        exprs: list[Size] = [e for case in (*node.cases, read.guard) for e, _ in case]
+        own: list[Size] = [e for case in (*node.cases, read.guard) for e, _ in case]
         if node.op is None or node.op.name == "iota":
-            exprs += read.index
-        axes: set[str] = set()
-        for operand in node.operands:
-            axes |= free[operand]
-        for name in {s.name for e in exprs for s in symbols(e) if s.extent is not None}:
+            own += read.index
+        axes = frozenset().union(*(free[operand] for operand in node.operands))
+        for name in {s.name for e in own for s in symbols(e) if s.extent is not None}:
             axes |= free[indirect[name]] if name in indirect else {name}
-        free[read] = frozenset(axes - set(node.bound))
+        free[read] = axes.difference(node.bound)
     return free
 
 

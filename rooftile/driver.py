@@ -23,6 +23,7 @@ from rooftile.dump import dump_folder, write_dump, write_repro
 from rooftile.errors import InternalError, RequirementError
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.evaluator import evaluate
+from rooftile.logs import listen, log_compilation
 from rooftile.passes.base import PassContext
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import pipeline
@@ -48,6 +49,7 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
     """
     options = options or CompileOptions()
     config = Config.from_env().with_options(options)
+    listen(config.debug)
     device = _with_index(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     target = target_named(config.target) if config.target else target_of(device)
     try:
@@ -55,6 +57,7 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
     except InternalError as error:
         error.repro = error.repro or str(write_repro(graph, target))
         raise
+    log_compilation(compilation)
     for collected in _COLLECTED.get():
         collected.append(compilation)
     return _Observed(compilation, program, timed=_TIMED.get() and device.type == "cuda")

@@ -10,16 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
-from rooftile.errors import InputError, InternalError
-from rooftile.ir.expr import Symbol, evaluate
-from rooftile.ir.extern import call_extern
+from rooftile.errors import InputError
+from rooftile.ir.bindings import bind_sizes
+from rooftile.ir.expr import Symbol
 from rooftile.runtime.arguments import Expected, aligned, check, expected_of
 from rooftile.runtime.launch import Argument, Launcher
-from rooftile.runtime.plan import Buffer, Call, Launch, Layout, Plan
+from rooftile.runtime.plan import Buffer, Layout, Plan
+from rooftile.runtime.steps import Action, actions
 
 # Bindings kept; a program that is called with more different sizes than this works some out again.
 _BINDINGS_KEPT = 1024
@@ -40,14 +41,14 @@ class Program:
         self._bindings: dict[tuple[int, ...], _Binding] = {}
 
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> list[torch.Tensor]:
-        """Run on ``tensors``, one for each of the graph's inputs, with ``sizes`` for its size symbols.
+        """Run on ``tensors``, one for each of the graph's inputs; ``sizes`` are its size symbols, if not to be read
+        off them.
 
         Raises:
             InputError: a tensor has another dtype, rank, size, layout or device than the plan is for, or a size is
-            out of its range. Nothing
-                has been launched then.
+                out of its range. Nothing has been launched then.
         """
-        binding = self._binding(sizes or {})
+        binding = self._binding(self._sizes(tensors) if sizes is None else sizes)
         check(tensors, binding.expected)
         with self._on_device():
             return _Run(self, binding, tensors).results()
@@ -61,15 +62,18 @@ class Program:
         Raises:
             InputError: as for a call.
         """
-        binding = self._binding(sizes or {})
+        binding = self._binding(self._sizes(tensors) if sizes is None else sizes)
         check(tensors, binding.expected)
         with self._on_device():
             run = _Run(self, binding, tensors)
             return [_time(partial(action, run), repeats) for action in binding.actions]
 
     def peak_bytes(self, sizes: Mapping[str, int] | None = None) -> int:
-        """The most memory that a call with these sizes holds at once, beside its inputs."""
+        """The most bytes that a call with these sizes holds at once, beside its inputs."""
         return self._binding(sizes or {}).layout.peak_bytes
+
+    def _sizes(self, tensors: Sequence[torch.Tensor]) -> Mapping[str, int]:
+        return bind_sizes(self.plan.graph.inputs, [tuple(t.shape) for t in tensors])
 
     def _on_device(self) -> AbstractContextManager[Any]:
         if self.device.type != "cuda" or self.device.index == torch.cuda.current_device():
@@ -100,9 +104,6 @@ class _Fresh:
     dtype: torch.dtype
 
 
-Action: TypeAlias = Callable[["_Run"], None]
-
-
 @dataclass(frozen=True)
 class _Binding:
     """What a call with certain sizes needs."""
@@ -112,16 +113,17 @@ class _Binding:
     layout: Layout
     fresh: tuple[_Fresh, ...]
     actions: tuple[Action, ...]
+    slots: tuple[int, ...]
 
 
 class _Run:
-    """One call. ``slots`` holds what kernels get for each buffer: its address on CUDA, its tensor on the CPU."""
+    """One call: see ``rooftile.runtime.steps.Run``."""
 
     def __init__(self, program: Program, binding: _Binding, tensors: Sequence[torch.Tensor]) -> None:
         self.plan, self.device, self.binding = program.plan, program.device, binding
         self.by_address = self.device.type == "cuda"
         self.tensors: dict[int, torch.Tensor] = {}
-        self.slots: list[Argument] = [0] * len(self.plan.buffers)
+        self.slots: list[Argument] = list(binding.slots)
         self.arena = torch.empty(binding.layout.arena_bytes, dtype=torch.uint8, device=self.device)
         for number, tensor in enumerate(tensors):
             self.hold(number, aligned(tensor))
@@ -139,6 +141,11 @@ class _Run:
         """Make ``tensor`` what buffer ``number`` is."""
         self.tensors[number] = tensor
         self.slots[number] = tensor.data_ptr() if self.by_address else tensor
+
+    def drop(self, number: int) -> None:
+        """Buffer ``number`` is needed no more."""
+        del self.tensors[number]
+        self.slots[number] = 0
 
     def tensor(self, number: int) -> torch.Tensor:
         """Buffer ``number`` as a tensor."""
@@ -175,11 +182,7 @@ def _time(step: Callable[[], None], repeats: int) -> float:
 
 
 def _bind(plan: Plan, launchers: Sequence[Launcher], device: torch.device, sizes: Mapping[str, int]) -> _Binding:
-    waiting = iter(launchers)
-    actions = [
-        _launch(step, next(waiting), sizes) if isinstance(step, Launch) else _call(step, plan, sizes)
-        for step in plan.steps
-    ]
+    acts, extra = actions(plan, launchers, sizes)
     fresh = [
         _Fresh(b.number, b.shape(sizes), b.strides(sizes), b.type.dtype.torch)
         for b in plan.buffers
@@ -187,44 +190,8 @@ def _bind(plan: Plan, launchers: Sequence[Launcher], device: torch.device, sizes
     ]
     in_kernels = {number for step in plan.launches for number in step.reads}
     expected = tuple(expected_of(b, device if b.number in in_kernels else None, sizes) for b in plan.arguments)
-    return _Binding(dict(sizes), expected, plan.layout(sizes), tuple(fresh), tuple(actions))
-
-
-def _launch(step: Launch, launcher: Launcher, sizes: Mapping[str, int]) -> Action:
-    buffers = (*step.reads, *step.writes)
-    grid = tuple(evaluate(size, sizes) for size in step.kernel.grid)
-    order = iter(buffers)
-    # A buffer's number, or an integer that is passed as it is.
-    plan = [(next(order), 0) if p.kind == "buffer" else (-1, sizes[p.name]) for p in step.kernel.params]
-    for param, (_, value) in zip(step.kernel.params, plan, strict=True):
-        if param.kind == "size" and param.aligned and value % 16:
-            raise InternalError(f"kernel {step.name} was built for multiples of 16 of {param.name}, which is {value}")
-
-    def action(run: _Run) -> None:
-        slots = run.slots
-        launcher(grid, [slots[number] if number >= 0 else value for number, value in plan])
-
-    return action
-
-
-def _call(step: Call, plan: Plan, sizes: Mapping[str, int]) -> Action:
-    targets = [plan.buffers[number] for number in step.writes]
-
-    def action(run: _Run) -> None:
-        with torch.no_grad():
-            returned = call_extern(step.op, [run.tensor(number) for number in step.reads], sizes)
-        for buffer, tensor in zip(targets, returned, strict=True):
-            run.hold(buffer.number, _laid_out(tensor, buffer, sizes))
-
-    return action
-
-
-def _laid_out(tensor: torch.Tensor, buffer: Buffer, sizes: Mapping[str, int]) -> torch.Tensor:
-    """What ATen returned, in the layout that kernels read it in."""
-    strides = buffer.strides(sizes)
-    if tensor.stride() == strides:
-        return tensor
-    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+    slots = (*(0,) * len(plan.buffers), *extra)
+    return _Binding(dict(sizes), expected, plan.layout(sizes), tuple(fresh), acts, slots)
 
 
 def _check_sizes(symbols: Sequence[Symbol], sizes: Mapping[str, int]) -> None:

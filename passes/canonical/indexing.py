@@ -39,7 +39,7 @@ class _Follow:
         return self._found[key]
 
     def _of_op(self, op: Op, at: tuple[Size, ...], depth: int) -> Size | None:
-        if op.output.dtype.kind != "int":
+        if len(op.outputs) != 1 or op.output.dtype.kind != "int":
             return None
         if op.name in _LEAVES:
             return _LEAVES[op.name](op, at)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.dtypes import F32
 from rooftile.ir.expr import Size, ceildiv, symbol
 from rooftile.ir.extern import encode
+from rooftile.runtime import steps
 from rooftile.runtime.arena import ALIGNMENT, Life, place
 from rooftile.runtime.launch import CpuLauncher
 from rooftile.runtime.plan import Plan, make_plan
@@ -142,6 +145,27 @@ def test_the_peak_counts_what_aten_returns_while_it_is_needed() -> None:
     assert plan.layout({"n": 1024}).peak_bytes == 3 * 4096
 
 
+def test_what_aten_returned_is_given_back_after_its_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain("x", "y")
+    value = chain.inputs[0]
+    for _ in range(3):
+        value = chain.add(chain.call("aten.neg.default", value), chain.inputs[1])
+    plan = chain.plan(value)
+    returned: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+    make = steps.call_extern
+
+    def watched(*arguments: Any) -> tuple[torch.Tensor, ...]:
+        alive.append(sum(ref() is not None for ref in returned))
+        tensors = make(*arguments)
+        returned.extend(weakref.ref(t) for t in tensors)
+        return tensors
+
+    monkeypatch.setattr(steps, "call_extern", watched)
+    program(plan)([torch.ones(8), torch.ones(8)], {"n": 8})
+    assert alive == [0, 0, 0]
+
+
 def test_a_strided_input_is_read_where_it_lies() -> None:
     chain = Chain("x", "y", strides=[3])
     plan = chain.plan(chain.add(chain.inputs[0], replace_strides(chain)))
@@ -189,6 +213,7 @@ def test_sizes_are_checked_against_their_facts() -> None:
         program(sums(1))([torch.ones(1), torch.ones(1)], {"n": 1})
     with pytest.raises(InputError, match="no value for the size n"):
         program(sums(1))([torch.ones(8), torch.ones(8)], {})
+    assert program(sums(1))([torch.ones(8), torch.ones(8)])[0].tolist() == [2.0] * 8  # read off the shapes
 
 
 def test_the_number_of_tensors_is_checked() -> None:
