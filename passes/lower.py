@@ -357,8 +357,9 @@ class _Lowering:
         return tuple((axis(n, self.access.axes[n]), self.access.axes[n]) for n in absent)
 
     def absent(self, node: Node) -> list[str]:
-        """The bound axes along which the operand doesn't vary."""
-        return [a for a in node.bound if a not in self.access.free[node.operands[0]]]
+        """The bound axes along which no operand varies."""
+        varying = frozenset().union(*(self.access.free[o] for o in node.operands))
+        return [a for a in node.bound if a not in varying]
 
     def repeat(self, value: Value, node: Node, block: _Block) -> Value:
         """A sum counts an operand once per position of the axes along which it doesn't vary."""
