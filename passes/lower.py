@@ -421,10 +421,9 @@ class _Lowering:
         """Whether a load with fill 0 is all that ``read`` is, up to views and casts."""
         node = self.access.nodes[read]
         while node.op is not None:
-            if node.op.name in ("pointwise", "reduce", "contract", "iota", "constant", "size", "concat", "pad"):
+            if node.op.name in ("concat", "pad") or not (node.op.name == "cast" or GRAPH_OPS[node.op.name].view):
                 return False
-            read = node.operands[0]
-            node = self.access.nodes[read]
+            node = self.access.nodes[node.operands[0]]
         return True
 
     def is_dot(self, values: Sequence[Value], held: Sequence[tuple[str, ...]], inner: Sequence[str]) -> bool:
