@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rooftile.report.data import KernelRow, LedgerRow, Quantity, Report
+from rooftile.report.data import KernelRow, LedgerRow, NoteRow, Quantity, Report
+
+_NAMES_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,19 @@ def _derivations(report: Report) -> Table:
 
 
 def _notes(report: Report) -> Table:
-    rows = tuple((n.value, n.text, places((n.source,) if n.source else ())) for n in report.notes)
-    return Table("Computed not quite as written", ("value", "what", "from"), rows)
+    alike: dict[str, list[NoteRow]] = {}
+    for note in report.notes:
+        alike.setdefault(note.text, []).append(note)
+    rows = tuple(
+        (text, _some([n.value for n in notes]), places(tuple(n.source for n in notes if n.source)))
+        for text, notes in alike.items()
+    )
+    return Table("Computed not quite as written", ("what", "values", "from"), rows)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
 
 
 def schedule_text(kernel: KernelRow) -> str:

@@ -1,0 +1,140 @@
+"""Writes what how-it-works.md shows, from a compilation of the demo's block: ``python docs/make_excerpts.py``.
+
+An excerpt stands between ``<!-- excerpt: name -->`` and ``<!-- /excerpt: name -->``. It shows what was so when it was
+written; only the tables are compared with the code (``make_tables.py``).
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from marked import main
+
+import rooftile
+from rooftile.codegen.emit import emit
+from rooftile.compilation import Compilation
+from rooftile.config import CompileOptions
+from rooftile.dump import plan_text
+from rooftile.ir.core import Graph, Op
+from rooftile.ir.printer import print_graph
+from rooftile.ir.schedule import Schedule
+from rooftile.passes.manager import stage_diff
+from rooftile.passes.space import region_access
+from rooftile.report.collect import report_of
+from rooftile.report.explaining import compile_afresh
+from rooftile.textbook import ON_CPU, block_and_input
+
+PACKAGE = str(Path(rooftile.__file__).parent) + "/"
+
+
+@cache
+def compilation() -> Compilation:
+    """The demo's block, compiled for the CPU, with the text of every stage."""
+    block, x = block_and_input(ON_CPU, torch.device("cpu"))
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        (found,), _ = compile_afresh(block, (x,), {}, CompileOptions(dump=Path(folder)))
+    return found
+
+
+def fenced(text: str) -> str:
+    """Text as a code block, the files of this package without their folder."""
+    return f"```text\n{text.rstrip().replace(PACKAGE, '')}\n```"
+
+
+def _stage(name: str) -> Graph:
+    return next(s.graph for s in compilation().stages if s.name == name)
+
+
+def _norm(stage: str) -> str:
+    """The first norm's ops, and the contraction that reads it."""
+    lines = print_graph(_stage(stage)).splitlines()
+    ends = [n for n, line in enumerate(lines) if re.match(r"\s*%contract\b", line)]
+    starts = [n for n, line in enumerate(lines) if '"attention_norm"' in line]
+    return fenced("\n".join(line.strip() for line in lines[starts[0] : ends[0] + 1]))
+
+
+def canonicalize() -> str:
+    """The first changes of the pass."""
+    before, after = compilation().stages[:2]
+    hunks = re.split(r"(?m)^(?=@@)", stage_diff(before, after))
+    return fenced("".join(hunks[1:3]).replace(PACKAGE, ""))
+
+
+def _regions() -> list[Op]:
+    return [op for op in _stage("lower").ops if op.name == "region"]
+
+
+def _region(wanted: Callable[[Op], bool]) -> Op:
+    return next(op for op in _regions() if wanted(op))
+
+
+def _rotates(region: Op) -> bool:
+    return any(op.name == "concat" for op in region.regions[0].ops)
+
+
+def _projects(region: Op) -> bool:
+    return any(op.loc.module.endswith("attention.out") for op in region.regions[0].ops)
+
+
+def accesses() -> str:
+    """What the region with the rotary embedding reads, at which indices."""
+    space, access = region_access(_region(_rotates).regions[0])
+    lines = [f"axes   {', '.join(f'{name} = {extent}' for name, extent in access.axes.items())}"]
+    lines += [f"define {name} = {size}" for name, size in space.defs.items()]
+    lines += [
+        f"sum    {', '.join(node.bound)} in %{read.value.name}" for read, node in access.nodes.items() if node.bound
+    ]
+    lines += [f"read   %{r.value.name}[{', '.join(map(str, r.index))}]" for r in access.loads()]
+    return fenced("\n".join(dict.fromkeys(lines)))
+
+
+def ledger() -> str:
+    """The decisions, as ``explain`` prints them."""
+    tables = str(report_of([compilation()])).split("\n\n")
+    return fenced("\n".join(next(t for t in tables if t.startswith("Decisions")).splitlines()[1:]))
+
+
+def schedules() -> str:
+    """Every region with its schedule."""
+    return fenced("\n".join(f"{op.attrs['name']:22} {Schedule.from_attrs(op.attrs)}" for op in _regions()))
+
+
+def kernel_ir() -> str:
+    """The kernel of the attention's output projection, as tile IR."""
+    return fenced(print_graph(_region(_projects).regions[1]))
+
+
+def kernel() -> str:
+    """The same kernel as Triton source."""
+    region = _region(_projects)
+    source = emit(region.regions[1], compilation().target).source
+    function = source[source.rindex("@triton.jit") :].partition("\n\n\n")[0]
+    return f"```py\n{function}\n```"
+
+
+def plan() -> str:
+    """The plan of the run."""
+    found = compilation()
+    assert found.plan is not None
+    return fenced(plan_text(found.plan, found.sizes))
+
+
+EXCERPTS: dict[str, Callable[[], str]] = {
+    "excerpt: import": lambda: _norm("import"),
+    "excerpt: canonicalize": canonicalize,
+    "excerpt: axes": lambda: _norm("axes"),
+    "excerpt: accesses": accesses,
+    "excerpt: ledger": ledger,
+    "excerpt: schedules": schedules,
+    "excerpt: kernel-ir": kernel_ir,
+    "excerpt: kernel": kernel,
+    "excerpt: plan": plan,
+}
+
+if __name__ == "__main__":
+    main(EXCERPTS)
