@@ -19,14 +19,14 @@ class Scalar:
     """A scalar function.
 
     ``reference`` computes it on torch tensors of one shape. ``result`` is ``"same"`` (the dtype of the last operand) or
-    ``"bool"``.
-    ``operands`` says what it takes. The algebra, each a tuple of operand sets: ``homogeneous`` holds every set ``S``
-    such that scaling all operands in ``S``
-    by ``c`` scales the result by ``c`` (``c >= 0`` only, where ``positive_only``); ``shifted`` the same for adding
-    ``c``; ``nondecreasing`` lists operands in
-    which the function never decreases. ``factors`` says
-    which operand is a factor of the rest: ``{operand: (the rest, the function that applies it again)}``; ``terms``
-    gives the signs of the operands of a sum. ``flops`` is the price of one element, in units of an add.
+    ``"bool"``. ``operands`` says what it takes. ``flops`` is the price of one element, in units of an add. The algebra:
+
+    - ``homogeneous`` holds every operand set ``S`` such that scaling all operands in ``S`` by ``c`` scales the result
+      by ``c`` (``c >= 0`` only, where ``positive_only``); ``shifted`` the same for adding ``c``.
+    - ``nondecreasing`` lists the operands in which the function never decreases.
+    - ``factors`` says which operand is a factor of the rest: ``{operand: (the rest, what applies it again)}``.
+    - ``terms`` gives the signs of the operands of a sum.
+    - ``turns_shift_into_factor`` holds where ``f(a + b) = f(a) * f(b)``.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Scalar:
     nondecreasing: frozenset[int] = frozenset()
     factors: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     terms: tuple[int, ...] = ()
+    turns_shift_into_factor: bool = False
     flops: int = 1
 
     def result_dtype(self, operands: tuple[DType, ...]) -> DType:
@@ -97,8 +98,6 @@ _ARITHMETIC = (
 _SMOOTH_OR_ROUNDING = tuple(
     _row(name, 1, reference, operands="float", nondecreasing=_FIRST if rises else frozenset(), flops=flops)
     for name, reference, rises, flops in (
-        ("exp", torch.exp, True, 4),
-        ("exp2", torch.exp2, True, 4),
         ("expm1", torch.expm1, True, 8),
         ("log", torch.log, True, 4),
         ("log2", torch.log2, True, 4),
@@ -122,6 +121,10 @@ _SMOOTH_OR_ROUNDING = tuple(
 )
 _FLOAT = (
     *_SMOOTH_OR_ROUNDING,
+    *(
+        _row(name, 1, fn, operands="float", nondecreasing=_FIRST, turns_shift_into_factor=True, flops=4)
+        for name, fn in (("exp", torch.exp), ("exp2", torch.exp2))
+    ),
     _row("isnan", 1, torch.isnan, result="bool", operands="float"),
     _row("isinf", 1, torch.isinf, result="bool", operands="float"),
 )

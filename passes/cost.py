@@ -15,8 +15,9 @@ from math import prod
 from rooftile.ir.dtypes import DType
 from rooftile.ir.scalar import SCALARS
 from rooftile.passes.access import Access, Read
+from rooftile.passes.sizes import likely
 from rooftile.passes.space import contractions
-from rooftile.passes.tile import likely
+from rooftile.passes.tile_chain import program_count, sweep_counts
 from rooftile.target import Target
 
 TILE_REUSE = 128  # how many result columns (rows) share one computation of an operand's element
@@ -42,9 +43,11 @@ def cost(access: Access, target: Target) -> Cost:
     dots = contractions(access)
     moved = _bytes(access, extents)
     factor = _recomputation(access, extents)
+    sweeps = sweep_counts(access)
     matmul, matmul_seconds = 0, 0.0
     for read in dots:
-        flops = 2 * prod(extents[a] for a in access.free[read] | set(access.nodes[read].bound))
+        flops = 2 * prod(extents[a] * sweeps.get(a, 1) for a in access.free[read])
+        flops *= prod(extents[a] for a in access.nodes[read].bound)
         matmul += flops
         computed = any(not is_loaded(access, o) for o in access.nodes[read].operands)
         matmul_seconds += (
@@ -114,8 +117,10 @@ def is_loaded(access: Access, read: Read) -> bool:
 
 def _share(access: Access, extents: dict[str, int], target: Target) -> float:
     """The share of the bandwidth that the grid of a region with reductions can draw: rows are what runs in parallel."""
-    if target.kind == "cpu" or not access.reductions() or contractions(access):
+    if target.kind == "cpu" or not access.reductions():
         return 1.0
+    if contractions(access):
+        return min(1.0, program_count(access) / target.sm_count)
     bound = {a for n in access.nodes.values() for a in n.bound}
     common = [access.free[r] for r in access.reductions()]
     rows = prod(extents[a] for a in access.axes if a not in bound and all(a in f for f in common))

@@ -10,17 +10,14 @@ are tried on the reduction that is in the way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
-from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.expr import Size, product
-from rooftile.passes.access import Access, Read
-from rooftile.passes.rules import linear
+from rooftile.ir.core import Graph
+from rooftile.passes.access import Access
+from rooftile.passes.forms import Chain, Reason, chain_form, matrix_form
+from rooftile.passes.rules import correct, linear
 from rooftile.passes.rules.linear import Step
-from rooftile.passes.space import contractions, main_contraction, region_access
-from rooftile.passes.tile import likely
+from rooftile.passes.space import contractions, region_access
 
-MOST_ACCUMULATORS = 4
 MOST_STEPS = 16
 
 
@@ -35,17 +32,6 @@ class Derivation:
     steps: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Why a region can't be one kernel: ``rule`` is what would be needed, ``value`` what blocks, ``reduction`` the op
-    that can't be swept as it stands."""
-
-    rule: str
-    value: Value
-    text: str
-    reduction: Op | None = None
-
-
 def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
     """Whether ``body``, which ``steps`` led to, is one kernel; reductions are rewritten by the rules where that helps.
 
@@ -53,82 +39,33 @@ def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
         NoCommonSpace: the body's outputs have no common iteration space.
     """
     access = region_access(body)[1]
-    while (reason := blocked(access)) is not None:
-        rewritten = linear.apply(body, reason.reduction) if reason.reduction is not None else None
+    while reasons := blocked(access):
+        attempts = (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
+        rewritten = next((attempt for attempt in attempts if attempt is not None), None)
         if rewritten is None or len(steps) > MOST_STEPS:
-            return reason
+            return reasons[-1]
         body, more = rewritten
         steps += more
         access = region_access(body)[1]
-    return Derivation(body.outputs[-1].name, body, access, steps)
+    return Derivation(body.outputs[-1].name, body, access, steps + corrected(access))
 
 
-def blocked(access: Access) -> Reason | None:
-    """Why the region can't be one kernel as it stands; None where it can."""
-    dots = contractions(access)
-    for check in (_chains, _one_grid, _no_recomputed_contraction) if dots else ():
-        reason = check(access, dots)
-        if reason is not None:
-            return reason
-    return None
+def blocked(access: Access) -> tuple[Reason, ...]:
+    """Why the region can't be one kernel as it stands, once for each form that it can't take; empty where it can."""
+    if not contractions(access):
+        return ()
+    matrix = matrix_form(access)
+    chain = chain_form(access) if matrix is not None else None
+    return (matrix, chain) if matrix is not None and isinstance(chain, Reason) else ()
 
 
-def below(access: Access, read: Read) -> set[Read]:
-    """Every read that ``read`` is computed from."""
-    found: set[Read] = set()
-    stack = list(access.nodes[read].operands)
-    while stack:
-        current = stack.pop()
-        if current not in found:
-            found.add(current)
-            stack.extend(access.nodes[current].operands)
-            stack.extend(access.index_reads(current).values())
-    return found
+def corrected(access: Access) -> tuple[Step, ...]:
+    """The applications of rule Correct that the region's sweeps rest on."""
+    if not contractions(access) or matrix_form(access) is None:
+        return ()
+    chain = chain_form(access)
+    applied = chain.sweeps.corrected if isinstance(chain, Chain) else {}
+    return tuple(correct.step(access, read, correction) for read, correction in applied.items())
 
 
-def _chains(access: Access, dots: list[Read]) -> Reason | None:
-    """A contraction and another reduction share a kernel only side by side."""
-    for outer in access.reductions():
-        for inner in below(access, outer):
-            if access.nodes[inner].bound and (inner in dots or outer in dots):
-                axes = ", ".join(access.nodes[outer].bound)
-                text = f"%{outer.value.name} sums over {axes} what depends on %{inner.value.name}, itself a reduction"
-                return Reason("correct", inner.value, text, access.nodes[outer].op)
-    return None
-
-
-def _one_grid(access: Access, dots: list[Read]) -> Reason | None:
-    """The contractions have the same result axes; a reduction to fewer axes rides along where it runs over the same
-    summed axis."""
-    main = main_contraction(access)
-    grid, swept = access.free[main], set(access.nodes[main].bound)
-    for read in access.reductions():
-        rides = access.free[read] < grid and set(access.nodes[read].bound) <= swept
-        if not rides and (read not in dots or access.free[read] != grid):
-            axes, others = ", ".join(sorted(access.free[read])), ", ".join(sorted(grid))
-            return Reason(
-                "split", read.value, f"%{read.value.name} runs over ({axes}), %{main.value.name} over ({others})"
-            )
-    full = [read for read in dots if access.free[read] == grid]
-    if len(full) > MOST_ACCUMULATORS:
-        return Reason("split", main.value, f"{len(full)} contractions at once, {MOST_ACCUMULATORS} at most")
-    return None
-
-
-def _no_recomputed_contraction(access: Access, dots: list[Read]) -> Reason | None:
-    """The tiles of a contraction that the region reads are together no more than its result."""
-    wanted: dict[Value, Size] = {}
-    for read in dots:
-        work = product([access.axes[a] for a in access.free[read]])
-        wanted[read.value] = wanted.get(read.value, 0) + work
-    for value, work in wanted.items():
-        if likely(work) > likely(value.type.numel):
-            text = f"%{value.name} has {value.type.numel} elements and would be computed for {work}"
-            return Reason("recompute", value, text)
-    summed = {a for r in access.reductions() for a in access.nodes[r].bound}
-    main = main_contraction(access)
-    rest = set(access.axes) - access.free[main] - summed
-    if prod(likely(access.axes[a]) for a in rest) > 1:
-        text = f"%{main.value.name} would be computed again along {', '.join(sorted(rest))}"
-        return Reason("recompute", main.value, text)
-    return None
+__all__ = ["Derivation", "Reason", "Step", "derive"]

@@ -26,7 +26,8 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.cost import Cost, cost
 from rooftile.passes.derive import Derivation, Reason, derive
 from rooftile.passes.rules import positions
-from rooftile.passes.tile import Unschedulable, likely, positioned, schedule_region
+from rooftile.passes.sizes import likely
+from rooftile.passes.tile import Unschedulable, positioned, schedule_region
 from rooftile.target import Target
 
 HEAVY = frozenset({"reduce", "contract", "scan"})

@@ -25,8 +25,10 @@ from rooftile.ir.scalar import COMBINES, Combine
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.access import Access, Guard, Node, Read, Space, compose
 from rooftile.passes.base import PassContext
+from rooftile.passes.rules.correct import Correction
+from rooftile.passes.sizes import likely
 from rooftile.passes.space import address
-from rooftile.passes.tile import likely
+from rooftile.passes.sweeps import plan_sweeps
 
 DOT_TYPES = frozenset({F32, BF16, F16, F8E4M3, F8E5M2})
 SMALLEST_DOT = 16  # the least extent of a tensor core operand
@@ -66,12 +68,13 @@ def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "i
 @dataclass
 class _Block:
     """A list of ops that runs once per step of the loops in ``loops``; ``known`` holds what it (not its parents) has
-    computed."""
+    computed, ``running`` the reductions whose states so far stand in ``known``."""
 
     parent: _Block | None
     loops: frozenset[str]
     ops: list[Op] = field(default_factory=list)
     known: dict[Read, Value] = field(default_factory=dict)
+    running: set[Read] = field(default_factory=set)
 
 
 class _Lowering:
@@ -83,7 +86,8 @@ class _Lowering:
         self.builder = TileBuilder(name)
         self.buffers = {v: self.builder.input(v.name, v.type) for v in access.body.inputs}
         self.outputs = [self.builder.input(v.name, v.type) for v in access.body.outputs]
-        self.level = _sweep_levels(access, self.loops)
+        self.sweeps = plan_sweeps(access, self.loops)
+        self.level = self.sweeps.level
         self.dot_only = _only_in_contractions(access)
         self.stored: set[int] = set()
 
@@ -102,9 +106,11 @@ class _Lowering:
     # Where things go.
 
     def block_for(self, read: Read, block: _Block) -> _Block:
-        """The outermost block around ``block`` whose loops run over every loop axis that ``read`` varies over."""
-        needed = self.access.free[read] & self.loops
-        while block.parent is not None and needed <= block.parent.loops:
+        """The outermost block around ``block`` whose loops run over every loop axis that ``read`` varies over, and
+        which
+        knows the states that it depends on."""
+        needed, states = self.access.free[read] & self.loops, self.sweeps.depends[read]
+        while block.parent is not None and needed <= block.parent.loops and not block.running & states:
             block = block.parent
         return block
 
@@ -137,7 +143,7 @@ class _Lowering:
 
     def sweep_for(self, read: Read, node: Node, name: str, block: _Block) -> None:
         """Open the loop that computes ``read``, together with every reduction that can share it."""
-        level = self.operand_level(node, name)
+        level = self.sweeps.number[read][name]
         members = [r for r in self.access.reductions() if self.shares(r, name, level, block)]
         roots = [
             n
@@ -146,16 +152,13 @@ class _Lowering:
         ]
         self.sweep(name, level, block, members, roots)
 
-    def operand_level(self, node: Node, name: str) -> int:
-        return max((self.level[o].get(name, 0) for o in node.operands), default=0)
-
     def shares(self, read: Read, name: str, level: int, block: _Block) -> bool:
         node = self.access.nodes[read]
         return (
             name in node.bound
             and read not in block.known
             and self.block_for(read, block) is block
-            and self.operand_level(node, name) == level
+            and self.sweeps.number[read][name] == level
         )
 
     def stores_in(self, read: Read, name: str, level: int, block: _Block) -> bool:
@@ -168,7 +171,7 @@ class _Lowering:
         state = [
             Value(self.builder.fresh(f"{m.value.name}_part"), s.type) for m, s in zip(members, starts, strict=True)
         ]
-        ends = [self.step(m, s, body) for m, s in zip(members, state, strict=True)]
+        ends = self.run_members(members, state, body)
         for number in roots:
             self.stored.add(number)
             self.place_store(number, body)
@@ -177,6 +180,59 @@ class _Lowering:
         block.ops.append(Op("loop", tuple(starts), outputs, freeze_attrs({"axis": name}), (region,)))
         for member, value in zip(members, outputs, strict=True):
             block.known[member] = self.cast(value, member.value.dtype, block)
+
+    def run_members(self, members: Sequence[Read], state: Sequence[Value], body: _Block) -> list[Value]:
+        """Every member's state after one more tile; members that depend on others see these's new states."""
+        before = _Block(body, body.loops, body.ops)
+        changes: dict[Correction, Value] = {}
+        ends: list[Value] = []
+        for member, old in zip(members, state, strict=True):
+            if member in self.sweeps.corrected:
+                correction = replace(self.sweeps.corrected[member], references=frozenset())
+                if correction not in changes:
+                    changes[correction] = self.change(correction, body, before)
+                fn = "mul" if correction.kind == "factor" else "add"
+                old = self.pointwise(fn, [old, self.cast(changes[correction], old.dtype, body)], body)
+            new = self.step(member, old, body)
+            ends.append(new)
+            if any(member in c.references for c in self.sweeps.corrected.values()):
+                before.known[member] = self.cast(state[len(ends) - 1], member.value.dtype, body)
+                body.known[member] = self.never_identity(self.cast(new, member.value.dtype, body), member, body)
+                before.running.add(member)
+                body.running.add(member)
+        return ends
+
+    def never_identity(self, state: Value, read: Read, block: _Block) -> Value:
+        """``state``, or 0 where it is still an infinity that stands for no element: nothing computed with it counts
+        yet."""
+        op = self.access.nodes[read].op
+        assert op is not None
+        identity = identity_value(COMBINES[op.attrs["fn"]], state.dtype) if op.name == "reduce" else 0.0
+        if identity not in (float("inf"), float("-inf")):
+            return state
+        none, zero = (self.number(x, state.dtype, block) for x in (identity, 0.0))
+        return self.pointwise("where", [self.pointwise("eq", [state, none], block), zero, state], block)
+
+    def change(self, correction: Correction, body: _Block, before: _Block) -> Value:
+        """What corrected states are multiplied by, or have added, as the references go from what ``before`` knows to
+        what
+        ``body`` knows."""
+        total: Value | None = None
+        for sign, reads in correction.terms:
+            new, old = (self.product(reads, block) for block in (body, before))
+            difference = self.pointwise("sub", [new, old] if sign > 0 else [old, new], body)
+            total = difference if total is None else self.pointwise("add", [total, difference], body)
+        assert total is not None
+        return self.pointwise(correction.fn, [total], body) if correction.kind == "factor" else total
+
+    def product(self, reads: Sequence[Read], block: _Block) -> Value:
+        total = self.emit(reads[0], block)
+        for read in reads[1:]:
+            total = self.pointwise("mul", [total, self.emit(read, block)], block)
+        return total
+
+    def number(self, value: float, dtype: DType, block: _Block) -> Value:
+        return self.add(block, "constant", (), {"value": value, "dtype": dtype, "axes": ()})
 
     def identity(self, read: Read, block: _Block) -> Value:
         """The start of a reduction's state."""
@@ -301,8 +357,9 @@ class _Lowering:
         return tuple((axis(n, self.access.axes[n]), self.access.axes[n]) for n in absent)
 
     def absent(self, node: Node) -> list[str]:
-        """The bound axes along which the operand doesn't vary."""
-        return [a for a in node.bound if a not in self.access.free[node.operands[0]]]
+        """The bound axes along which no operand varies."""
+        varying = frozenset().union(*(self.access.free[o] for o in node.operands))
+        return [a for a in node.bound if a not in varying]
 
     def repeat(self, value: Value, node: Node, block: _Block) -> Value:
         """A sum counts an operand once per position of the axes along which it doesn't vary."""
@@ -349,6 +406,7 @@ class _Lowering:
         total = self.cast(values[0], acc, block)
         for value in values[1:]:
             total = self.pointwise("mul", [total, self.cast(value, acc, block)], block)
+        total = self.repeat(total, node, block)
         for name in inner:
             if name in (total.type.axes or ()):
                 total = self.add(block, "reduce", (total,), {"fn": "sum", "axis": name})
@@ -363,10 +421,9 @@ class _Lowering:
         """Whether a load with fill 0 is all that ``read`` is, up to views and casts."""
         node = self.access.nodes[read]
         while node.op is not None:
-            if node.op.name in ("pointwise", "reduce", "contract", "iota", "constant", "size", "concat", "pad"):
+            if node.op.name in ("concat", "pad") or not (node.op.name == "cast" or GRAPH_OPS[node.op.name].view):
                 return False
-            read = node.operands[0]
-            node = self.access.nodes[read]
+            node = self.access.nodes[node.operands[0]]
         return True
 
     def is_dot(self, values: Sequence[Value], held: Sequence[tuple[str, ...]], inner: Sequence[str]) -> bool:
@@ -456,18 +513,3 @@ def _only_in_contractions(access: Access) -> set[Read]:
 
     stored = {read for _, read in access.roots}
     return {read for read in access.loads() if read not in stored and only(read)}
-
-
-def _sweep_levels(access: Access, loops: frozenset[str]) -> dict[Read, dict[str, int]]:
-    """For each read and loop axis: how many sweeps over the axis must have ended before the read can be computed."""
-    level: dict[Read, dict[str, int]] = {}
-    for read, node in access.nodes.items():
-        mine: dict[str, int] = {}
-        for needed in (*node.operands, *access.index_reads(read).values()):
-            for name, sweeps in level[needed].items():
-                mine[name] = max(mine.get(name, 0), sweeps)
-        for name in node.bound:
-            if name in loops:
-                mine[name] = mine.get(name, 0) + 1
-        level[read] = mine
-    return level

@@ -8,20 +8,22 @@ and what the target can hold::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs
-from rooftile.ir.expr import Size, Symbol, evaluate, size_symbols
+from rooftile.ir.expr import Size
 from rooftile.ir.scalar import COMBINES
 from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.access import Access, Read, Space
 from rooftile.passes.base import PassContext
+from rooftile.passes.forms import matrix_form
+from rooftile.passes.sizes import likely, next_power
 from rooftile.passes.space import Groups, contractions, groups, main_contraction, merge, merge_freely, region_access
+from rooftile.passes.tile_chain import schedule_chain
 from rooftile.target import Target
-
-LIKELY_SIZE = 2048  # what an unknown size is taken for
 
 
 @dataclass(frozen=True)
@@ -51,25 +53,15 @@ def schedule_region(body: Graph, target: Target) -> Schedule:
         NoCommonSpace: the body's outputs have no common iteration space.
     """
     space, access = region_access(body)
-    choose = _contraction if contractions(access) else _reduction if access.reductions() else _pointwise
-    schedule = choose(body, space, access, target)
+    schedule = _form(access)(body, space, access, target)
     parts = tuple(AxisRole(p, space.leaves[p], "parts", likely(space.leaves[p])) for p in space.parts)
     return replace(schedule, axes=(*parts, *schedule.axes))
 
 
-def likely(size: Size) -> int:
-    """The value that ``size`` is planned for: run-time sizes count as ``LIKELY_SIZE``, or what of it their range
-    allows."""
-    return evaluate(size, {s.name: _likely_symbol(s) for s in size_symbols(size)})
-
-
-def _likely_symbol(s: Symbol) -> int:
-    return max(s.lo, min(LIKELY_SIZE, s.hi if s.hi is not None else LIKELY_SIZE))
-
-
-def next_power(n: int) -> int:
-    """The least power of two that is at least ``n``."""
-    return 1 << max(0, n - 1).bit_length()
+def _form(access: Access) -> Callable[[Graph, Space, Access, Target], Schedule]:
+    if contractions(access):
+        return _contraction if matrix_form(access) is None else schedule_chain
+    return _reduction if access.reductions() else _pointwise
 
 
 def held_whole(extent: Size, limit: int) -> int | None:

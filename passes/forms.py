@@ -1,0 +1,196 @@
+"""The forms that a region with contractions can take as one kernel, decided from where its axes occur.
+
+``matrix``: contractions side by side with the same result axes, which are the grid; what is computed from them is an
+epilogue. ``chain``: reductions that read one another; the grid is what
+all of them vary over, and one program runs over the rest, sweeping the reduced axes and holding the others whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from rooftile.ir.core import Op, Value
+from rooftile.ir.expr import Size, product, symbols
+from rooftile.passes.access import Access, Read
+from rooftile.passes.rules.correct import dependencies
+from rooftile.passes.sizes import likely, next_power
+from rooftile.passes.space import contractions, main_contraction
+from rooftile.passes.sweeps import Sweeps, plan_sweeps
+
+MOST_ACCUMULATORS = 4
+MOST_WHOLE = 256  # the longest axis that a chain holds whole beside the swept one
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a region can't be one kernel: ``rule`` is what would be needed, ``value`` what blocks, ``reduction`` the op
+    that can't be swept as it stands."""
+
+    rule: str
+    value: Value
+    text: str
+    reduction: Op | None = None
+
+
+def below(access: Access, read: Read) -> set[Read]:
+    """Every read that ``read`` is computed from."""
+    found: set[Read] = set()
+    stack = list(access.nodes[read].operands)
+    while stack:
+        current = stack.pop()
+        if current not in found:
+            found.add(current)
+            stack.extend(access.nodes[current].operands)
+            stack.extend(access.index_reads(current).values())
+    return found
+
+
+# The matrix form.
+
+
+def matrix_form(access: Access) -> Reason | None:
+    """Why the region is not contractions side by side; None where it is."""
+    for check in (_side_by_side, _one_grid, _no_recomputed_contraction):
+        reason = check(access)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _side_by_side(access: Access) -> Reason | None:
+    dots = set(contractions(access))
+    depends = dependencies(access, access.reductions())
+    for outer in access.reductions():
+        for operand in access.nodes[outer].operands:
+            for inner in sorted(depends[operand], key=lambda r: r.value.name):
+                if inner in dots or outer in dots:
+                    axes = ", ".join(access.nodes[outer].bound)
+                    text = (
+                        f"%{outer.value.name} sums over {axes} what depends on %{inner.value.name}, itself a reduction"
+                    )
+                    return Reason("correct", inner.value, text, access.nodes[outer].op)
+    return None
+
+
+def _one_grid(access: Access) -> Reason | None:
+    """The contractions have the same result axes; a reduction to fewer axes rides along where it runs over the same
+    summed axis."""
+    main = main_contraction(access)
+    grid, swept = access.free[main], set(access.nodes[main].bound)
+    dots = contractions(access)
+    for read in access.reductions():
+        rides = access.free[read] < grid and set(access.nodes[read].bound) <= swept
+        if not rides and (read not in dots or access.free[read] != grid):
+            axes, others = ", ".join(sorted(access.free[read])), ", ".join(sorted(grid))
+            text = f"%{read.value.name} runs over ({axes}), %{main.value.name} over ({others})"
+            return Reason("split", read.value, text)
+    full = [read for read in dots if access.free[read] == grid]
+    if len(full) > MOST_ACCUMULATORS:
+        return Reason("split", main.value, f"{len(full)} contractions at once, {MOST_ACCUMULATORS} at most")
+    return None
+
+
+def _no_recomputed_contraction(access: Access) -> Reason | None:
+    reason = recomputed(access)
+    if reason is not None:
+        return reason
+    main = main_contraction(access)
+    summed = {a for r in access.reductions() for a in access.nodes[r].bound}
+    rest = set(access.axes) - access.free[main] - summed
+    if prod(likely(access.axes[a]) for a in rest) > 1:
+        text = f"%{main.value.name} would be computed again along {', '.join(sorted(rest))}"
+        return Reason("recompute", main.value, text)
+    return None
+
+
+def recomputed(access: Access) -> Reason | None:
+    """A contraction of which the region reads more tiles than its result has, if there is one."""
+    wanted: dict[Value, Size] = {}
+    for read in contractions(access):
+        work = product([access.axes[a] for a in access.free[read]])
+        wanted[read.value] = wanted.get(read.value, 0) + work
+    for value, work in wanted.items():
+        if likely(work) > likely(value.type.numel):
+            text = f"%{value.name} has {value.type.numel} elements and would be computed for {work}"
+            return Reason("recompute", value, text)
+    return None
+
+
+# The chain form.
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The roles of a chain's axes: ``grid``, of which ``row`` (if any) is tiled, ``loops`` and ``whole``; and the
+    sweeps over the loops."""
+
+    grid: tuple[str, ...]
+    row: tuple[str, ...]
+    loops: tuple[str, ...]
+    whole: tuple[str, ...]
+    sweeps: Sweeps
+
+
+def chain_form(access: Access) -> Chain | Reason:
+    """The roles of the region as a chain of reductions, or why it can't be one kernel."""
+    blocked = recomputed(access)
+    if blocked is not None:
+        return blocked
+    reductions = access.reductions()
+    grid = tuple(a for a in access.axes if all(a in access.free[r] for r in reductions))
+    stored = {s.name for _, read in access.roots for e in read.index for s in symbols(e)}
+    bound = {a: r for r in reductions for a in access.nodes[r].bound}
+    depends = dependencies(access, reductions)
+    inner_ones = frozenset().union(*(depends[o] for r in reductions for o in access.nodes[r].operands))
+    outermost = {a for r in reductions if r not in inner_ones for a in access.nodes[r].bound}
+    loops: list[str] = []
+    whole: list[str] = []
+    inner = [a for a in access.axes if a not in grid]
+    for name in sorted(inner, key=lambda a: a not in outermost):
+        short = is_short(access.axes[name])
+        if name in stored and short:
+            whole.append(name)
+        elif name in bound and (name in stored or name in outermost):
+            loops.append(name)
+        elif name in bound and (short or not set(loops) & access.free[bound[name]]):
+            (whole if short else loops).append(name)
+        else:
+            text = f"{name} ({access.axes[name]}) would have to be held whole, {MOST_WHOLE} at most"
+            return Reason("roles", access.body.outputs[-1], text)
+    nested = next((a for a in loops if a in bound and set(loops) & access.free[bound[a]]), None)
+    if nested is not None:
+        text = f"%{bound[nested].value.name} would be summed over {nested} again in every step of another sweep"
+        return Reason("roles", bound[nested].value, text)
+    return _swept(access, Chain(grid, _rows(access, grid), tuple(loops), tuple(whole), plan_sweeps(access, loops)))
+
+
+def is_short(extent: Size) -> bool:
+    """Whether a chain can hold an axis of this extent whole."""
+    return isinstance(extent, int) and next_power(extent) <= MOST_WHOLE
+
+
+def _swept(access: Access, chain: Chain) -> Chain | Reason:
+    """The chain, if what is recomputed in each sweep is no contraction."""
+    dots = contractions(access)
+    for name in chain.loops:
+        if chain.sweeps.count(name) < 2:
+            continue
+        late = next(r for r, n in chain.sweeps.number.items() if n.get(name, 0) > 0)
+        first = next((r for r in dots if name in access.free[r]), None)
+        op = access.nodes[late].op
+        if first is not None or late in dots:
+            what = first or late
+            text = f"%{late.value.name} needs another sweep over {name}, in which %{what.value.name} is computed again"
+            return Reason("correct", late.value, text, op)
+    return chain
+
+
+def _rows(access: Access, grid: tuple[str, ...]) -> tuple[str, ...]:
+    """The grid axes that can share a tile: each varies in just one operand of every contraction."""
+    dots = contractions(access)
+
+    def one_side(name: str) -> bool:
+        return all(sum(name in access.free[o] for o in access.nodes[d].operands) == 1 for d in dots)
+
+    return tuple(a for a in grid if one_side(a))

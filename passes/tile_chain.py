@@ -1,0 +1,89 @@
+"""Roles and tiles of a chain of reductions: rows on the grid, one axis swept, the others whole."""
+
+from __future__ import annotations
+
+from math import prod
+
+from rooftile.ir.core import Graph
+from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.passes.access import Access, Space
+from rooftile.passes.forms import Chain, Reason, chain_form, matrix_form
+from rooftile.passes.sizes import likely, next_power
+from rooftile.passes.space import contractions, main_contraction, merge, merge_freely
+from rooftile.target import Target
+
+
+def schedule_chain(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
+    """The first choice of schedule for a region in the chain form."""
+    chain = _chain(access)
+    space, access, _ = merge_freely(body, space, access, list(chain.row))
+    space, access = _one_axis_per_sweep(body, space, access)
+    chain = _chain(access)
+    row = max(chain.row, key=lambda a: likely(access.axes[a]), default="")
+    whole = {a: max(16, next_power(likely(access.axes[a]))) for a in chain.whole}
+    rows, step, warps, stages = _tiles(access, target, max(whole.values(), default=1))
+    tiles = dict.fromkeys(chain.grid, 1) | whole
+    tiles |= {a: min(step, max(16, next_power(likely(access.axes[a])))) for a in chain.loops}
+    if row:
+        tiles[row] = min(rows, max(16, next_power(likely(access.axes[row]))))
+        if tiles[row] <= 64 and max(whole.values(), default=1) <= 128:
+            warps = 4
+    nested = (*chain.grid, *chain.loops, *chain.whole)
+    roles = {
+        **dict.fromkeys(chain.grid, "grid"),
+        **dict.fromkeys(chain.loops, "loop"),
+        **dict.fromkeys(chain.whole, "whole"),
+    }
+    axes = tuple(AxisRole(a, access.axes[a], roles[a], tiles[a]) for a in nested)  # type: ignore[arg-type]
+    grid = tuple(sorted(chain.grid[::-1], key=lambda a: a != row))
+    return Schedule(axes, space.defs, grid, None, warps, stages)
+
+
+def _chain(access: Access) -> Chain:
+    chain = chain_form(access)
+    assert not isinstance(chain, Reason), chain
+    return chain
+
+
+def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
+    """Merge the loop axes of reductions over several: a sweep runs over one axis."""
+    for number in range(len(access.reductions())):
+        loops = [a for a in access.nodes[access.reductions()[number]].bound if a in _chain(access).loops]
+        if len(loops) > 1:
+            space, access, _ = merge(body, space, access, loops, loops[-1])
+    return space, access
+
+
+def _tiles(access: Access, target: Target, widest: int) -> tuple[int, int, int, int]:
+    """Rows, steps, warps and stages for a program whose widest whole axis is ``widest``."""
+    if target.kind == "cpu":
+        return 512, 512, 4, 1
+    operand = access.nodes[main_contraction(access)].operands[0].value.dtype
+    if operand.bytes > 2:
+        return 32, 32, 4, 1
+    return (64, 64, 8, 2) if widest > 128 else (128, 64, 8, 3)
+
+
+def program_count(access: Access) -> int:
+    """How many programs a chain's grid has, at 64 rows a tile; a matrix form always has enough."""
+    chain = _as_chain(access)
+    if chain is None:
+        return 2**30
+    rows = max((likely(access.axes[a]) for a in chain.row), default=1)
+    return max(1, prod(likely(access.axes[a]) for a in chain.grid) // min(rows, 64))
+
+
+def sweep_counts(access: Access) -> dict[str, int]:
+    """How often a chain runs over each of its loop axes; empty where the region is no chain."""
+    chain = _as_chain(access)
+    if chain is None:
+        return {}
+    stored = {s for _, read in access.roots for s in access.free[read]}
+    return {a: chain.sweeps.count(a) + (a in stored) for a in chain.loops}
+
+
+def _as_chain(access: Access) -> Chain | None:
+    if not contractions(access) or matrix_form(access) is None:
+        return None
+    chain = chain_form(access)
+    return chain if isinstance(chain, Chain) else None
