@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
+from rooftile.frontend.aten_conversions import truth
 from rooftile.frontend.importing import Import, Scalar, as_float, promoted
 from rooftile.frontend.rows import Row, decline_if, row, rows_of_one_kind
 from rooftile.ir.core import Value
-from rooftile.ir.dtypes import B1, DType, compute_type
+from rooftile.ir.dtypes import B1, compute_type
 
 aten = torch.ops.aten
 Operand = Value | Scalar
@@ -126,11 +126,7 @@ def _comparison_row(fn: str) -> Row:
 
 
 def _logical_row(fn: str) -> Row:
-    return lambda im, x, y: im.b.pointwise(fn, _truth(im, x), _truth(im, y))
-
-
-def _truth(im: Import, x: Value) -> Value:
-    return x if x.dtype is B1 else im.b.pointwise("ne", x, im.scalar(0, x.dtype))
+    return lambda im, x, y: im.b.pointwise(fn, truth(im, x), truth(im, y))
 
 
 for _table, _make in (
@@ -186,7 +182,7 @@ def square(im: Import, x: Value) -> Value:
 
 @row(aten.logical_not.default)
 def logical_not(im: Import, x: Value) -> Value:
-    return im.b.pointwise("not", _truth(im, x))
+    return im.b.pointwise("not", truth(im, x))
 
 
 @row(aten.isnan.default)
@@ -264,52 +260,6 @@ def clamp_max(im: Import, x: Value, max: Operand) -> Value:
     return clamp(im, x, None, max)
 
 
-@row(aten.relu.default)
-def relu(im: Import, x: Value) -> Value:
-    return im.b.pointwise("maximum", x, im.scalar(0, x.dtype))
-
-
-@row(aten.silu.default)
-def silu(im: Import, x: Value) -> Value:
-    wide = im.wide(x)
-    return im.b.cast(im.b.pointwise("mul", wide, im.b.pointwise("sigmoid", wide)), x.dtype)
-
-
-_SQRT_HALF = 0.7071067811865476
-_SQRT_2_OVER_PI = 0.7978845608028654
-
-
-@row(aten.gelu.default)
-def gelu(im: Import, x: Value, *, approximate: str = "none") -> Value:
-    """``x * Phi(x)``, or with ``tanh`` its approximation (Hendrycks and Gimpel, arXiv:1606.08415), in fp32 at least."""
-    wide = im.wide(x)
-
-    def number(value: float) -> Value:
-        return im.scalar(value, wide.dtype)
-
-    def mul(a: Value, b: Value) -> Value:
-        return im.b.pointwise("mul", a, b)
-
-    if approximate == "tanh":
-        cube = mul(mul(wide, wide), wide)
-        inner = mul(number(_SQRT_2_OVER_PI), im.b.pointwise("add", wide, mul(number(0.044715), cube)))
-        curve = im.b.pointwise("tanh", inner)
-    else:
-        curve = im.b.pointwise("erf", mul(wide, number(_SQRT_HALF)))
-    half = mul(number(0.5), wide)
-    return im.b.cast(mul(half, im.b.pointwise("add", number(1.0), curve)), x.dtype)
-
-
-@row(aten.softplus.default)
-def softplus(im: Import, x: Value, beta: Scalar = 1, threshold: Scalar = 20) -> Value:
-    wide = im.wide(x)
-    scaled = im.b.pointwise("mul", wide, im.scalar(beta, wide.dtype))
-    soft = im.b.pointwise("log1p", im.b.pointwise("exp", scaled))
-    soft = im.b.pointwise("div", soft, im.scalar(beta, wide.dtype))
-    linear = im.b.pointwise("gt", scaled, im.scalar(threshold, wide.dtype))
-    return im.b.cast(im.where(linear, wide, soft, wide.dtype), x.dtype)
-
-
 @row(aten.lerp.Scalar, aten.lerp.Tensor)
 def lerp(im: Import, x: Value, end: Value, weight: Operand) -> Value:
     wide = compute_type(im.dtype)
@@ -335,45 +285,6 @@ def _accumulated(im: Import, fn: str, x: Value, a: Value, b: Value, value: Scala
     if value != 1:
         joined = im.b.pointwise("mul", im.scalar(value, wide), joined)
     return im.b.cast(im.b.pointwise("add", im.operand(x, wide), joined), im.dtype)
-
-
-@row(aten.dropout.default, aten.alpha_dropout.default, aten.feature_dropout.default)
-def dropout(im: Import, x: Value, p: float, train: bool) -> Value:
-    decline_if(train and p > 0, "dropout in training")
-    return x
-
-
-@row(aten._to_copy.default)
-def to_copy(im: Import, x: Value, **_: Any) -> Value:
-    return _converted(im, x, im.dtype)
-
-
-@row(aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten.to.other, aten.type_as.default)
-def to(im: Import, x: Value, *_: Any, **__: Any) -> Value:
-    return _converted(im, x, im.dtype)
-
-
-def _converted(im: Import, x: Value, dtype: DType) -> Value:
-    return _truth(im, x) if dtype is B1 else im.b.cast(x, dtype)
-
-
-@row(
-    aten.clone.default,
-    aten.contiguous.default,
-    aten.alias.default,
-    aten.detach.default,
-    aten.lift_fresh.default,
-    aten.lift_fresh_copy.default,
-    aten.positive.default,
-)
-def same(im: Import, x: Value, **_: Any) -> Value:
-    return x
-
-
-@row(aten.copy.default)
-def copy(im: Import, x: Value, source: Value, non_blocking: bool = False) -> Value:
-    """The value that ``x.copy_(source)`` leaves in ``x``."""
-    return im.b.broadcast(_converted(im, source, im.dtype), x.shape)
 
 
 @row(aten.true_divide.Tensor, aten.true_divide.Scalar)

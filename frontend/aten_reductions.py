@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from rooftile.frontend.aten_conversions import truth
 from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import Row, decline_if, dims_of, row, rows_of_one_kind
 from rooftile.ir.core import Value
-from rooftile.ir.dtypes import B1, compute_type, from_torch
+from rooftile.ir.dtypes import compute_type, from_torch
 
 aten = torch.ops.aten
 Dims = Sequence[int] | int | None
@@ -74,8 +75,7 @@ def _position(im: Import, fn: str, x: Value, dims: Sequence[int], keepdim: bool)
 
 def _logical_row(fn: str) -> Row:
     def build(im: Import, x: Value, dim: Dims = None, keepdim: bool = False) -> Value:
-        truth = x if x.dtype is B1 else im.b.pointwise("ne", x, im.scalar(0, x.dtype))
-        return im.b.cast(im.b.reduce(fn, truth, dims_of(x.type.rank, dim), keepdim=keepdim), im.dtype)
+        return im.b.cast(im.b.reduce(fn, truth(im, x), dims_of(x.type.rank, dim), keepdim=keepdim), im.dtype)
 
     return build
 

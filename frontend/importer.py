@@ -17,8 +17,10 @@ from torch._ops import OpOverload
 
 from rooftile.errors import InternalError, UnsupportedError
 from rooftile.frontend import (  # noqa: F401  (each fills its part of the table)
+    aten_activations,
     aten_attention,
     aten_contractions,
+    aten_conversions,
     aten_creation,
     aten_indexing,
     aten_normalization,
@@ -204,6 +206,7 @@ class _Importer:
 
     def _extern(self, node: fx.Node) -> Any:
         """The ATen call itself."""
+        self._made_here.discard(node)  # it runs, so what it makes is on a device
         shown = node.meta.get("val")
         results = list(shown) if isinstance(shown, (list, tuple)) else [shown]
         try:

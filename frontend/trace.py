@@ -54,7 +54,7 @@ def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: F
     the graph.
 
     Raises:
-        UnsupportedError: an input's metadata is changed (``resize_``, ``set_``, ``t_``), or the graph calls functions of
+        UnsupportedError: an input's metadata is changed (``resize_``, ``t_``), or the graph calls functions of
             functions (loops and branches on data, scans).
     """
     _refuse_higher_order_ops(module)
