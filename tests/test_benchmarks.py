@@ -43,9 +43,9 @@ def test_a_case_that_failed_has_a_row() -> None:
 
 def test_the_readme_is_rewritten_between_its_markers() -> None:
     results = [{"device": "H100", "versions": {"torch": "2"}, "date": "2026-11-23", "command": "c", "cases": [FOUND]}]
-    readme = f"# Title\n\n{BEGIN}\n\nold\n\n{END}\n\nrest\n"
+    readme = f"# Title\n\n{BEGIN}\n\nstale\n\n{END}\n\nrest\n"
     once = rewritten(readme, results)
-    assert "old" not in once and "H100" in once and once.endswith(f"{END}\n\nrest\n")
+    assert "stale" not in once and "H100" in once and once.endswith(f"{END}\n\nrest\n")
     assert rewritten(once, results) == once
     with pytest.raises(ValueError, match="the README has no"):
         rewritten("# Title", results)
