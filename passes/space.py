@@ -49,7 +49,10 @@ def identify(body: Graph, space: Space) -> tuple[Space, Access]:
     access = compose(body, space)
     while (pair := _identifiable(access)) is not None:
         reduced, other = pair
-        space = replace(space, defs=space.defs | {reduced: axis(other, access.axes[other])})
+        same: dict[str, Size] = {reduced: axis(other, access.axes[other])}
+        # An axis that was made the same as `reduced` before goes with it.
+        defs = {name: substitute(size, same) for name, size in space.defs.items()}
+        space = replace(space, defs=defs | same)
         access = compose(body, space)
     return space, access
 
