@@ -16,7 +16,7 @@ from rooftile.ir.dtypes import DType
 from rooftile.ir.scalar import SCALARS
 from rooftile.passes.access import Access, Read
 from rooftile.passes.sizes import likely
-from rooftile.passes.space import contractions
+from rooftile.passes.space import contractions, is_loaded
 from rooftile.passes.tile_chain import program_count, sweep_counts
 from rooftile.target import Target
 
@@ -103,16 +103,6 @@ def _scalar_flops(access: Access, read: Read) -> int:
     if op is None or op.name in ("contract", "constant", "size"):
         return 0
     return SCALARS[op.attrs["fn"]].flops if op.name == "pointwise" else 1
-
-
-def is_loaded(access: Access, read: Read) -> bool:
-    """Whether ``read`` is a buffer's element as it stands, up to views."""
-    node = access.nodes[read]
-    while node.op is not None:
-        if len(node.operands) != 1 or node.op.name in ("pointwise", "cast", "reduce", "contract", "pad"):
-            return False
-        node = access.nodes[node.operands[0]]
-    return True
 
 
 def _share(access: Access, extents: dict[str, int], target: Target) -> float:

@@ -227,6 +227,16 @@ def contractions(access: Access) -> list[Read]:
     return [r for r in access.reductions() if (op := access.nodes[r].op) is not None and op.name == "contract"]
 
 
+def is_loaded(access: Access, read: Read) -> bool:
+    """Whether ``read`` is a buffer's element as it stands, up to views."""
+    node = access.nodes[read]
+    while node.op is not None:
+        if len(node.operands) != 1 or node.op.name in ("pointwise", "cast", "reduce", "contract", "pad"):
+            return False
+        node = access.nodes[node.operands[0]]
+    return True
+
+
 def main_contraction(access: Access) -> Read:
     """The contraction with the largest iteration space: the one whose groups shape the tiles."""
     return max(contractions(access), key=lambda r: len(access.free[r] | set(access.nodes[r].bound)))

@@ -15,13 +15,22 @@ from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs
 from rooftile.ir.expr import Size
-from rooftile.ir.scalar import COMBINES
+from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.access import Access, Read, Space
 from rooftile.passes.base import PassContext
 from rooftile.passes.forms import matrix_form
 from rooftile.passes.sizes import likely, next_power
-from rooftile.passes.space import Groups, contractions, groups, main_contraction, merge, merge_freely, region_access
+from rooftile.passes.space import (
+    Groups,
+    contractions,
+    groups,
+    is_loaded,
+    main_contraction,
+    merge,
+    merge_freely,
+    region_access,
+)
 from rooftile.passes.tile_chain import schedule_chain
 from rooftile.target import Target
 
@@ -83,36 +92,67 @@ class DotTiles:
     num_stages: int
 
 
-def dot_tiles(target: Target, bytes: int, accumulators: int, m: int, n: int, batch: int) -> DotTiles:
-    """First choice of tiles for operands of ``bytes`` each, ``accumulators`` results at once, and an ``m`` by ``n``
-    result."""
+@dataclass(frozen=True)
+class Dots:
+    """What decides the tiles of contractions that share a kernel.
+
+    Operands of ``bytes`` an element, ``accumulators`` results at once, each ``m`` by ``n`` and ``batch`` times;
+    ``computed``: an operand is computed, not loaded; ``epilogue``: FLOPs of what follows on an element of the result.
+    """
+
+    bytes: int
+    accumulators: int
+    m: int
+    n: int
+    batch: int
+    computed: bool = False
+    epilogue: int = 0
+
+
+MOST_EPILOGUE = 9  # FLOPs: more beside a 128 by 256 accumulator was seen to spill registers
+
+
+def dot_tiles(target: Target, dots: Dots) -> DotTiles:
+    """First choice of tiles."""
     if target.kind == "cpu":
         return DotTiles(512, 512, 512, 4, 1)
-    if bytes > 2:  # fp32 on the scalar units: the accumulator and both operands share the registers
-        return DotTiles(64, 64 // accumulators if accumulators < 4 else 16, 16, 4, 2)
-    if m <= 64:
-        return DotTiles(next_power(max(m, 16)), 64, 128, 4, 3)
-    if _programs(m, n, batch, 128, 256) >= target.sm_count and accumulators == 1 and target.shared_memory > 200_000:
+    count = dots.accumulators
+    if dots.bytes > 2:  # fp32 on the scalar units: the accumulator and both operands share the registers
+        return DotTiles(64, 64 // count if count < 4 else 16, 16, 4, 2)
+    if dots.m <= 64:  # every warp holds all rows of a computed operand
+        return DotTiles(next_power(max(dots.m, 16)), 64, 64 if dots.computed else 128, 4, 3)
+    wide = count == 1 and dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000
+    if wide and _programs(dots, 128, 256) >= target.sm_count:
         return DotTiles(128, 256, 64, 8, 3)
-    if 2 * _programs(m, n, batch, 128, 128) < target.sm_count:
-        return DotTiles(64, 128 // min(accumulators, 2), 64, 4, 3)
-    return DotTiles(128, 128 // max(1, accumulators // 2), 64, 8, 3)
+    if 2 * _programs(dots, 128, 128) < target.sm_count:
+        return DotTiles(64, 128 // min(count, 2), 64, 4, 3)
+    return DotTiles(128, 128 // max(1, count // 2), 64, 8, 3)
 
 
-def _programs(m: int, n: int, batch: int, tile_m: int, tile_n: int) -> int:
-    """How many programs an ``m`` by ``n`` result takes, ``batch`` times; a tile that is half empty counts as half."""
-    return batch * m * n // (tile_m * tile_n)
+def _programs(dots: Dots, tile_m: int, tile_n: int) -> int:
+    """How many programs the results take; a tile that is half empty counts as half."""
+    return dots.batch * dots.m * dots.n // (tile_m * tile_n)
+
+
+def _dots(access: Access, shape: Groups) -> Dots:
+    main = main_contraction(access)
+    together = [r for r in contractions(access) if access.free[r] == access.free[main]]
+    after = [n.op for r, n in access.nodes.items() if n.op is not None and access.free[r] == access.free[main]]
+    return Dots(
+        bytes=access.nodes[main].operands[0].value.dtype.bytes,
+        accumulators=len(together),
+        m=likely(access.axes[shape.m[0]]) if shape.m else 1,
+        n=likely(access.axes[shape.n[0]]) if shape.n else 1,
+        batch=prod(likely(access.axes[a]) for a in shape.batch),
+        computed=any(not is_loaded(access, o) for r in together for o in access.nodes[r].operands),
+        epilogue=sum(SCALARS[op.attrs["fn"]].flops for op in after if op.name == "pointwise"),
+    )
 
 
 def _contraction(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
     space, access, shape = _merge_groups(body, space, access)
-    main = main_contraction(access)
-    full = [r for r in contractions(access) if access.free[r] == access.free[main]]
-    operand = access.nodes[main].operands[0].value.dtype
     kept = {a: e for a, e in access.axes.items() if a not in _bound(access)}
-    m, n = (likely(access.axes[g[0]]) if g else 1 for g in (shape.m, shape.n))
-    batch = prod(likely(access.axes[a]) for a in shape.batch)
-    limits = dot_tiles(target, operand.bytes, len(full), m, n, batch)
+    limits = dot_tiles(target, _dots(access, shape))
     is_dot = bool(shape.m and shape.n)
     tiles = {**_capped(access, shape.m[:1], limits.m, is_dot), **_capped(access, shape.n[:1], limits.n, is_dot)}
     if not is_dot:
