@@ -83,7 +83,12 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
 def _model(found: Any, name: str) -> tuple[Callable[..., Any], Sequence[Any] | None]:
     if not callable(found):
         raise OptionError(f"{name} is a {type(found).__name__}", fix="name a module, or a function that makes one")
-    if isinstance(found, nn.Module) or _has_required_parameters(found):
+    needs_arguments = not isinstance(found, nn.Module) and _has_required_parameters(found)
+    if needs_arguments and isinstance(found, type):
+        raise OptionError(
+            f"{name} is a class that takes arguments", fix="name an instance, or a function that makes one"
+        )
+    if needs_arguments or isinstance(found, nn.Module):
         return found, None
     made = found()
     pair = isinstance(made, tuple) and len(made) == 2

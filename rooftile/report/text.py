@@ -36,7 +36,8 @@ def headline(report: Report) -> str:
     graphs += f", {report.uncompiled} of them not compiled" if report.uncompiled else ""
     moved = f"{quantity(t.bytes, 'B')} moved (op by op: {quantity(t.eager_bytes, 'B')}{_ratio(t.bytes, t.eager_bytes)})"
     work = f"{quantity(t.flops, 'FLOP')}, {quantity(t.peak_bytes, 'B')} at the peak"
-    return f"{report.device} ({versions})\n{t.kernels} kernels{graphs}; {moved}; {work}"
+    kernels = "1 kernel" if t.kernels == 1 else f"{t.kernels} kernels"
+    return f"{report.device} ({versions})\n{kernels}{graphs}; {moved}; {work}"
 
 
 def _ratio(ours: Quantity, eager: Quantity) -> str:

@@ -13,6 +13,11 @@ class Mlp(nn.Module):
         return x + self.down(torch.relu(self.up(x)))
 
 
+class Sized(nn.Linear):
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+
+
 model = Mlp()
 
 

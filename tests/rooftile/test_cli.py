@@ -39,12 +39,12 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 def test_explain_prints_tables() -> None:
     shown = run("explain", f"{MODELS}:model", "-i", "f32[4, 16]")
-    assert "2 kernels" in shown and "Decisions" in shown
+    assert "Kernels, in order" in shown and "down_contract" in shown and "Decisions" in shown
 
 
 def test_explain_gives_json() -> None:
     report = json.loads(run("explain", f"{MODELS}:with_inputs", "--json"))
-    assert report["totals"]["kernels"] == 2
+    assert report["totals"]["kernels"] == len(report["kernels"]) > 0
 
 
 def test_explain_takes_a_function_and_its_inputs() -> None:
@@ -86,6 +86,7 @@ def test_the_cache_is_shown_and_emptied() -> None:
         (("explain", f"{MODELS}:model"), "comes without inputs"),
         (("explain", f"{MODELS}:number"), "is a int"),
         (("explain", f"{MODELS}:inputs"), r"inputs() gave"),
+        (("explain", f"{MODELS}:Sized"), "a class that takes arguments"),
         (("explain", "no_such_file.py:model"), "no file 'no_such_file.py'"),
         (("explain", "no_such_package:model"), "no module 'no_such_package'"),
         (("explain", "model"), "names no model"),
