@@ -1,4 +1,4 @@
-"""Writes what how-it-works.md shows, from a compilation of the demo's block: ``python docs/make_excerpts.py``.
+"""Writes what how-it-works.md shows, from compiling the demo's block for an H100: ``python docs/make_excerpts.py``.
 
 An excerpt stands between ``<!-- excerpt: name -->`` and ``<!-- /excerpt: name -->``. It shows what was so when it was
 written; only the tables are compared with the code (``make_tables.py``).
@@ -18,26 +18,36 @@ from marked import main
 import rooftile
 from rooftile.codegen.emit import emit
 from rooftile.compilation import Compilation
-from rooftile.config import CompileOptions
+from rooftile.config import CompileOptions, Config
+from rooftile.driver import compile_graph
 from rooftile.dump import plan_text
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.printer import print_graph
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.manager import stage_diff
 from rooftile.passes.space import region_access
 from rooftile.report.collect import report_of
-from rooftile.report.explaining import compile_afresh
-from rooftile.textbook import ON_CPU, block_and_input
+from rooftile.target import target_named
+from rooftile.textbook import ON_GPU, Block
 
 PACKAGE = str(Path(rooftile.__file__).parent) + "/"
 
 
 @cache
 def compilation() -> Compilation:
-    """The demo's block, compiled for the CPU, with the text of every stage."""
-    block, x = block_and_input(ON_CPU, torch.device("cpu"))
-    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        (found,), _ = compile_afresh(block, (x,), {}, CompileOptions(dump=Path(folder)))
+    """The demo's block at the sizes of a Llama-8B layer, compiled for an H100 but not run: nothing holds data."""
+    with torch.device("meta"):
+        block = Block(ON_GPU).to(ON_GPU.dtype).eval()
+        x = torch.empty(ON_GPU.batch, ON_GPU.length, ON_GPU.width, dtype=ON_GPU.dtype)
+    with torch.no_grad():
+        captured = capture_exported(torch.export.export(block, (x,), strict=False))
+    graph = import_captured(captured).graph
+    with tempfile.TemporaryDirectory() as folder:
+        options = CompileOptions(target="h100", dump=Path(folder))
+        config = Config.from_env().with_options(options)
+        found, _ = compile_graph(graph, options, config, target_named("h100"), torch.device("cpu"))
     return found
 
 
@@ -93,15 +103,15 @@ def accesses() -> str:
     return fenced("\n".join(dict.fromkeys(lines)))
 
 
-def ledger() -> str:
-    """The decisions, as ``explain`` prints them."""
+def _table(title: str) -> str:
+    """A table as ``explain`` prints it."""
     tables = str(report_of([compilation()])).split("\n\n")
-    return fenced("\n".join(next(t for t in tables if t.startswith("Decisions")).splitlines()[1:]))
+    return fenced("\n".join(next(t for t in tables if t.startswith(title)).splitlines()[1:]))
 
 
 def schedules() -> str:
     """Every region with its schedule."""
-    return fenced("\n".join(f"{op.attrs['name']:22} {Schedule.from_attrs(op.attrs)}" for op in _regions()))
+    return fenced("\n".join(f"{op.attrs['name']:28} {Schedule.from_attrs(op.attrs)}" for op in _regions()))
 
 
 def kernel_ir() -> str:
@@ -109,12 +119,19 @@ def kernel_ir() -> str:
     return fenced(print_graph(_region(_projects).regions[1]))
 
 
-def kernel() -> str:
-    """The same kernel as Triton source."""
-    region = _region(_projects)
+def kernel(wanted: Callable[[Op], bool]) -> str:
+    """A kernel as Triton source."""
+    region = _region(wanted)
     source = emit(region.regions[1], compilation().target).source
     function = source[source.rindex("@triton.jit") :].partition("\n\n\n")[0]
     return f"```py\n{function}\n```"
+
+
+def sweep() -> str:
+    """The attention kernel from its product of queries and keys on: the end of its loop, and what follows."""
+    fence, *lines = kernel(_rotates).splitlines()
+    first = next(n for n, line in enumerate(lines) if line.strip().startswith("dot = "))
+    return "\n".join([fence, *lines[first:]])
 
 
 def plan() -> str:
@@ -129,10 +146,12 @@ EXCERPTS: dict[str, Callable[[], str]] = {
     "excerpt: canonicalize": canonicalize,
     "excerpt: axes": lambda: _norm("axes"),
     "excerpt: accesses": accesses,
-    "excerpt: ledger": ledger,
+    "excerpt: ledger": lambda: _table("Decisions"),
     "excerpt: schedules": schedules,
     "excerpt: kernel-ir": kernel_ir,
-    "excerpt: kernel": kernel,
+    "excerpt: kernel": lambda: kernel(_projects),
+    "excerpt: sweep": sweep,
+    "excerpt: derivations": lambda: _table("Derivations"),
     "excerpt: plan": plan,
 }
 

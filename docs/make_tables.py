@@ -39,7 +39,7 @@ def _ops(ops: Iterable[OpDef]) -> str:
 
 def scalars() -> str:
     """The scalar functions, with their algebra in words."""
-    columns = ("function", "operands", "takes", "scales", "shifts", "never decreases in", "price")
+    columns = ("function", "operands", "takes", "scales", "shifts", "shift to factor", "never decreases in", "price")
     rows = [
         (
             code(s.name),
@@ -47,6 +47,7 @@ def scalars() -> str:
             s.operands,
             _sets(s.homogeneous) + (" (by c >= 0)" if s.positive_only else ""),
             _sets(s.shifted),
+            "yes" if s.turns_shift_into_factor else "",
             ", ".join(map(str, sorted(s.nondecreasing))),
             str(s.flops),
         )
@@ -58,7 +59,7 @@ def scalars() -> str:
 
 
 def _is_plain(s: Scalar) -> bool:
-    return not (s.homogeneous or s.shifted or s.nondecreasing)
+    return not (s.homogeneous or s.shifted or s.nondecreasing or s.turns_shift_into_factor)
 
 
 def _sets(sets: Iterable[frozenset[int]]) -> str:
