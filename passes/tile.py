@@ -97,7 +97,8 @@ class Dots:
     """What decides the tiles of contractions that share a kernel.
 
     Operands of ``bytes`` an element, ``accumulators`` results at once, each ``m`` by ``n`` and ``batch`` times;
-    ``computed``: an operand is computed, not loaded; ``epilogue``: FLOPs of what follows on an element of the result.
+    ``computed``: an operand is computed, not loaded; ``epilogue``: what follows on an element of the result, as FLOPs
+    and two for each load.
     """
 
     bytes: int
@@ -109,7 +110,7 @@ class Dots:
     epilogue: int = 0
 
 
-MOST_EPILOGUE = 9  # FLOPs: more beside a 128 by 256 accumulator was seen to spill registers
+MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
 
 
 def dot_tiles(target: Target, dots: Dots) -> DotTiles:
@@ -121,12 +122,12 @@ def dot_tiles(target: Target, dots: Dots) -> DotTiles:
         return DotTiles(64, 64 // count if count < 4 else 16, 16, 4, 2)
     if dots.m <= 64:  # every warp holds all rows of a computed operand
         return DotTiles(next_power(max(dots.m, 16)), 64, 64 if dots.computed else 128, 4, 3)
-    wide = count == 1 and dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000
-    if wide and _programs(dots, 128, 256) >= target.sm_count:
+    columns = 256 // count if dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000 else 128 // count
+    if columns == 256 and _programs(dots, 128, 256) >= target.sm_count:
         return DotTiles(128, 256, 64, 8, 3)
     if 2 * _programs(dots, 128, 128) < target.sm_count:
         return DotTiles(64, 128 // min(count, 2), 64, 4, 3)
-    return DotTiles(128, 128 // max(1, count // 2), 64, 8, 3)
+    return DotTiles(128, min(128, columns), 64, 8, 3)
 
 
 def _programs(dots: Dots, tile_m: int, tile_n: int) -> int:
@@ -137,7 +138,6 @@ def _programs(dots: Dots, tile_m: int, tile_n: int) -> int:
 def _dots(access: Access, shape: Groups) -> Dots:
     main = main_contraction(access)
     together = [r for r in contractions(access) if access.free[r] == access.free[main]]
-    after = [n.op for r, n in access.nodes.items() if n.op is not None and access.free[r] == access.free[main]]
     return Dots(
         bytes=access.nodes[main].operands[0].value.dtype.bytes,
         accumulators=len(together),
@@ -145,8 +145,15 @@ def _dots(access: Access, shape: Groups) -> Dots:
         n=likely(access.axes[shape.n[0]]) if shape.n else 1,
         batch=prod(likely(access.axes[a]) for a in shape.batch),
         computed=any(not is_loaded(access, o) for r in together for o in access.nodes[r].operands),
-        epilogue=sum(SCALARS[op.attrs["fn"]].flops for op in after if op.name == "pointwise"),
+        epilogue=_epilogue(access, access.free[main]),
     )
+
+
+def _epilogue(access: Access, grid: frozenset[str]) -> int:
+    """What is done on an element of the result, as FLOPs and two for each load."""
+    ops = [node.op for read, node in access.nodes.items() if access.free[read] == grid]
+    computed = sum(SCALARS[op.attrs["fn"]].flops for op in ops if op is not None and op.name == "pointwise")
+    return computed + 2 * ops.count(None)
 
 
 def _contraction(body: Graph, space: Space, access: Access, target: Target) -> Schedule:

@@ -1,0 +1,91 @@
+"""The kernels that are chosen for an H100, compiled for sm_90 without a GPU: no spills, within its shared memory.
+
+The models are on the meta device: what is looked at is their graph, no weight is ever allocated.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+import torch
+
+from rooftile.codegen.kernel import Kernel
+from rooftile.driver import emit_all
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
+from rooftile.ir.core import Graph
+from rooftile.passes.base import PassContext
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.runtime.build import compile_kernel
+from rooftile.runtime.cache_key import cache_key
+from rooftile.runtime.resources import Resources
+from rooftile.target import H100
+from tests.models import BLOCKS
+
+LLAMA_8B = {"length": 2048, "width": 4096, "heads": 32, "kv_heads": 8, "inner": 14336, "batch": 1}
+GPT2_XL = {"length": 1024, "width": 1600, "heads": 25, "batch": 4}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of ``BLOCKS``, its sizes, and the most kernels that it may become."""
+
+    block: str
+    sizes: tuple[tuple[str, int], ...]
+    dtype: torch.dtype
+    kernels: int
+
+    def __str__(self) -> str:
+        return f"{self.block}-{'x'.join(str(n) for _, n in self.sizes)}-{str(self.dtype).removeprefix('torch.')}"
+
+
+def case(block: str, dtype: torch.dtype, kernels: int, **sizes: int) -> Case:
+    return Case(block, tuple(sizes.items()), dtype, kernels)
+
+
+CASES = [
+    case("llama", torch.bfloat16, 12, **LLAMA_8B),
+    case("gpt2", torch.bfloat16, 10, **GPT2_XL),
+    case("llama", torch.float16, 12, batch=3, length=129, width=96),
+    case("gpt2", torch.float32, 10, batch=1, length=129, width=320),
+    case("vit", torch.float16, 13, batch=1, width=96),
+]
+
+
+@cache
+def lowered(case: Case) -> Graph:
+    """The case's kernels for an H100."""
+    with torch.device("meta"), torch.no_grad():
+        module, inputs = BLOCKS[case.block](dtype=case.dtype, device="meta", **dict(case.sizes))
+        exported = torch.export.export(module, inputs, strict=False)
+    imported = import_captured(capture_exported(exported)).graph
+    return Manager(verify=True).run(imported, PIPELINE, PassContext(H100))[-1].graph
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_number_of_kernels(case: Case) -> None:
+    graph = lowered(case)
+    assert all(op.name == "region" for op in graph.ops)
+    assert len(graph.ops) <= case.kernels
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_kernels_fit_an_h100(case: Case) -> None:
+    kernels = list({cache_key(k, H100.arch): k for k in emit_all(lowered(case), H100).values()}.values())
+    with ThreadPoolExecutor(2) as pool:
+        resources = list(zip(kernels, pool.map(_resources, kernels), strict=True))
+    assert {k.name: r for k, r in resources if r.spill_bytes > _stack(k)} == {}
+    assert {k.name: r for k, r in resources if r.shared_bytes > H100.shared_memory} == {}
+
+
+def _resources(kernel: Kernel) -> Resources:
+    return compile_kernel(kernel, H100.arch).resources
+
+
+def _stack(kernel: Kernel) -> int:
+    """Bytes of stack that are no spills: sine and cosine keep the digits of pi there for very large arguments."""
+    return 32 if "tl.sin(" in kernel.source or "tl.cos(" in kernel.source else 0
