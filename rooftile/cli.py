@@ -29,6 +29,7 @@ Inputs = Annotated[
 ]
 TargetName = Annotated[str | None, typer.Option("--target", "-t", help="Compile for this device, present or not.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Meta = Annotated[bool, typer.Option("--meta", help="Shapes only: weights are not allocated and nothing runs.")]
 Dynamic = Annotated[bool | None, typer.Option("--dynamic/--static", help="Sizes known only at run time, or not.")]
 
 
@@ -43,10 +44,16 @@ def demo(dump: Annotated[Path | None, typer.Option(help="Where to leave IR and k
 
 @app.command()
 def explain(
-    model: Model, inputs: Inputs = None, target: TargetName = None, as_json: AsJson = False, dynamic: Dynamic = None
+    model: Model,
+    inputs: Inputs = None,
+    target: TargetName = None,
+    as_json: AsJson = False,
+    dynamic: Dynamic = None,
+    meta: Meta = False,
 ) -> None:
     """Show the kernels of a model, what was fused and why, bytes and the roofline."""
-    report, _ = _look(model, inputs, CompileOptions.from_user(None, dynamic, _given(target=target)))
+    options = CompileOptions.from_user(None, dynamic, _given(target=target))
+    report, _ = _look(model, inputs, options, meta=meta)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:
@@ -61,10 +68,11 @@ def dump(
     target: TargetName = None,
     as_json: AsJson = False,
     dynamic: Dynamic = None,
+    meta: Meta = False,
 ) -> None:
     """Write the IR after every pass, the kernels, the plan and a script that reproduces them."""
     options = CompileOptions.from_user(None, dynamic, _given(target=target, dump=out))
-    _, folders = _look(model, inputs, options)
+    _, folders = _look(model, inputs, options, meta=meta)
     if as_json:
         typer.echo(json.dumps([str(folder) for folder in folders]))
     else:
@@ -129,7 +137,7 @@ def split_passes(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _look(name: str, inputs: list[str] | None, options: CompileOptions) -> tuple[Any, list[Path]]:
+def _look(name: str, inputs: list[str] | None, options: CompileOptions, *, meta: bool) -> tuple[Any, list[Path]]:
     """The report on a named model, and the folders that were dumped into."""
     import torch
 
@@ -137,7 +145,7 @@ def _look(name: str, inputs: list[str] | None, options: CompileOptions) -> tuple
     from rooftile.report.collect import report_of
     from rooftile.report.explaining import compile_afresh
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
     found = named_model(name, inputs or [], device)
     with torch.no_grad():
         compilations, graphs = compile_afresh(found.model, found.inputs, {}, options)

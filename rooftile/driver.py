@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
@@ -20,17 +20,17 @@ from rooftile.codegen.kernel import Kernel
 from rooftile.compilation import Compilation, Runnable
 from rooftile.config import CompileOptions, Config
 from rooftile.dump import dump_folder, write_dump, write_repro
-from rooftile.errors import InternalError, RequirementError
+from rooftile.errors import InternalError, OptionError, RequirementError, nearest
 from rooftile.ir.core import Graph, Op
-from rooftile.ir.evaluator import evaluate
 from rooftile.logs import listen, log_compilation
 from rooftile.passes.base import PassContext
 from rooftile.passes.manager import Manager
-from rooftile.passes.pipeline import pipeline
-from rooftile.runtime.devices import target_of
+from rooftile.passes.pipeline import PIPELINE, pipeline
+from rooftile.runtime.devices import default_target, target_of
 from rooftile.runtime.loading import load
 from rooftile.runtime.plan import make_plan
 from rooftile.runtime.program import Program
+from rooftile.standins import Evaluated, Shaped
 from rooftile.target import Target, target_named
 
 _LOG = logging.getLogger("rooftile.driver")
@@ -42,16 +42,19 @@ _T = TypeVar("_T")
 def build_program(graph: Graph, options: CompileOptions | None = None, device: torch.device | None = None) -> Runnable:
     """The program that computes an imported graph on ``device`` (the current GPU, or the CPU without one).
 
+    On the meta device the graph is compiled like any other, and a call gives results without values.
+
     Raises:
         RequirementError: something that ``options.require`` asks for does not hold.
-        OptionError: ``options`` name a target or a pass that doesn't exist.
+        OptionError: ``options`` name a target or a pass that doesn't exist, or a folder that cannot be written.
         InternalError: a fault of ours; the graph and a script that shows it have been written where the error says.
     """
     options = options or CompileOptions()
     config = Config.from_env().with_options(options)
     listen(config.debug)
     device = _with_index(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    target = target_named(config.target) if config.target else target_of(device)
+    target = target_named(config.target) if config.target else _target_of(device)
+    _check_pass(config.stop_after)
     try:
         compilation, program = compile_graph(graph, options, config, target, device)
     except InternalError as error:
@@ -66,7 +69,7 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
 def compile_graph(
     graph: Graph, options: CompileOptions, config: Config, target: Target, device: torch.device
 ) -> tuple[Compilation, Runnable]:
-    """Passes, kernels, plan, program, dump. Where the kernels cannot run here, the program evaluates the graph."""
+    """Passes, kernels, plan, program, dump. Where the kernels cannot run here, something else stands in for them."""
     clock = _Clock()
     context = PassContext(target, options=options)
     manager = Manager(config.verify, record=config.dump is not None, stop_after=config.stop_after)
@@ -74,18 +77,26 @@ def compile_graph(
     compilation = Compilation(stages, context, device, seconds=clock.seconds)
     _note_externs(compilation)
     _require(options, compilation.graph)
-    program: Runnable = _Evaluated(compilation.graph)
+    program: Runnable = (Shaped if device.type == "meta" else Evaluated)(graph)
     if _is_lowered(compilation.graph):
         compilation.kernels = clock("emit", lambda: emit_all(compilation.graph, target))
         plan = compilation.plan = clock("plan", lambda: make_plan(compilation.graph, compilation.kernels))
         if target.kind == device.type:
             program = clock("build", lambda: load(plan, target, device, config))
-        else:
+        elif device.type != "meta":
             _LOG.warning("kernels for %s do not run on %s: calls are computed by the reference", target.name, device)
     if config.dump is not None:
-        compilation.dump = dump_folder(config.dump)
-        write_dump(compilation, compilation.dump)
+        _dump(compilation, config.dump)
     return compilation, program
+
+
+def _dump(compilation: Compilation, base: Path) -> None:
+    try:
+        compilation.dump = dump_folder(base)
+        write_dump(compilation, compilation.dump)
+    except OSError as error:
+        fix = "name another folder, by ROOFTILE_DUMP or the option dump"
+        raise OptionError(f"nothing can be dumped into {base}: {error.strerror}", fix=fix) from error
 
 
 def emit_all(graph: Graph, target: Target) -> dict[Op, Kernel]:
@@ -117,6 +128,16 @@ def collecting(*, timed: bool = False) -> Iterator[list[Compilation]]:
     finally:
         _COLLECTED.reset(tokens[0])
         _TIMED.reset(tokens[1])
+
+
+def _check_pass(name: str | None) -> None:
+    names = ("import", *(each.name for each in PIPELINE))
+    if name is not None and name not in names:
+        raise OptionError(f"stop_after={name!r}: there is no such pass", fix=nearest(name, names))
+
+
+def _target_of(device: torch.device) -> Target:
+    return default_target() if device.type == "meta" else target_of(device)
 
 
 def _with_index(device: torch.device) -> torch.device:
@@ -166,18 +187,6 @@ class _Clock:
         result = part()
         self.seconds[name] = perf_counter() - start
         return result
-
-
-@dataclass(frozen=True)
-class _Evaluated:
-    """A graph computed by the reference evaluator, op by op."""
-
-    graph: Graph
-
-    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
-        with torch.no_grad(), tensors[0].device if tensors else torch.device("cpu"):
-            results = evaluate(self.graph, [t.detach() for t in tensors], dict(sizes))
-        return [torch.empty(r.shape, dtype=r.dtype, device=r.device).copy_(r) for r in results]
 
 
 class _Observed:

@@ -44,11 +44,12 @@ def named_model(name: str, inputs: Sequence[str], device: torch.device) -> Named
     place, colon, attribute = name.rpartition(":")
     if not colon:
         raise OptionError(f"{name!r} names no model", fix="file.py:object or package.module:object")
-    module = _module(place)
-    model, own_inputs = _model(_attribute(module, attribute, name), name)
-    if isinstance(model, nn.Module):
-        model.to(device)
-    given = _inputs(inputs, module) if inputs else own_inputs
+    with device:  # on the meta device, weights are not even allocated
+        module = _module(place)
+        model, own_inputs = _model(_attribute(module, attribute, name), name)
+        if isinstance(model, nn.Module):
+            model.to(device)
+        given = _inputs(inputs, module) if inputs else own_inputs
     if given is None:
         raise OptionError(f"{name} comes without inputs", fix="--inputs 'f32[2, 16, 64]', once for each input")
     return NamedModel(model, tuple(x.to(device) if isinstance(x, torch.Tensor) else x for x in given))

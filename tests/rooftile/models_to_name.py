@@ -25,6 +25,10 @@ def with_inputs() -> tuple[nn.Module, tuple[Tensor, ...]]:
     return Mlp(), (torch.randn(3, 16),)
 
 
+def huge() -> nn.Module:
+    return nn.Linear(8192, 2**28, bias=False, dtype=torch.bfloat16)  # 4 TiB
+
+
 def inputs() -> tuple[Tensor, ...]:
     return (torch.randn(2, 5, 16),)
 

@@ -56,6 +56,12 @@ def test_explain_for_a_device_that_is_not_here() -> None:
     assert "h100, not here" in run("explain", f"{MODELS}:model", "-i", "inputs", "--target", "h100")
 
 
+def test_explain_a_model_that_has_no_memory() -> None:
+    shown = run("explain", f"{MODELS}:huge", "-i", "bf16[1, 8192]", "--target", "h100", "--meta", "--json")
+    (weight,) = [b for b in json.loads(shown)["buffers"] if b["role"] == "weight"]
+    assert weight["bytes"] == 4 * 2**40
+
+
 def test_dump_writes_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "plan.txt" in run("dump", f"{MODELS}:with_inputs", "-o", str(out))

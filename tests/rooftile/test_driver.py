@@ -107,6 +107,28 @@ def test_an_unknown_target_is_refused() -> None:
         build_program(attention_like(), CompileOptions(target="h10"), CPU)
 
 
+def test_an_unknown_pass_to_stop_after_is_refused() -> None:
+    with pytest.raises(OptionError, match="there is no such pass") as error:
+        build_program(attention_like(), CompileOptions(stop_after="fuze"), CPU)
+    assert "did you mean 'fuse'" in error.value.fix
+
+
+def test_on_the_meta_device_nothing_is_computed() -> None:
+    graph = attention_like(symbol("t", lo=2, hi=512))
+    with collecting() as compilations:
+        program = build_program(graph, CompileOptions(target="h100"), torch.device("meta"))
+    given = [torch.empty(2, 300, 16, device="meta"), torch.empty(16, 16, device="meta")]
+    (result,) = program(given, {"t": 300})
+    assert result.is_meta and result.shape == (2, 300, 16)
+    assert compilations[0].plan is not None and compilations[0].sizes == {"t": 300}
+
+
+def test_a_dump_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OptionError, match="nothing can be dumped into"):
+        build_program(attention_like(), CompileOptions(dump=tmp_path / "file" / "folder"), CPU)
+
+
 def test_a_dump_holds_all_there_is_to_read(tmp_path: Path) -> None:
     build_program(attention_like(), CompileOptions(dump=tmp_path), CPU)
     irs = sorted(tmp_path.glob("*.ir"))
