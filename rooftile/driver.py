@@ -77,7 +77,7 @@ def compile_graph(
     compilation = Compilation(stages, context, device, seconds=clock.seconds)
     _note_externs(compilation)
     _require(options, compilation.graph)
-    program: Runnable = (Shaped if device.type == "meta" else Evaluated)(graph)
+    program: Runnable = Shaped(graph) if device.type == "meta" else Evaluated(graph)
     if _is_lowered(compilation.graph):
         compilation.kernels = clock("emit", lambda: emit_all(compilation.graph, target))
         plan = compilation.plan = clock("plan", lambda: make_plan(compilation.graph, compilation.kernels))
