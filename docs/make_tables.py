@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from textwrap import fill
 
 from marked import main
 
@@ -55,7 +56,7 @@ def scalars() -> str:
         if not _is_plain(s)
     ]
     plain = code(*(s.name for s in SCALARS.values() if _is_plain(s)))
-    return f"{table(columns, rows)}\n\nWithout any of these properties: {plain}."
+    return f"{table(columns, rows)}\n\n{fill(f'Without any of these properties: {plain}.', 120)}"
 
 
 def _is_plain(s: Scalar) -> bool:
