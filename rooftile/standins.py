@@ -34,7 +34,7 @@ class Shaped:
 
     graph: Graph
 
-    def __call__(self, _: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
+    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
         """The results without their values."""
         return [
             torch.empty([number(s, sizes) for s in v.shape], dtype=v.dtype.torch, device="meta")
