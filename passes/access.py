@@ -361,6 +361,8 @@ def _join(guard: Guard, more: Guard) -> Guard:
 def _pad(self: _Composer, op: Op, read: Read) -> Node:
     x = op.inputs[0]
     index = tuple(add(e, mul(low, -1)) for e, low in zip(read.index, op.attrs["low"], strict=True))
+    if any(_disjoint(e, size) for e, size in zip(index, x.shape, strict=True)):
+        return Node(op, ())
     case = tuple((e, size) for e, size in zip(index, x.shape, strict=True) if not in_range(e, size))
     return Node(op, (self.want(Read(x, index, _join(read.guard, case))),), cases=(case,))
 

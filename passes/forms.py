@@ -33,6 +33,14 @@ class Reason:
     reduction: Op | None = None
 
 
+class Unschedulable(Exception):
+    """No roles run a region on a target; ``reason`` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
+
+
 def below(access: Access, read: Read) -> set[Read]:
     """Every read that ``read`` is computed from."""
     found: set[Read] = set()
@@ -137,6 +145,10 @@ def chain_form(access: Access) -> Chain | Reason:
     blocked = recomputed(access)
     if blocked is not None:
         return blocked
+    dots = contractions(access)
+    if len(dots) > MOST_ACCUMULATORS:
+        text = f"{len(dots)} contractions in a chain, {MOST_ACCUMULATORS} at most"
+        return Reason("roles", dots[-1].value, text)
     reductions = access.reductions()
     grid = tuple(a for a in access.axes if all(a in access.free[r] for r in reductions))
     stored = {s.name for _, read in access.roots for e in read.index for s in symbols(e)}

@@ -25,9 +25,10 @@ from rooftile.passes.access import NoCommonSpace
 from rooftile.passes.base import PassContext
 from rooftile.passes.cost import Cost, cost
 from rooftile.passes.derive import Derivation, Reason, derive
+from rooftile.passes.forms import Unschedulable
 from rooftile.passes.rules import positions
 from rooftile.passes.sizes import likely
-from rooftile.passes.tile import Unschedulable, positioned, schedule_region
+from rooftile.passes.tile import may_be_unschedulable, schedule_region
 from rooftile.target import Target
 
 HEAVY = frozenset({"reduce", "contract", "scan"})
@@ -142,14 +143,15 @@ def judge(body: Graph, target: Target) -> Verdict:
 
 def _schedulable(outcome: Derivation | Reason, target: Target) -> Derivation | Reason:
     """``outcome`` with what no tile can hold rewritten until roles are found."""
-    while isinstance(outcome, Derivation) and positioned(outcome.access):
+    while isinstance(outcome, Derivation) and may_be_unschedulable(outcome.access):
         try:
             schedule_region(outcome.body, target)
             return outcome
         except Unschedulable as error:
-            rewritten = positions.apply(outcome.body, error.reduction)
+            reduction = error.reason.reduction
+            rewritten = positions.apply(outcome.body, reduction) if reduction is not None else None
             if rewritten is None:
-                return Reason("roles", error.reduction.output, str(error), error.reduction)
+                return error.reason
         body, steps = rewritten
         outcome = derive(body, (*outcome.steps, *steps))
     return outcome

@@ -157,6 +157,7 @@ class _Lowering:
         return (
             name in node.bound
             and read not in block.known
+            and self.access.free[read] & self.loops <= block.loops
             and self.block_for(read, block) is block
             and self.sweeps.number[read][name] == level
         )

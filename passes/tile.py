@@ -19,7 +19,7 @@ from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.access import Access, Read, Space
 from rooftile.passes.base import PassContext
-from rooftile.passes.forms import matrix_form
+from rooftile.passes.forms import Reason, Unschedulable, matrix_form
 from rooftile.passes.sizes import likely, next_power
 from rooftile.passes.space import (
     Groups,
@@ -60,6 +60,7 @@ def schedule_region(body: Graph, target: Target) -> Schedule:
 
     Raises:
         NoCommonSpace: the body's outputs have no common iteration space.
+        Unschedulable: no roles run it on this target.
     """
     space, access = region_access(body)
     schedule = _form(access)(body, space, access, target)
@@ -271,25 +272,22 @@ def _inner_roles(access: Access, inner: list[str], target: Target) -> tuple[list
         tile = whole or max(1, min(step, limit // elements, next_power(likely(access.axes[name]))))
         if not whole and name in positions:
             text = f"the position along {name} is wanted, and a tile can't hold all of it"
-            raise Unschedulable(text, positions[name])
+            raise Unschedulable(Reason("roles", positions[name].output, text, positions[name]))
         elements *= tile
         roles.append(AxisRole(name, access.axes[name], role, tile))
     order = {a: n for n, a in enumerate(access.axes)}
     return sorted(roles, key=lambda r: order[r.name]), elements
 
 
+def may_be_unschedulable(access: Access) -> bool:
+    """Whether ``schedule_region`` must be asked: positions want whole axes, a chain's sweeps want merged ones."""
+    return bool(positioned(access)) or _form(access) is schedule_chain
+
+
 def positioned(access: Access) -> list[tuple[Op, Read]]:
     """The reductions that give positions, such as argmax: they want all of their axis in one tile."""
     reductions = [(op, read) for read in access.reductions() if (op := access.nodes[read].op) is not None]
     return [(op, r) for op, r in reductions if op.name == "reduce" and COMBINES[op.attrs["fn"]].position]
-
-
-class Unschedulable(Exception):
-    """No roles run ``reduction`` on this target; the message says why."""
-
-    def __init__(self, text: str, reduction: Op) -> None:
-        super().__init__(text)
-        self.reduction = reduction
 
 
 # Pointwise regions.
