@@ -18,18 +18,15 @@ from marked import main
 import rooftile
 from rooftile.codegen.emit import emit
 from rooftile.compilation import Compilation
-from rooftile.config import CompileOptions, Config
-from rooftile.driver import compile_graph
+from rooftile.config import CompileOptions
 from rooftile.dump import plan_text
-from rooftile.frontend.exported import capture_exported
-from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.printer import print_graph
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.manager import stage_diff
 from rooftile.passes.space import region_access
 from rooftile.report.collect import report_of
-from rooftile.target import target_named
+from rooftile.report.explaining import compile_afresh
 from rooftile.textbook import ON_GPU, Block
 
 PACKAGE = str(Path(rooftile.__file__).parent) + "/"
@@ -41,13 +38,8 @@ def compilation() -> Compilation:
     with torch.device("meta"):
         block = Block(ON_GPU).to(ON_GPU.dtype).eval()
         x = torch.empty(ON_GPU.batch, ON_GPU.length, ON_GPU.width, dtype=ON_GPU.dtype)
-    with torch.no_grad():
-        captured = capture_exported(torch.export.export(block, (x,), strict=False))
-    graph = import_captured(captured).graph
-    with tempfile.TemporaryDirectory() as folder:
-        options = CompileOptions(target="h100", dump=Path(folder))
-        config = Config.from_env().with_options(options)
-        found, _ = compile_graph(graph, options, config, target_named("h100"), torch.device("cpu"))
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        (found,), _ = compile_afresh(block, (x,), {}, CompileOptions(target="h100", dump=Path(folder)))
     return found
 
 
