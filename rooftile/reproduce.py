@@ -50,10 +50,12 @@ def random_inputs(graph: Graph, device: torch.device, seed: int = 0) -> tuple[li
     sizes = {s.name: example_size(s, s.name).example for s in graph.size_symbols()}
     generator = torch.Generator().manual_seed(seed)
     limit = largest_safe_index(graph.inputs, sizes)
-    return [_random(v.type, sizes, limit, generator).to(device) for v in graph.inputs], sizes
+    return [_random(v.type, sizes, limit, generator, device) for v in graph.inputs], sizes
 
 
-def _random(type: TensorType, sizes: Mapping[str, int], limit: int, generator: torch.Generator) -> torch.Tensor:
+def _random(
+    type: TensorType, sizes: Mapping[str, int], limit: int, generator: torch.Generator, device: torch.device
+) -> torch.Tensor:
     shape = tuple(number(s, sizes) for s in type.shape)
     strides = row_major(shape) if type.strides is None else tuple(number(s, sizes) for s in type.strides)
     length = (span(shape, strides),)
@@ -62,4 +64,4 @@ def _random(type: TensorType, sizes: Mapping[str, int], limit: int, generator: t
     else:
         highest = 1 if type.dtype.kind == "bool" else limit
         line = torch.randint(0, highest + 1, length, generator=generator).to(type.dtype.torch)
-    return line.as_strided(shape, strides)
+    return line.to(device).as_strided(shape, strides)  # moved before: a move makes strided tensors dense

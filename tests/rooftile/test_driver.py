@@ -16,7 +16,7 @@ from rooftile.driver import build_program, collecting
 from rooftile.errors import InternalError, OptionError, RequirementError
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Loc, TensorType
-from rooftile.ir.dtypes import F32
+from rooftile.ir.dtypes import B1, BF16, F32, I64
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.expr import Size, symbol
 from rooftile.ir.extern import encode
@@ -188,3 +188,12 @@ def test_threads_compile_and_run_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(assert_right, attention_like(n)) for n in (5, 6, 7, 8)]:
             done.result()
+
+
+def test_random_inputs_have_the_types_of_the_graph() -> None:
+    b = GraphBuilder("typed")
+    types = [TensorType(F32, (4, 6), strides=(1, 5)), TensorType(I64, (3,)), TensorType(B1, (5,)), TensorType(BF16, ())]
+    values = [b.input(name, type) for name, type in zip("xyzw", types, strict=True)]
+    tensors, sizes = random_inputs(b.finish(values), CPU)
+    assert [(t.dtype, tuple(t.shape)) for t in tensors] == [(t.dtype.torch, t.shape) for t in types]
+    assert tensors[0].stride() == (1, 5) and tensors[1].min() >= 0 and tensors[1].max() < 3 and sizes == {}
