@@ -53,9 +53,9 @@ class Node:
     cases: tuple[Guard, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Access:
-    """A region's iteration space and reads.
+    """A region's iteration space and reads; compared by identity.
 
     ``axes`` are the leaf axes with their extents; ``roots`` the stores ``(output number, read)``; ``nodes`` every read
     in an order in which operands come first;
@@ -245,8 +245,10 @@ def _same_shape(a: Value, b: Value) -> bool:
 
 
 def _index_reads(read: Read, indirect: Mapping[str, Read]) -> dict[str, Read]:
+    if not indirect:
+        return {}
     exprs = (*read.index, *(e for e, _ in read.guard))
-    names = sorted({s.name for e in exprs for s in symbols(e) if s.name in indirect}) if indirect else []
+    names = sorted({s.name for e in exprs for s in symbols(e) if s.name in indirect})
     return {name: indirect[name] for name in names}
 
 

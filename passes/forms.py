@@ -8,6 +8,7 @@ all of them vary over, and one program runs over the rest, sweeping the reduced 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from rooftile.ir.core import Op, Value
@@ -57,6 +58,7 @@ def below(access: Access, read: Read) -> set[Read]:
 # The matrix form.
 
 
+@lru_cache(maxsize=32)
 def matrix_form(access: Access) -> Reason | None:
     """Why the region is not contractions side by side; None where it is."""
     for check in (_side_by_side, _one_grid, _no_recomputed_contraction):
@@ -140,6 +142,7 @@ class Chain:
     sweeps: Sweeps
 
 
+@lru_cache(maxsize=32)
 def chain_form(access: Access) -> Chain | Reason:
     """The roles of the region as a chain of reductions, or why it can't be one kernel."""
     blocked = recomputed(access)

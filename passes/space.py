@@ -47,29 +47,36 @@ def identify(body: Graph, space: Space) -> tuple[Space, Access]:
     """Make reduced axes the same axis where that makes two reads one: softmax's maximum, sum and result all run over
     one ``j``."""
     access = compose(body, space)
-    while (pair := _identifiable(access)) is not None:
-        reduced, other = pair
-        same: dict[str, Size] = {reduced: axis(other, access.axes[other])}
-        # An axis that was made the same as `reduced` before goes with it.
+    while found := _identifiable(access):
+        same: dict[str, Size] = {name: axis(other, access.axes[other]) for name, other in found.items()}
+        # An axis that was made the same as one of these before goes with it.
         defs = {name: substitute(size, same) for name, size in space.defs.items()}
         space = replace(space, defs=defs | same)
         access = compose(body, space)
     return space, access
 
 
-def _identifiable(access: Access) -> tuple[str, str] | None:
+def _identifiable(access: Access) -> dict[str, str]:
+    """Reduced axes with the axes that they can be made the same as, all at once: none varies beside another."""
     bound = {name: read for read in access.reductions() for name in access.nodes[read].bound}
+    order = {name: number for number, name in enumerate(bound)}
+    found: dict[str, str] = {}
+    moved: set[str] = set()
     for name, read in bound.items():
         dependent = _varying_operands(access, read, name)
         beside = {*access.nodes[read].bound, *access.free[read], *(a for r in dependent for a in access.free[r])}
+        if name in moved or not beside.isdisjoint(found):
+            continue
         for other, extent in access.axes.items():
-            later = other in bound and list(bound).index(other) >= list(bound).index(name)
-            if later or other in beside or not equal(extent, access.axes[name]):
+            later = other in bound and order[other] >= order[name]
+            if later or other in beside or other in found or not equal(extent, access.axes[name]):
                 continue
             renaming = {name: axis(other, extent)}
             if any(_renamed(r, renaming) in access.nodes for r in dependent):
-                return name, other
-    return None
+                found[name] = other
+                moved |= beside | {other}
+                break
+    return found
 
 
 def _varying_operands(access: Access, read: Read, name: str) -> list[Read]:
