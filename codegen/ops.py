@@ -10,7 +10,7 @@ from rooftile.codegen.addresses import Access, Addresses
 from rooftile.codegen.align import transposed
 from rooftile.codegen.arithmetic import Variable
 from rooftile.codegen.bounds import ANY_INT64, Range
-from rooftile.codegen.expressions import POINTWISE, REDUCTIONS, SCANS, TRITON_TYPE, Row, apply, literal
+from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS, TRITON_TYPE, Row, apply, literal
 from rooftile.codegen.guards import needed
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.statements import Assign, Statement, Store, Writer
@@ -35,6 +35,7 @@ class OpWriter:
         self._buffers = buffers
         self._names = names
         self._tiles: dict[Value, Tile] = {}
+        self._accurate = not any(v.dtype.is_float and v.dtype.bytes < 4 for v in buffers)
 
     def block(self, ops: Sequence[Op]) -> None:
         """Write ``ops`` in order.
@@ -155,6 +156,7 @@ class OpWriter:
         tiles = [self._tiles[v] for v in op.inputs]
         values = range(1, len(tiles)) if name == "where" else range(len(tiles))
         row, dtype = POINTWISE.get(name), tiles[-1].dtype
+        row = ACCURATE.get(name, row) if self._accurate else row
         axes = tuple(a for a in self._held(op.output) if any(a in t.axes for t in tiles))
         texts = [t.aligned(axes) for t in tiles]
         if all(tiles[n].number is not None for n in values):

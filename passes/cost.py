@@ -57,8 +57,8 @@ def cost(access: Access, target: Target) -> Cost:
         _scalar_flops(access, r) * prod(extents[a] for a in access.free[r] | set(n.bound)) * factor.get(r, 1)
         for r, n in access.nodes.items()
     )
-    seconds = max(
-        moved / (target.bandwidth * _share(access, extents, target)), matmul_seconds + scalar / target.scalar_flops
+    seconds = max(moved / target.bandwidth, matmul_seconds + scalar / target.scalar_flops) / _share(
+        access, extents, target
     )
     return Cost(moved, matmul, scalar, seconds + target.launch_seconds + _call_overhead(access, target))
 
@@ -106,7 +106,7 @@ def _scalar_flops(access: Access, read: Read) -> int:
 
 
 def _share(access: Access, extents: dict[str, int], target: Target) -> float:
-    """The share of the bandwidth that the grid of a region with reductions can draw: rows are what runs in parallel."""
+    """The share of the device that the grid of a region with reductions can use: rows are what runs in parallel."""
     if target.kind == "cpu" or not access.reductions():
         return 1.0
     if contractions(access):

@@ -5,12 +5,17 @@ from __future__ import annotations
 from math import prod
 
 from rooftile.ir.core import Graph
-from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.access import Access, Space
-from rooftile.passes.forms import Chain, Reason, chain_form, matrix_form
+from rooftile.passes.forms import Chain, Reason, Unschedulable, chain_form, matrix_form
 from rooftile.passes.sizes import likely, next_power
 from rooftile.passes.space import contractions, main_contraction, merge, merge_freely
 from rooftile.target import Target
+
+# A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
+# or
+# faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
+ROWS_OF_TWO_WARPGROUPS = 128
 
 
 def schedule_chain(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
@@ -26,22 +31,27 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     tiles |= {a: min(step, max(16, next_power(likely(access.axes[a])))) for a in chain.loops}
     if row:
         tiles[row] = min(rows, max(16, next_power(likely(access.axes[row]))))
-        if tiles[row] <= 64 and max(whole.values(), default=1) <= 128:
-            warps = 4
-    nested = (*chain.grid, *chain.loops, *chain.whole)
-    roles = {
-        **dict.fromkeys(chain.grid, "grid"),
-        **dict.fromkeys(chain.loops, "loop"),
-        **dict.fromkeys(chain.whole, "whole"),
-    }
-    axes = tuple(AxisRole(a, access.axes[a], roles[a], tiles[a]) for a in nested)  # type: ignore[arg-type]
-    grid = tuple(sorted(chain.grid[::-1], key=lambda a: a != row))
+    if tiles.get(row, 1) < ROWS_OF_TWO_WARPGROUPS:
+        warps = 4
+    named: tuple[tuple[Role, tuple[str, ...]], ...] = (
+        ("grid", chain.grid),
+        ("loop", chain.loops),
+        ("whole", chain.whole),
+    )
+    axes = tuple(AxisRole(a, access.axes[a], role, tiles[a]) for role, names in named for a in names)
+    grid = tuple(sorted(chain.grid, key=lambda a: (a != row, -chain.grid.index(a))))
     return Schedule(axes, space.defs, grid, None, warps, stages)
 
 
 def _chain(access: Access) -> Chain:
+    """The chain that the region still is once axes are merged.
+
+    Raises:
+        Unschedulable: it is none any more.
+    """
     chain = chain_form(access)
-    assert not isinstance(chain, Reason), chain
+    if isinstance(chain, Reason):
+        raise Unschedulable(chain)
     return chain
 
 
@@ -61,7 +71,7 @@ def _tiles(access: Access, target: Target, widest: int) -> tuple[int, int, int, 
     operand = access.nodes[main_contraction(access)].operands[0].value.dtype
     if operand.bytes > 2:
         return 32, 32, 4, 1
-    return (64, 64, 8, 2) if widest > 128 else (128, 64, 8, 3)
+    return (64, 32, 4, 2) if widest > 128 else (128, 64, 8, 3)
 
 
 def program_count(access: Access) -> int:
