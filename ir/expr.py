@@ -308,11 +308,14 @@ def _floordiv(num: Size, den: Size) -> Size:
 
 
 def _nested_division(rest: Size, den: Size) -> Size | None:
-    """``(x // a) // b == x // (a * b)``."""
+    """``(x // a) // b == x // (a * b)``, and ``(x % (a * b)) // b == (x // b) % a``."""
     if isinstance(rest, Expr) and len(rest.terms) == 1 and rest.terms[0][1] == 1 and len(rest.terms[0][0]) == 1:
         atom = rest.terms[0][0][0]
         if isinstance(atom, FloorDiv):
             return floordiv(atom.num, mul(atom.den, den))
+        if isinstance(atom, Mod):
+            times, left = _split_multiple(atom.den, den)
+            return mod(floordiv(atom.num, den), times) if left == 0 else None
     return None
 
 

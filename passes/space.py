@@ -64,7 +64,8 @@ def _identifiable(access: Access) -> dict[str, str]:
     moved: set[str] = set()
     for name, read in bound.items():
         dependent = _varying_operands(access, read, name)
-        beside = {*access.nodes[read].bound, *access.free[read], *(a for r in dependent for a in access.free[r])}
+        near = (read, *dependent)
+        beside = {a for r in near for a in (*access.nodes[r].bound, *access.free[r])}
         if name in moved or not beside.isdisjoint(found):
             continue
         for other, extent in access.axes.items():
@@ -141,7 +142,8 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
         quotient = floordiv(whole, stride)
         values[names[position]] = quotient if position == 0 else mod(quotient, extents[position])
         stride = mul(stride, extents[position])
-    defs = {n: substitute(e, values) for n, e in space.defs.items()} | values
+    # A leaf may have the name of an axis that is defined over it: that definition stands, over the new leaf.
+    defs = values | {n: substitute(e, values) for n, e in space.defs.items()}
     grown = Space(defs, space.leaves | {merged: product(extents)}, space.parts)
     return grown, compose(body, grown), merged
 

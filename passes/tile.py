@@ -19,7 +19,7 @@ from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.access import Access, Read, Space
 from rooftile.passes.base import PassContext
-from rooftile.passes.forms import Reason, Unschedulable, matrix_form
+from rooftile.passes.forms import Chain, Reason, Unschedulable, chain_form, matrix_form
 from rooftile.passes.sizes import likely, next_power
 from rooftile.passes.space import (
     Groups,
@@ -69,8 +69,9 @@ def schedule_region(body: Graph, target: Target) -> Schedule:
 
 
 def _form(access: Access) -> Callable[[Graph, Space, Access, Target], Schedule]:
-    if contractions(access):
-        return _contraction if matrix_form(access) is None else schedule_chain
+    if contractions(access):  # a contraction alone that is neither is computed more than once: what else can be done
+        is_chain = matrix_form(access) is not None and isinstance(chain_form(access), Chain)
+        return schedule_chain if is_chain else _contraction
     return _reduction if access.reductions() else _pointwise
 
 
