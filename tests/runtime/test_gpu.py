@@ -33,7 +33,8 @@ def test_the_language_is_the_same_on_a_gpu(name: str, cache: KernelCache) -> Non
     there = [tensor.cuda() for tensor in here]
     CpuLauncher(CASES[name])((1,), here)
     built(CASES[name], cache)((1,), there)
-    torch.testing.assert_close(there[2].cpu(), here[2], rtol=1e-4, atol=1e-4, equal_nan=True)
+    close = 2e-3 if name.startswith("fp16") else 1e-4  # a GPU multiplies and adds fp16 with one rounding, we with two
+    torch.testing.assert_close(there[2].cpu(), here[2], rtol=close, atol=close, equal_nan=True)
     assert torch.equal(there[3].cpu(), here[3])
 
 
