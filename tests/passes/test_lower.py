@@ -1,0 +1,76 @@
+"""Kernels as IR: each computes what its body computes, whatever tiles and roles it is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rooftile.ir.core import Graph, Op, freeze_attrs
+from rooftile.ir.evaluator import evaluate
+from rooftile.ir.parser import parse_graph
+from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.ir.verifier import verify
+from rooftile.passes.access import compose
+from rooftile.passes.base import PassContext
+from rooftile.passes.lower import Lower, space_of
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.space import contractions
+from rooftile.passes.tile import positioned
+from rooftile.target import CPU
+from tests.strategies import graphs, inputs_for
+from tests.test_random_graphs import assert_kept
+
+FILES = sorted((Path(__file__).parent.parent / "ir" / "lower").glob("*.ir"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_kernels_of_the_golden_files(path: Path) -> None:
+    before, after = (parse_graph(text) for text in path.read_text().split("---\n"))
+    for seed in range(3):
+        inputs = inputs_for(before, seed)
+        assert_kept(before, inputs, evaluate(after, inputs, lowered=True))
+
+
+@given(st.data(), graphs(), st.integers(0, 100))
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_any_tiles_compute_the_same(data: Any, graph: Graph, seed: int) -> None:
+    context = PassContext(CPU)
+    tiled = Manager().run(graph, PIPELINE[:-1], context)[-1].graph
+    other = replace(tiled, ops=tuple(with_other_schedule(op, data.draw) for op in tiled.ops))
+    lowered = Lower().run(other, context)
+    verify(lowered)
+    inputs = inputs_for(graph, seed)
+    assert_kept(graph, inputs, evaluate(lowered, inputs, lowered=True))
+
+
+def with_other_schedule(op: Op, draw: Any) -> Op:
+    """The region op with smaller tiles, and perhaps an axis swept that was held whole."""
+    schedule = Schedule.from_attrs(op.attrs)
+    sweepable = _sweepable(op.regions[0], schedule)
+    swept = draw(st.sampled_from([None, *sweepable])) if sweepable else None
+    axes = tuple(_smaller(a, "loop" if a.name == swept else a.role, draw) for a in schedule.axes)
+    return replace(op, attrs=freeze_attrs({**op.attrs, **replace(schedule, axes=axes).attrs()}))
+
+
+def _smaller(axis: AxisRole, role: Any, draw: Any) -> AxisRole:
+    if role in ("parts", "whole"):
+        return axis
+    return replace(axis, role=role, tile=draw(st.sampled_from([t for t in (1, 2, 4, 8, axis.tile) if t <= axis.tile])))
+
+
+def _sweepable(body: Graph, schedule: Schedule) -> list[str]:
+    """The whole axes that may be loops: no position is wanted along them, and no reduction runs over two loops."""
+    access = compose(body, space_of(schedule))
+    if contractions(access):
+        return []
+    bound = [set(access.nodes[r].bound) for r in access.reductions()]
+    loops = {a.name for a in schedule.axes if a.role == "loop"}
+    held = {a for _, read in positioned(access) for a in access.nodes[read].bound}
+    whole = [a.name for a in schedule.axes if a.role == "whole" and a.name not in held]
+    return [a for a in whole if all(len(b & (loops | {a})) < 2 for b in bound)]
