@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rooftile.passes.axes import Axes
 from rooftile.passes.base import Pass
+from rooftile.passes.base_two import BaseTwo
 from rooftile.passes.canonicalize import Canonicalize
 from rooftile.passes.dtypes import Dtypes
 from rooftile.passes.fuse import Fuse
@@ -19,6 +20,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Axes(),  # before anything prints or cuts the graph, so that a dimension has one letter in every dump
         Fuse(),  # on whole-tensor ops, where what a region may be is decided by accesses and bytes alone
         Dtypes(),  # after fuse: between kernels a narrow float saves bytes, inside one it only costs accuracy
+        BaseTwo(),  # after dtypes: on fp32 values, where numbers still stand as constants that can take a factor
         Layout(),  # after fuse: only what crosses kernels is in memory at all
         Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
         Lower(precision),  # last: it carries out what the others have decided

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import axis, symbols
+from rooftile.passes.rewrite import live_ops
 from rooftile.passes.rules.terms import Factor, Term, terms
 
 
@@ -68,7 +69,7 @@ def _rewrite(body: Graph, op: Op, position: int, found: Sequence[Term]) -> Graph
             total = _sum_of_terms(builder, op, position, found)
         last = builder.ops.pop()
         builder.ops.append(replace(last, outputs=op.outputs) if last.outputs == (total,) else last)
-    return replace(body, ops=tuple(builder.ops))
+    return replace(body, ops=tuple(live_ops(builder.ops, body.outputs)))
 
 
 def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[Term]) -> Value:

@@ -1,0 +1,156 @@
+"""The pass ``base_two``: exponentials to base e become exponentials to base two, where the factor log2(e) costs
+nothing.
+
+A GPU has an instruction for ``2 ** x`` only, so ``exp`` multiplies by log2(e) first, once for every element. Where a
+positive factor
+passes through everything that the operand is made of, down to a number that is multiplied anyway, that number takes it.
+Before::
+
+    %t = pointwise.mul(%scores, %scale)      %scale = 0.125
+    %m = reduce.max(%t, dims=[1])
+    %d = pointwise.sub(%t, %m)
+    %p = pointwise.exp(%d)
+
+After, with ``%scale = 0.125 * log2(e)``, ``%p = pointwise.exp2(%d)`` and everything else as it was. It is done where
+every value on the way serves only
+exponentials, in regions that read or write narrow floats: in fp32 alone, the other rounding would be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import e as euler
+from math import isinf, log2
+from typing import ClassVar
+
+from rooftile.ir.core import Graph, Op, Value, freeze_attrs
+from rooftile.ir.dtypes import F32
+from rooftile.ir.graph_ops import GRAPH_OPS
+from rooftile.ir.scalar import COMBINES, SCALARS
+from rooftile.passes.base import PassContext
+from rooftile.passes.dtypes import is_narrow
+from rooftile.passes.rewrite import live_ops
+
+LOG2_E = log2(euler)
+
+
+@dataclass(frozen=True)
+class BaseTwo:
+    """Rewrites ``exp`` to ``exp2`` in regions on narrow floats."""
+
+    name: ClassVar[str] = "base_two"
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        """The graph with each region's body rewritten; the same one where no exponential takes its factor for
+        nothing."""
+        bodies = {op.regions[0]: in_base_two(op.regions[0]) for op in graph.ops if op.name == "region"}
+        if all(new is old for old, new in bodies.items()):
+            return graph
+        ops = (replace(op, regions=(bodies[op.regions[0]], *op.regions[1:])) if op.regions else op for op in graph.ops)
+        return replace(graph, ops=tuple(ops))
+
+
+def in_base_two(body: Graph) -> Graph:
+    """``body`` with the exponentials to base two that cost nothing; the same object where there are none."""
+    if not any(is_narrow(v.dtype) for v in (*body.inputs, *body.outputs)):
+        return body
+    scaling = _Scaling(body)
+    exponentials = [op for op in body.ops if op.attrs.get("fn") == "exp" and op.inputs[0].dtype is F32]
+    while exponentials:
+        ways = {op: scaling.way(op.inputs[0]) for op in exponentials}
+        able = [op for op in exponentials if ways[op] is not None]
+        changed = frozenset().union(*(ways[op] or frozenset() for op in able))
+        kept = [op for op in able if scaling.serves_only(ways[op] or frozenset(), changed, able)]
+        if kept == exponentials:
+            return _rewritten(body, frozenset(kept), changed, scaling)
+        exponentials = kept
+    return body
+
+
+class _Scaling:
+    """Finds the ops that change when a value is multiplied by a positive number without a multiplication of its own.
+
+    ``taken`` says which operands of such an op take the factor.
+    """
+
+    def __init__(self, body: Graph) -> None:
+        self.producers, self.users = body.producers(), body.users()
+        self.outputs = frozenset(body.outputs)
+        self.taken: dict[Op, frozenset[int]] = {}
+        self._ways: dict[Value, frozenset[Op] | None] = {}
+
+    def way(self, value: Value) -> frozenset[Op] | None:
+        """The ops between ``value`` and the numbers that take the factor, these included; None where something doesn't
+        take it."""
+        if value not in self._ways:
+            op = self.producers.get(value)
+            found = (
+                [way for way in (self.through(op, together) for together in _joint_operands(op)) if way] if op else []
+            )
+            self._ways[value] = min(found, key=lambda way: len(way[0]))[0] if found else None
+            if op is not None and found:
+                self.taken[op] = min(found, key=lambda way: len(way[0]))[1]
+        return self._ways[value]
+
+    def through(self, op: Op, operands: frozenset[int]) -> tuple[frozenset[Op], frozenset[int]] | None:
+        """The way through ``op`` if the factor goes into ``operands``, and these."""
+        found = frozenset({op})
+        for number in sorted(operands):
+            way = self.way(op.inputs[number])
+            if way is None:
+                return None
+            found |= way
+        return found, operands
+
+    def serves_only(self, way: frozenset[Op], changed: frozenset[Op], exponentials: list[Op]) -> bool:
+        """Whether every value of ``way`` is read by changed ops and exponentials alone; numbers may be copied."""
+        allowed = changed | frozenset(exponentials)
+        values = [op.output for op in way if op.name != "constant" and not _spreads_constant(op, self.producers)]
+        return all(v not in self.outputs and all(user in allowed for user in self.users.get(v, ())) for v in values)
+
+
+def _joint_operands(op: Op) -> tuple[frozenset[int], ...]:
+    """The sets of operands of which all must take a positive factor for the result to take it; none where it can't."""
+    if op.name == "constant":
+        return (frozenset(),)
+    if op.name == "pointwise":
+        return SCALARS[op.attrs["fn"]].homogeneous
+    if op.name == "reduce":
+        row = COMBINES[op.attrs["fn"]]
+        return (frozenset({0}),) if frozenset({0, 1}) in SCALARS[row.scalar].homogeneous and not row.position else ()
+    return (frozenset(range(len(op.inputs))),) if GRAPH_OPS[op.name].view and op.name != "pad" else ()
+
+
+def _spreads_constant(op: Op, producers: Mapping[Value, Op]) -> bool:
+    source = producers.get(op.inputs[0]) if op.name == "expand" else None
+    return source is not None and source.name == "constant"
+
+
+def _rewritten(body: Graph, exponentials: frozenset[Op], changed: frozenset[Op], scaling: _Scaling) -> Graph:
+    """``body`` with numbers scaled on the changed ways. Numbers, and what spreads them, are copied for other
+    readers."""
+    copies: dict[Value, Value] = {}
+    ops: list[Op] = []
+    for op in body.ops:
+        if op in exponentials:
+            ops.append(
+                replace(op, inputs=(copies.get(op.inputs[0], op.inputs[0]),), attrs=freeze_attrs({"fn": "exp2"}))
+            )
+        elif op not in changed:
+            ops.append(op)
+        else:
+            ops.extend(_scaled(op, scaling.taken[op], copies))
+    return replace(body, ops=tuple(live_ops(ops, body.outputs)))
+
+
+def _scaled(op: Op, taken: frozenset[int], copies: dict[Value, Value]) -> tuple[Op, ...]:
+    """``op`` with the factor in its operands ``taken``; itself and a copy where it is a number, or spreads one."""
+    inputs = tuple(copies.get(v, v) if n in taken else v for n, v in enumerate(op.inputs))
+    if op.name != "constant" and not (op.name == "expand" and inputs != op.inputs):
+        return (replace(op, inputs=inputs),)
+    copy = copies[op.output] = Value(f"{op.output.name}_log2e", op.output.type)
+    attrs = op.attrs
+    if op.name == "constant" and not isinf(op.attrs["value"]):
+        attrs = freeze_attrs({**op.attrs, "value": op.attrs["value"] * LOG2_E})
+    return op, replace(op, inputs=inputs, outputs=(copy,), attrs=attrs)
