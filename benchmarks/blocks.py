@@ -36,7 +36,7 @@ def main() -> None:
     found = []
     for name in asked.cases:
         found.append(measure(name, asked.device, asked.contenders, asked.limit, compile_times=not asked.no_compile))
-        _save(found, asked)  # after every case, so that a later one cannot lose it
+        _save(found[-1], asked)  # each in a file of its own, so that a later one cannot lose it
     print(markdown(found))
 
 
@@ -93,18 +93,18 @@ def _trial(
     return result
 
 
-def _save(found: Sequence[Mapping[str, Any]], asked: argparse.Namespace) -> None:
+def _save(case: Mapping[str, Any], asked: argparse.Namespace) -> None:
     device = torch.cuda.get_device_name() if asked.device != "cpu" else "CPU"
     content = {
-        "name": "blocks",
+        "name": case["case"],
         "device": device,
         "versions": versions(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": f"python -m benchmarks.blocks {' '.join(sys.argv[1:])}".strip(),
-        "cases": list(found),
+        "cases": [case],
     }
     asked.out.mkdir(parents=True, exist_ok=True)
-    path = asked.out / f"blocks-{'-'.join(device.lower().split())}.json"
+    path = asked.out / f"{case['case']}-{'-'.join(device.lower().split())}.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(path)
 
