@@ -15,8 +15,9 @@ from math import prod
 from rooftile.ir.dtypes import DType
 from rooftile.ir.scalar import SCALARS
 from rooftile.passes.access import Access, Read
+from rooftile.passes.forms import matrix_form
 from rooftile.passes.sizes import likely
-from rooftile.passes.space import contractions, is_loaded
+from rooftile.passes.space import Groups, contractions, groups, is_loaded, main_contraction
 from rooftile.passes.tile_chain import program_count, sweep_counts
 from rooftile.target import Target
 
@@ -86,7 +87,21 @@ def _recomputation(access: Access, extents: dict[str, int]) -> dict[Read, int]:
         for operand in access.nodes[read].operands:
             absent = prod(extents[a] for a in access.free[read] - access.free[operand])
             _mark(access, operand, max(1, absent // TILE_REUSE), factor)
+    if contractions(access) and matrix_form(access) is None:
+        shape = groups(access, main_contraction(access))
+        for read in access.nodes.keys() - factor.keys():
+            factor[read] = _epilogue_recomputation(access.free[read], shape, extents)
     return factor
+
+
+def _epilogue_recomputation(free: frozenset[str], shape: Groups, extents: dict[str, int]) -> int:
+    """How often what varies over ``free`` is computed behind a contraction: in every program, and for every element of
+    a tile's rows (columns) where it varies over some of the axes that lie along these."""
+    times = prod(extents[a] for a in (*shape.batch, *shape.outer) if a not in free)
+    for side in (shape.m, shape.n):
+        absent = prod(extents[a] for a in side if a not in free)
+        times *= absent if free & set(side) else max(1, absent // TILE_REUSE)
+    return times
 
 
 def _mark(access: Access, read: Read, times: int, factor: dict[Read, int]) -> None:

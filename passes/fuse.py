@@ -31,7 +31,6 @@ from rooftile.passes.sizes import likely
 from rooftile.passes.tile import may_be_unschedulable, schedule_region
 from rooftile.target import Target
 
-HEAVY = frozenset({"reduce", "contract", "scan"})
 ROUNDS = 3
 CHEAP_FLOPS = 4  # recomputing a value of fewer FLOPs is never worth a buffer
 
@@ -68,6 +67,13 @@ class Verdict:
         return self.price.bytes if self.price else 0
 
 
+def is_heavy(op: Op) -> bool:
+    """Whether an element of the result takes many elements of the operands; a product that sums nothing doesn't."""
+    if op.name == "contract":
+        return any(size != 1 and name not in op.attrs["out"] for name, size in op.attrs["axes"])
+    return op.name in ("reduce", "scan")
+
+
 class Partition:
     """The graph and the set of values that are buffers; regions follow from these two."""
 
@@ -79,7 +85,7 @@ class Partition:
         given = {*graph.inputs, *(v for op in externs for v in op.outputs)}
         self.fixed = {*graph.outputs, *(v for op in externs for v in op.inputs)} - given
         self.given = given
-        heavy = {op.output for op in graph.ops if op.name in HEAVY}
+        heavy = {op.output for op in graph.ops if is_heavy(op)}
         self.buffers: set[Value] = self.fixed | heavy
         self._verdicts: dict[tuple[Value, frozenset[Value]], Verdict] = {}
 
@@ -171,7 +177,7 @@ class _Move:
 class _Search:
     def __init__(self, partition: Partition, ctx: PassContext) -> None:
         self.partition, self.ctx = partition, ctx
-        self.heavy = [op.output for op in partition.graph.ops if op.name in HEAVY]
+        self.heavy = [op.output for op in partition.graph.ops if is_heavy(op)]
         self.order = _post_dominators(partition.graph)
         self.refused: dict[Value, Reason] = {}
 
@@ -226,7 +232,9 @@ class _Search:
         """Values that everything computed from ``value`` passes through, nearest first, before the next buffer."""
         p = self.partition
         current = self.order.get(value)
-        while current is not None and current not in p.buffers and p.producers[current].name not in (*HEAVY, "extern"):
+        while current is not None and current not in p.buffers and not is_heavy(p.producers[current]):
+            if p.producers[current].name == "extern":
+                return
             if not GRAPH_OPS[p.producers[current].name].view:
                 yield current
             current = self.order.get(current)
@@ -260,11 +268,13 @@ class _Search:
 
     def share_light_values(self) -> None:
         """Give a buffer to a small value whose computation is repeated over many elements (a table of sines read by
-        every head)."""
+        every head). The last such value is taken first: behind a cast it is smaller."""
         p = self.partition
-        for op in p.graph.ops:
+        for op in reversed(p.graph.ops):
             value = op.outputs[0] if op.outputs else None
-            if value is None or value in p.buffers or op.name != "pointwise" or not self.is_repeated(value):
+            if value is None or value in p.buffers or op.name not in ("pointwise", "cast"):
+                continue
+            if not self.is_repeated(value):
                 continue
             readers = p.readers(value)
             before = [p.verdict(r, p.buffers) for r in readers]
@@ -273,17 +283,22 @@ class _Search:
             gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
             if all(v.reason is None for v in after) and gain > 0:
                 p.buffers.add(value)
-                text = (
-                    f"%{value.name} is stored: computing it in {len(readers)} kernels takes {gain * 1e6:.1f} us longer"
-                )
+                text = f"%{value.name} is stored: computing it where it is read takes {gain * 1e6:.1f} us longer"
                 self.ctx.ledger.add("cut", rule="cost", values=(value.name,), reason=text, locs=[op.loc])
 
     def is_repeated(self, value: Value) -> bool:
-        p = self.partition
-        users = p.users.get(value, ())
-        largest = max((likely(u.output.type.numel) for u in users if u.outputs), default=0)
-        spread = largest >= 8 * likely(value.type.numel)
-        return (spread or len(users) > 1) and self.flops(value) >= CHEAP_FLOPS
+        uses = self.uses(value)
+        spread = max(uses, default=0) >= 8 * likely(value.type.numel)
+        return (spread or len(uses) > 1) and self.flops(value) >= CHEAP_FLOPS
+
+    def uses(self, value: Value) -> list[int]:
+        """For each op that computes with ``value``, behind views and casts, how many elements it gives."""
+        found: list[int] = []
+        for user in self.partition.users.get(value, ()):
+            for out in user.outputs:
+                seen_through = user.name == "cast" or (user.name in GRAPH_OPS and GRAPH_OPS[user.name].view)
+                found += self.uses(out) if seen_through else [likely(out.type.numel)]
+        return found
 
     def flops(self, value: Value) -> int:
         ops, _ = self.partition.cone(value)
@@ -331,7 +346,7 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
 
 def region_name(body: Graph) -> str:
     """A readable kernel name: what the region does, after its heaviest op, and the module it stands in."""
-    kinds = [op.name if op.name == "contract" else str(op.attrs["fn"]) for op in body.ops if op.name in HEAVY]
+    kinds = [op.name if op.name == "contract" else str(op.attrs["fn"]) for op in body.ops if is_heavy(op)]
     last = body.ops[-1]
     what = "_".join(dict.fromkeys(kinds)) or (str(last.attrs["fn"]) if last.name == "pointwise" else last.name)
     modules = [m for op in body.ops if (m := _last_part(op.loc.module))]

@@ -121,7 +121,7 @@ def dot_tiles(target: Target, dots: Dots) -> DotTiles:
         return DotTiles(512, 512, 512, 4, 1)
     count = dots.accumulators
     if dots.bytes > 2:  # fp32 on the scalar units: the accumulator and both operands share the registers
-        return DotTiles(64, 64 // count if count < 4 else 16, 16, 4, 2)
+        return DotTiles(64, 64 // count if count < 4 else 16, 16, 8, 2)
     if dots.m <= 64:  # every warp holds all rows of a computed operand
         return DotTiles(next_power(max(dots.m, 16)), 64, 64 if dots.computed else 128, 4, 3)
     columns = 256 // count if dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000 else 128 // count

@@ -13,8 +13,7 @@ from rooftile.passes.space import contractions, main_contraction, merge, merge_f
 from rooftile.target import Target
 
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
-# or
-# faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
+# or faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
 ROWS_OF_TWO_WARPGROUPS = 128
 
 
@@ -33,6 +32,7 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
         tiles[row] = min(rows, max(16, next_power(likely(access.axes[row]))))
     if tiles.get(row, 1) < ROWS_OF_TWO_WARPGROUPS:
         warps = 4
+    _check_products(access, tiles, target)
     named: tuple[tuple[Role, tuple[str, ...]], ...] = (
         ("grid", chain.grid),
         ("loop", chain.loops),
@@ -53,6 +53,22 @@ def _chain(access: Access) -> Chain:
     if isinstance(chain, Reason):
         raise Unschedulable(chain)
     return chain
+
+
+def _check_products(access: Access, tiles: dict[str, int], target: Target) -> None:
+    """A contraction whose operands share a tiled axis that isn't summed is no dot, but a product of three axes.
+
+    Raises:
+        Unschedulable: no tile holds that.
+    """
+    for read in contractions(access):
+        node = access.nodes[read]
+        varying = [access.free[o] for o in node.operands]
+        shared = frozenset.intersection(*varying).difference(node.bound)
+        elements = prod(tiles.get(a, 1) for a in frozenset().union(*varying))
+        if any(tiles.get(a, 1) > 1 for a in shared) and elements > target.max_tile_elements:
+            text = f"%{read.value.name} is no product of matrices there, and {elements} products fit in no tile"
+            raise Unschedulable(Reason("roles", read.value, text, node.op))
 
 
 def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
