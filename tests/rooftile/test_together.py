@@ -18,7 +18,8 @@ from rooftile.runtime.cache import KernelCache
 from rooftile.target import H100
 
 torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.LayerNorm(64), torch.nn.Linear(64, 512), torch.nn.GELU(), torch.nn.Linear(512, 512))
+layers = torch.nn.LayerNorm(64), torch.nn.Linear(64, 512), torch.nn.GELU(), torch.nn.Linear(512, 512)
+model = torch.nn.Sequential(*layers)
 model = model.to(torch.bfloat16).eval()
 x = torch.randn(4, 32, 64, dtype=torch.bfloat16)
 with collecting() as compilations:
