@@ -84,15 +84,21 @@ def _projects(region: Op) -> bool:
 
 
 def accesses() -> str:
-    """What the region with the rotary embedding reads, at which indices."""
-    space, access = region_access(_region(_rotates).regions[0])
-    lines = [f"axes   {', '.join(f'{name} = {extent}' for name, extent in access.axes.items())}"]
-    lines += [f"define {name} = {size}" for name, size in space.defs.items()]
+    """What attention's regions between the linear layers read, at which indices."""
+    inside = [op for op in _regions() if all(o.loc.module in ("", "attention") for o in op.regions[0].ops)]
+    return fenced("\n\n".join(_accesses(op) for op in inside))
+
+
+def _accesses(region: Op) -> str:
+    space, access = region_access(region.regions[0])
+    lines = [f"region {region.attrs['name']}"]
+    lines += [f"  axes   {', '.join(f'{name} = {extent}' for name, extent in access.axes.items())}"]
+    lines += [f"  define {name} = {size}" for name, size in space.defs.items()]
     lines += [
-        f"sum    {', '.join(node.bound)} in %{read.value.name}" for read, node in access.nodes.items() if node.bound
+        f"  sum    {', '.join(node.bound)} in %{read.value.name}" for read, node in access.nodes.items() if node.bound
     ]
-    lines += [f"read   %{r.value.name}[{', '.join(map(str, r.index))}]" for r in access.loads()]
-    return fenced("\n".join(dict.fromkeys(lines)))
+    lines += [f"  read   %{r.value.name}[{', '.join(map(str, r.index))}]" for r in access.loads()]
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _table(title: str) -> str:
