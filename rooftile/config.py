@@ -199,7 +199,12 @@ VARIABLES = (
     ),
     Variable("ROOFTILE_STOP_AFTER", "stop_after", "pass name", "none", "stop the pipeline after this pass", _name),
     Variable(
-        "ROOFTILE_AUTOTUNE", "autotune", "|".join(AUTOTUNE), "none", "how many schedules are timed", _one_of(AUTOTUNE)
+        "ROOFTILE_AUTOTUNE",
+        "autotune",
+        "|".join(AUTOTUNE),
+        "none",
+        "how many schedules are timed: accepted, and so far without effect",
+        _one_of(AUTOTUNE),
     ),
     Variable("ROOFTILE_VERIFY", "verify", "0|1", "0", "run the verifier between all passes", _switch),
     Variable(

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
@@ -52,6 +53,8 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
     options = options or CompileOptions()
     config = Config.from_env().with_options(options)
     listen(config.debug)
+    if options.mode != "default" or config.autotune != "none":
+        say_untuned(options.mode, config.autotune)
     device = _with_index(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     target = target_named(config.target) if config.target else _target_of(device)
     _check_pass(config.stop_after)
@@ -64,6 +67,14 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
     for collected in _COLLECTED.get():
         collected.append(compilation)
     return _Observed(compilation, program, timed=_TIMED.get() and device.type == "cuda")
+
+
+@cache
+def say_untuned(mode: str, autotune: str) -> None:
+    """Say once for each setting that it changes nothing."""
+    _LOG.warning(
+        "mode=%s, autotune=%s: nothing is timed and no CUDA graph is made; schedules are first choices", mode, autotune
+    )
 
 
 def compile_graph(
