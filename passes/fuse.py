@@ -74,6 +74,11 @@ def is_heavy(op: Op) -> bool:
     return op.name in ("reduce", "scan")
 
 
+def is_renaming(op: Op) -> bool:
+    """Whether the result is the one operand's elements under other indices."""
+    return len(op.inputs) == 1 and op.name in GRAPH_OPS and GRAPH_OPS[op.name].view
+
+
 class Partition:
     """The graph and the set of values that are buffers; regions follow from these two."""
 
@@ -235,7 +240,7 @@ class _Search:
         while current is not None and current not in p.buffers and not is_heavy(p.producers[current]):
             if p.producers[current].name == "extern":
                 return
-            if not GRAPH_OPS[p.producers[current].name].view:
+            if not is_renaming(p.producers[current]):
                 yield current
             current = self.order.get(current)
 
@@ -272,7 +277,7 @@ class _Search:
         p = self.partition
         for op in reversed(p.graph.ops):
             value = op.outputs[0] if op.outputs else None
-            if value is None or value in p.buffers or op.name not in ("pointwise", "cast"):
+            if value is None or value in p.buffers or op.name not in ("pointwise", "cast", "concat"):
                 continue
             if not self.is_repeated(value):
                 continue
@@ -296,7 +301,7 @@ class _Search:
         found: list[int] = []
         for user in self.partition.users.get(value, ()):
             for out in user.outputs:
-                seen_through = user.name == "cast" or (user.name in GRAPH_OPS and GRAPH_OPS[user.name].view)
+                seen_through = user.name == "cast" or is_renaming(user)
                 found += self.uses(out) if seen_through else [likely(out.type.numel)]
         return found
 
