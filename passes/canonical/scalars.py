@@ -1,14 +1,15 @@
 """Arithmetic that says less than it seems to: neutral and absorbing numbers, operands that meet themselves, powers,
 selections.
 
-Nothing here changes a result in eager's dtype, with one exception that compilers share: ``x + 0.0`` and ``x - -0.0``
-keep the sign of a negative zero, which eager turns positive.
+Nothing here changes a result in eager's dtype. So ``x + -0.0`` is ``x``, but ``x + 0.0`` is not: it turns a negative
+zero
+positive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import frexp
+from math import copysign, frexp
 from typing import Any, NamedTuple
 
 from rooftile.ir.core import Op, Value
@@ -28,9 +29,12 @@ class Special(NamedTuple):
 _INF = float("inf")
 
 NEUTRAL = (
-    Special("add", 0, 0),
-    Special("add", 0, 1),
-    Special("sub", 0, 1),
+    Special("add", -0.0, 0, ("float",)),
+    Special("add", -0.0, 1, ("float",)),
+    Special("sub", 0.0, 1, ("float",)),
+    Special("add", 0, 0, ("int",)),
+    Special("add", 0, 1, ("int",)),
+    Special("sub", 0, 1, ("int",)),
     Special("mul", 1, 0),
     Special("mul", 1, 1),
     Special("div", 1, 1),
@@ -80,7 +84,10 @@ def _neutral(op: Op, rw: Rewriter) -> Value | Make | None:
 
 def _holds(row: Special, op: Op, rw: Rewriter) -> bool:
     operand = op.inputs[row.position]
-    return operand.dtype.kind in row.kinds and number_in(operand, rw) == row.number
+    if operand.dtype.kind not in row.kinds:
+        return False
+    number = number_in(operand, rw)
+    return number == row.number and (not operand.dtype.is_float or copysign(1, number) == copysign(1, row.number))
 
 
 def _meets_itself(op: Op, rw: Rewriter) -> Value | Make | None:
