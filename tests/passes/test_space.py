@@ -1,11 +1,11 @@
-"""Which of a region's reduced axes are the same axis."""
+"""Which of a region's axes are the same axis, and which merge into one."""
 
 from __future__ import annotations
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, TensorType, Value
 from rooftile.ir.dtypes import F32
-from rooftile.passes.space import region_access
+from rooftile.passes.space import divisions, merge_freely, region_access
 
 ROWS, COLUMNS = 3, 7
 
@@ -34,3 +34,37 @@ def test_softmax_runs_over_one_axis() -> None:
     x = b.input("x", TensorType(F32, (ROWS, COLUMNS)))
     _, access = region_access(b.finish([softmax(b, x)]))
     assert sorted(access.axes.values()) == [ROWS, COLUMNS]
+
+
+def test_an_axis_is_not_made_the_same_as_one_that_is_summed_beneath_it() -> None:
+    """``sum over i of max(scan(x)[i], x[i])``: the scan sums ``x`` over another axis for each ``i``."""
+    b = GraphBuilder()
+    x = b.input("x", TensorType(F32, (COLUMNS,)))
+    running = b.op("scan", [x], {"fn": "sum", "dim": 0})
+    _, access = region_access(b.finish([b.reduce("sum", b.pointwise("maximum", running, x), [0])]))
+    assert list(access.axes.values()) == [COLUMNS, COLUMNS]
+
+
+def test_axes_that_one_reduction_sums_stay_apart() -> None:
+    b = GraphBuilder()
+    x = b.input("x", TensorType(F32, (COLUMNS,)))
+    square = b.pointwise("mul", b.expand(x, (COLUMNS, COLUMNS), (0,)), b.expand(x, (COLUMNS, COLUMNS), (1,)))
+    _, access = region_access(b.finish([b.reduce("sum", square, [0, 1])]))
+    assert list(access.axes.values()) == [COLUMNS, COLUMNS]
+
+
+def test_neighbouring_axes_merge_as_often_as_addresses_allow() -> None:
+    b = GraphBuilder()
+    x, y = (b.input(name, TensorType(F32, (2, 3, 4, 5))) for name in "xy")
+    body = b.finish([b.pointwise("add", x, y)])
+    space, access = region_access(body)
+    _, access, left = merge_freely(body, space, access, list(access.axes))
+    assert access.axes == {left[0]: 120} and divisions(access) == 0
+
+
+def test_axes_that_a_buffer_holds_apart_do_not_merge() -> None:
+    b = GraphBuilder()
+    x, y = b.input("x", TensorType(F32, (2, 3))), b.input("y", TensorType(F32, (3, 2)))
+    body = b.finish([b.pointwise("add", x, b.permute(y, (1, 0)))])
+    space, access = region_access(body)
+    assert len(merge_freely(body, space, access, list(access.axes))[2]) == 2

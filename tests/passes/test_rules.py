@@ -1,0 +1,145 @@
+"""The rules, one reduction at a time: what they rewrite, what they say of it, what they leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Graph, Op, TensorType, Value
+from rooftile.ir.dtypes import BF16, F32, I64, DType
+from rooftile.ir.evaluator import evaluate
+from rooftile.ir.verifier import verify
+from rooftile.passes.derive import Derivation, Reason, derive
+from rooftile.passes.rules import linear, positions
+from tests.answers import assert_same_answer
+
+ROWS, INNER, COLUMNS = 5, 12, 7
+Made = Callable[[GraphBuilder, Value, Value, Value], Value]
+
+
+def product(make: Made, dtype: DType = F32) -> Graph:
+    """``make(x, r, w)`` with ``x[ROWS, INNER]``, a number ``r`` for each row, and ``w[COLUMNS, INNER]``."""
+    b = GraphBuilder()
+    x = b.input("x", TensorType(dtype, (ROWS, INNER)))
+    r = b.input("r", TensorType(dtype, (ROWS, 1)))
+    w = b.input("w", TensorType(dtype, (COLUMNS, INNER)))
+    return b.finish([make(b, x, r, w)])
+
+
+def scaled(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+    return b.einsum("mk,nk->mn", b.pointwise("mul", x, r), w)
+
+
+def divided(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+    return b.einsum("mk,nk->mn", b.pointwise("div", x, r), w)
+
+
+def centered(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+    return b.einsum("mk,nk->mn", b.pointwise("sub", x, r), w)
+
+
+def summed(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+    return b.reduce("sum", b.pointwise("mul", b.pointwise("add", x, r), r), [1])
+
+
+def last_reduction(graph: Graph) -> Op:
+    return [op for op in graph.ops if op.name in ("contract", "reduce")][-1]
+
+
+def inputs_of(graph: Graph) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn([int(str(n)) for n in v.shape]).add(3).to(v.dtype.torch) for v in graph.inputs]
+
+
+@pytest.mark.parametrize(
+    ("make", "rules"),
+    [
+        (scaled, ["commute"]),
+        (divided, ["commute"]),
+        (centered, ["split", "commute"]),
+        (summed, ["split", "commute", "commute", "commute"]),
+    ],
+)
+def test_linear_rules_keep_the_answer(make: Made, rules: list[str]) -> None:
+    before = product(make)
+    applied = linear.apply(before, last_reduction(before))
+    assert applied is not None
+    after, steps = applied
+    verify(after)
+    assert [step.rule for step in steps] == rules
+    assert_same_answer(before, after, inputs_of(before), slack=1e-6)
+
+
+def test_the_factor_is_applied_to_the_result() -> None:
+    before = product(scaled)
+    applied = linear.apply(before, last_reduction(before))
+    assert applied is not None
+    after, (step,) = applied
+    assert last_reduction(after).inputs[0] is before.inputs[0]
+    assert after.ops[-1].attrs["fn"] == "mul" and after.outputs == before.outputs
+    assert (step.before, step.after) == ("contract(%x * %r)", "contract(%x) * %r")
+
+
+def test_a_rounding_that_is_left_out_is_written_down() -> None:
+    def rounded(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+        wide = b.pointwise("mul", b.cast(x, F32), b.cast(r, F32))
+        return b.einsum("mk,nk->mn", b.cast(wide, BF16), w)
+
+    before = product(rounded, BF16)
+    applied = linear.apply(before, last_reduction(before))
+    assert applied is not None
+    assert "an approximation" in applied[1][-1].after
+
+
+def test_what_varies_along_the_sum_stays() -> None:
+    before = product(lambda b, x, r, w: b.einsum("mk,nk->mn", b.pointwise("mul", x, x), w))
+    assert linear.apply(before, last_reduction(before)) is None
+    before = product(lambda b, x, r, w: b.reduce("max", b.pointwise("mul", x, r), [1]))
+    assert linear.apply(before, last_reduction(before)) is None
+
+
+@pytest.mark.parametrize("fn", ["argmax", "argmin"])
+@pytest.mark.parametrize("dtype", [F32, I64], ids=lambda dtype: dtype.name)
+def test_positions_are_those_of_the_first_extreme(fn: str, dtype: DType) -> None:
+    b = GraphBuilder()
+    before = b.finish([b.reduce(fn, b.input("x", TensorType(dtype, (4, 6))), [1])])
+    applied = positions.apply(before, last_reduction(before))
+    assert applied is not None
+    after, (step,) = applied
+    verify(after)
+    assert step.rule == "position"
+    x = torch.tensor([[3.0, 7, 7, 1, 1, 2], [5] * 6, [0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0]]).to(dtype.torch)
+    cases = [x]
+    if dtype.is_float:
+        cases += [x.clone().index_fill_(1, torch.tensor([2, 4]), float("nan")), torch.full((4, 6), float("-inf"))]
+    for case in cases:
+        (expected,), (found,) = evaluate(before, [case]), evaluate(after, [case])
+        assert torch.equal(found, expected)
+
+
+def test_derive_rewrites_only_what_is_in_the_way() -> None:
+    alone = derive(product(scaled))
+    assert isinstance(alone, Derivation) and alone.steps == ()
+
+    def normalized(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+        scale = b.pointwise("rsqrt", b.reduce("sum", b.pointwise("mul", x, x), [1], keepdim=True))
+        return b.einsum("mk,nk->mn", b.pointwise("mul", x, scale), w)
+
+    body = product(normalized)
+    derived = derive(body)
+    assert isinstance(derived, Derivation) and [s.rule for s in derived.steps] == ["commute"]
+    assert_same_answer(body, derived.body, inputs_of(body), slack=1e-6)
+
+
+def test_derive_names_what_blocks() -> None:
+    def two_layers(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+        wide, u = (b.input(name, TensorType(F32, (rows, 1024))) for name, rows in (("wide", ROWS), ("u", 1024)))
+        hidden = b.einsum("mk,nk->mn", wide, u)
+        return b.einsum("mk,nk->mn", hidden, b.input("v", TensorType(F32, (COLUMNS, 1024))))
+
+    outcome = derive(product(two_layers))
+    assert isinstance(outcome, Reason)
+    assert outcome.rule == "roles" and "1024" in outcome.text
