@@ -79,14 +79,17 @@ def _rotates(region: Op) -> bool:
     return any(op.name == "concat" for op in region.regions[0].ops)
 
 
+def _attends(region: Op) -> bool:
+    return any(op.attrs.get("fn") == "max" for op in region.regions[0].ops)
+
+
 def _projects(region: Op) -> bool:
     return any(op.loc.module.endswith("attention.out") for op in region.regions[0].ops)
 
 
 def accesses() -> str:
-    """What attention's regions between the linear layers read, at which indices."""
-    inside = [op for op in _regions() if all(o.loc.module in ("", "attention") for o in op.regions[0].ops)]
-    return fenced("\n\n".join(_accesses(op) for op in inside))
+    """What the regions that rotate queries and keys, and the one that attends, read at which indices."""
+    return fenced("\n\n".join(_accesses(op) for op in _regions() if _rotates(op) or _attends(op)))
 
 
 def _accesses(region: Op) -> str:
@@ -127,7 +130,7 @@ def kernel(wanted: Callable[[Op], bool]) -> str:
 
 def sweep() -> str:
     """The attention kernel from its product of queries and keys on: the end of its loop, and what follows."""
-    fence, *lines = kernel(_rotates).splitlines()
+    fence, *lines = kernel(_attends).splitlines()
     first = next(n for n, line in enumerate(lines) if line.strip().startswith("dot = "))
     return "\n".join([fence, *lines[first:]])
 
