@@ -11,6 +11,7 @@ from functools import cache
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 
 from rooftile.codegen.kernel import Kernel
 from rooftile.driver import emit_all
@@ -26,6 +27,7 @@ from rooftile.runtime.resources import Resources
 from rooftile.target import H100
 from rooftile.textbook import ON_GPU, Block
 from tests.models import BLOCKS, Built
+from tests.strategies import graphs
 
 LLAMA_8B = {"length": 2048, "width": 4096, "heads": 32, "kv_heads": 8, "inner": 14336, "batch": 1}
 GPT2_XL = {"length": 1024, "width": 1600, "heads": 25, "batch": 4}
@@ -90,6 +92,16 @@ def test_kernels_fit_an_h100(case: Case) -> None:
         resources = list(zip(kernels, pool.map(_resources, kernels), strict=True))
     assert {k.name: r for k, r in resources if r.spill_bytes > _stack(k)} == {}
     assert {k.name: r for k, r in resources if r.shared_bytes > H100.shared_memory} == {}
+
+
+@given(graphs())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_kernels_of_random_graphs_compile(graph: Graph) -> None:
+    """Triton's compiler refuses what its interpreter and ours accept."""
+    kernels = emit_all(Manager().run(graph, PIPELINE, PassContext(H100))[-1].graph, H100)
+    for kernel in kernels.values():
+        resources = _resources(kernel)
+        assert resources.spill_bytes <= _stack(kernel) and resources.shared_bytes <= H100.shared_memory
 
 
 def _resources(kernel: Kernel) -> Resources:
