@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ ELEMENT = {  # our dtype names to the signature's
     "b1": "i1",
 }
 ALIGNED = [["tt.divisibility", 16]]
+# CPython 3.11 counts the depth of a parse for the whole process: `ast.parse` in two threads at once may fail with
+# "AST constructor recursion depth mismatch". Triton parses a kernel when its function and when its IR are made.
+_PARSING = threading.Lock()
 
 
 class CompileError(InternalError):
@@ -68,7 +72,8 @@ def _run_stages(kernel: Kernel, arch: int, target: Any, backend: Any) -> Binary:
     from triton.compiler import ASTSource
 
     aligned = {(i,): ALIGNED for i, param in enumerate(kernel.params) if param.aligned}
-    source = ASTSource(jit_function(kernel), signature(kernel.params), constexprs={}, attrs=aligned)
+    with _PARSING:
+        source = ASTSource(jit_function(kernel), signature(kernel.params), constexprs={}, attrs=aligned)
     # Fusing multiply and add is Triton's default so far; said here because a later version changes it.
     wanted = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "enable_fp_fusion": True}
     options = backend.parse_options(wanted)
@@ -78,7 +83,8 @@ def _run_stages(kernel: Kernel, arch: int, target: Any, backend: Any) -> Binary:
     ir.load_dialects(context)
     backend.load_dialects(context)
     metadata: dict[str, Any] = {"target": target, **options.__dict__}
-    module = _make_ir(source, target, options, backend, context)
+    with _PARSING:
+        module = _make_ir(source, target, options, backend, context)
     ttgir = ""
     for stage, run in stages.items():
         module = run(module, metadata)
