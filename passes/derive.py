@@ -68,4 +68,4 @@ def corrected(access: Access) -> tuple[Step, ...]:
     return tuple(correct.step(access, read, correction) for read, correction in applied.items())
 
 
-__all__ = ["Derivation", "Reason", "Step", "derive"]
+__all__ = ["Derivation", "Reason", "derive"]

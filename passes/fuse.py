@@ -12,7 +12,7 @@ passes through (an epilogue). Whatever is decided goes into the ledger with its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -361,11 +361,3 @@ def region_name(body: Graph) -> str:
 def _last_part(module: str) -> str:
     part = module.rsplit(".", 1)[-1]
     return part if part.isidentifier() else ""
-
-
-def regions(graph: Graph) -> Iterable[Op]:
-    """The region ops of a fused graph."""
-    return (op for op in graph.ops if op.name == "region")
-
-
-__all__ = ["Derivation", "Fuse", "Partition", "build_regions", "judge", "regions"]

@@ -277,7 +277,7 @@ class _Lowering:
 
     def leaf(self, read: Read, op: Op, block: _Block) -> Value:
         if op.name == "constant":
-            return self.add(block, "constant", (), {"value": op.attrs["value"], "dtype": op.output.dtype, "axes": ()})
+            return self.number(op.attrs["value"], op.output.dtype, block)
         expr = op.attrs["value"] if op.name == "size" else read.index[0]
         (index,), operands = self.with_indices(read, [expr], block)
         value = self.add(block, "index", operands, {"expr": index, "axes": self.held(self.access.free[read])})
@@ -319,8 +319,8 @@ class _Lowering:
         if op.name == "concat":
             result, pairs = values[-1], list(zip(node.cases, values, strict=True))[-2::-1]
         else:
-            attrs = {"value": op.attrs["value"], "dtype": op.output.dtype, "axes": ()}
-            result, pairs = self.add(block, "constant", (), attrs), list(zip(node.cases, values, strict=True))
+            result = self.number(op.attrs["value"], op.output.dtype, block)
+            pairs = list(zip(node.cases, values, strict=True))
         for case, value in pairs:
             result = value if not case else self.pointwise("where", [self.inside(case, block), value, result], block)
         return result
@@ -346,7 +346,7 @@ class _Lowering:
         for name in reduced:
             value = self.add(block, "reduce", (value,), {"fn": row.name, "axis": name})
         if row.position and not reduced:
-            return self.add(block, "constant", (), {"value": 0, "dtype": I64, "axes": ()})
+            return self.number(0, I64, block)
         return self.repeat(value, node, block) if row.name == "sum" and node.op.name == "reduce" else value
 
     def counted(self, node: Node, row: Combine) -> Guard:
@@ -385,7 +385,7 @@ class _Lowering:
         guard = tuple((e, n) for e, n in pairs if not self.never_ragged(e)) + counted
         if not guard:
             return value
-        constant = self.add(block, "constant", (), {"value": fill, "dtype": value.dtype, "axes": ()})
+        constant = self.number(fill, value.dtype, block)
         return self.pointwise("where", [self.inside(guard, block), value, constant], block)
 
     def contract(self, node: Node, block: _Block, state: Value | None) -> Value:
