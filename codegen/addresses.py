@@ -10,7 +10,8 @@ from rooftile.codegen.guards import Condition, needed
 from rooftile.codegen.positions import Positions, contiguous
 from rooftile.codegen.statements import Writer
 from rooftile.ir.core import TensorType
-from rooftile.ir.expr import Expr, Size, add, mul, terms_of
+from rooftile.ir.expr import Expr, Size, terms_of
+from rooftile.ir.polynomial import add, mul
 
 _LOOPS = frozenset({"loop"})
 _GRID = frozenset({"loop", "grid"})

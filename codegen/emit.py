@@ -21,8 +21,9 @@ from rooftile.codegen.space import Space
 from rooftile.codegen.statements import Loop, Statement, Store, Writer
 from rooftile.errors import InternalError
 from rooftile.ir.core import Graph
-from rooftile.ir.expr import Symbol, evaluate
+from rooftile.ir.expr import Symbol
 from rooftile.ir.printer import print_graph
+from rooftile.ir.substitution import evaluate
 from rooftile.target import Target
 
 _TEMPLATES = jinja2.Environment(

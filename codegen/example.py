@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rooftile.ir.core import Value
-from rooftile.ir.expr import Size, Symbol, evaluate
+from rooftile.ir.expr import Size, Symbol
+from rooftile.ir.substitution import evaluate
 
 LIKELY_SIZE = 300  # no multiple of a tile, so that the edges are tried
 

@@ -6,7 +6,8 @@ from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Axis, Space
 from rooftile.codegen.statements import Assign, Writer
 from rooftile.ir.core import Graph
-from rooftile.ir.expr import Size, product
+from rooftile.ir.expr import Size
+from rooftile.ir.polynomial import product
 
 
 def launch_grid(kernel: Graph, space: Space) -> tuple[Size, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rooftile.codegen.space import Space
-from rooftile.ir.expr import Size, at_least, terms_of
+from rooftile.ir.expr import Size, terms_of
+from rooftile.ir.ranges import at_least
 
 
 @dataclass(frozen=True)

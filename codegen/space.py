@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rooftile.ir.core import Graph, TensorType
-from rooftile.ir.expr import Size, Symbol, ceildiv, divides, of, substitute
+from rooftile.ir.division import ceildiv, divides
+from rooftile.ir.expr import Size, Symbol, of
+from rooftile.ir.substitution import substitute
 
 LANE, START = ".lane", ".start"  # suffixes of the symbols that an axis splits into; no IR name holds a dot
 

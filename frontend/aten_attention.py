@@ -13,8 +13,9 @@ from rooftile.frontend.aten_reductions import exponentials, safe_probabilities
 from rooftile.frontend.importing import Import
 from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.core import Value
+from rooftile.ir.division import floordiv
 from rooftile.ir.dtypes import B1, DType, compute_type
-from rooftile.ir.expr import Expr, Size, floordiv
+from rooftile.ir.expr import Expr, Size
 
 aten = torch.ops.aten
 

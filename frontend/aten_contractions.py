@@ -11,8 +11,10 @@ from rooftile.frontend.aten_views import padded
 from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.core import Value
+from rooftile.ir.division import floordiv
 from rooftile.ir.dtypes import DType, compute_type
-from rooftile.ir.expr import Expr, Size, add, floordiv, mul
+from rooftile.ir.expr import Expr, Size
+from rooftile.ir.polynomial import add, mul
 
 aten = torch.ops.aten
 Axes = list[tuple[str, Size]]

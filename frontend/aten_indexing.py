@@ -11,7 +11,8 @@ from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.builder import IDX, broadcast_shapes
 from rooftile.ir.core import Value
 from rooftile.ir.dtypes import B1
-from rooftile.ir.expr import Expr, Size, at_least
+from rooftile.ir.expr import Expr, Size
+from rooftile.ir.ranges import at_least
 
 aten = torch.ops.aten
 

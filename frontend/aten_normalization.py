@@ -10,7 +10,8 @@ from rooftile.frontend.aten_reductions import variance
 from rooftile.frontend.importing import Import, tensor_type
 from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.core import Value
-from rooftile.ir.expr import Size, floordiv
+from rooftile.ir.division import floordiv
+from rooftile.ir.expr import Size
 
 aten = torch.ops.aten
 

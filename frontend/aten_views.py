@@ -13,8 +13,10 @@ from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import decline_if, row
 from rooftile.frontend.sizes import is_contiguous, to_sizes, to_strides
 from rooftile.ir.core import Value
-from rooftile.ir.expr import Expr, Size, add, at_least, mul
+from rooftile.ir.expr import Expr, Size
 from rooftile.ir.graph_ops import unflatten_index
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import at_least
 
 aten = torch.ops.aten
 

@@ -37,9 +37,9 @@ from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import is_contiguous, to_size, to_strides
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, TensorType, Value
-from rooftile.ir.expr import equal
 from rooftile.ir.extern import encode
 from rooftile.ir.optable import InferenceError
+from rooftile.ir.ranges import equal
 
 # Calls that change nothing in an inference graph: modes, and checks that the trace has already decided.
 _NOTHING = frozenset(

@@ -11,7 +11,10 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy import functions
 
 from rooftile.errors import UnsupportedError
-from rooftile.ir.expr import Size, add, at_least, floordiv, mod, mul, symbol
+from rooftile.ir.division import floordiv, mod
+from rooftile.ir.expr import Size, symbol
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import at_least
 
 # Above this an upper bound says nothing: torch's own "unbounded" is near the largest 64-bit integer.
 _UNBOUNDED = 2**48

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rooftile.errors import InputError
 from rooftile.ir.core import Value
-from rooftile.ir.expr import Expr, Size, Symbol, evaluate, symbols
+from rooftile.ir.expr import Expr, Size, Symbol, symbols
+from rooftile.ir.substitution import evaluate
 
 
 def bind_sizes(

@@ -8,8 +8,9 @@ from typing import Any
 
 from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.dtypes import F32, DType
-from rooftile.ir.expr import Expr, Size, Symbol, axis, equal, of
+from rooftile.ir.expr import Expr, Size, Symbol, axis, of
 from rooftile.ir.graph_ops import infer_graph_op
+from rooftile.ir.ranges import equal
 from rooftile.ir.tile_ops import infer_tile_op
 
 Infer = Callable[[str, Sequence[TensorType], Mapping[str, Any]], tuple[TensorType, ...]]

@@ -14,8 +14,9 @@ from hashlib import sha256
 from typing import Any
 
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
-from rooftile.ir.expr import Expr, Size, of, rebuild
+from rooftile.ir.expr import Expr, Size, of
 from rooftile.ir.printer import print_graph
+from rooftile.ir.substitution import rebuild
 from rooftile.ir.text import GRAPH, NAME_ATTRS, TILE, Level, is_kernel
 
 Renaming = tuple[tuple[str, str], ...]

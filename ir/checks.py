@@ -7,9 +7,10 @@ from typing import Any
 
 from rooftile.ir.core import Graph, Op, TensorType, Value, exprs, is_index_value
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import Expr, Size, Symbol, equal, symbols
+from rooftile.ir.expr import Expr, Size, Symbol, symbols
 from rooftile.ir.literals import type_text
 from rooftile.ir.optable import InferenceError
+from rooftile.ir.ranges import equal
 from rooftile.ir.scope import Scope
 from rooftile.ir.text import GRAPH, KERNEL_ATTRS, TILE, is_kernel
 

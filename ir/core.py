@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, Union
 
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import Expr, Size, Symbol, product, size_symbols
+from rooftile.ir.expr import Expr, Size, Symbol, size_symbols
+from rooftile.ir.polynomial import product
 
 # What an attribute may hold. Mappings of attributes are typed ``Any``: each op's row says what its attributes are.
 Attr: TypeAlias = Union[bool, int, float, str, DType, Expr, tuple["Attr", ...], None]  # noqa: UP007 (recursive)

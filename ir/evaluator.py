@@ -15,10 +15,10 @@ from rooftile.errors import InputError, InternalError
 from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import evaluate as size_value
 from rooftile.ir.extern import call_extern
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.printer import print_op
+from rooftile.ir.substitution import evaluate as size_value
 from rooftile.ir.tile_evaluator import run_region
 
 Tensors = Sequence[torch.Tensor]

@@ -14,7 +14,8 @@ import torch
 
 from rooftile.ir.core import Attr, Op, TensorType, Value
 from rooftile.ir.dtypes import DType, from_torch
-from rooftile.ir.expr import Expr, evaluate
+from rooftile.ir.expr import Expr
+from rooftile.ir.substitution import evaluate
 
 _NAMED_IN_TORCH = (torch.dtype, torch.layout, torch.memory_format)
 

@@ -13,11 +13,15 @@ from typing import Any
 import torch
 
 from rooftile.ir.core import Op, TensorType
+from rooftile.ir.division import floordiv
 from rooftile.ir.dtypes import B1, I64
-from rooftile.ir.expr import Size, add, at_least, equal, evaluate, floordiv, mul, product
+from rooftile.ir.expr import Size
 from rooftile.ir.optable import Evaluation, InferenceError, OpDef, require
+from rooftile.ir.polynomial import add, mul, product
+from rooftile.ir.ranges import at_least, equal
 from rooftile.ir.reference import contract_reference, gather_reference
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
+from rooftile.ir.substitution import evaluate
 
 Types = Sequence[TensorType]
 Attrs = Mapping[str, Any]

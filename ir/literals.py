@@ -10,7 +10,8 @@ from typing import Any
 
 from rooftile.ir.core import UNKNOWN, Loc, TensorType
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import Expr, Size, Symbol, of, rebuild, symbols
+from rooftile.ir.expr import Expr, Size, Symbol, of, symbols
+from rooftile.ir.substitution import rebuild
 from rooftile.ir.text import NAME_ATTRS, TAGS, name_text, quoted, symbol_text
 
 _CONSTANTS = {None: "none", True: "true", False: "false"}

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
-from rooftile.ir.expr import equal
 from rooftile.ir.leaf_parser import LeafParser
 from rooftile.ir.lexer import Token, unquote
 from rooftile.ir.literals import type_text
 from rooftile.ir.optable import InferenceError, OpDef
+from rooftile.ir.ranges import equal
 from rooftile.ir.text import FUNCTIONS, KEYWORDS, NAME_ATTRS, TILE, USUAL, Level
 
 Names = dict[str, Value]

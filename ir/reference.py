@@ -9,8 +9,9 @@ import torch
 
 from rooftile.ir.core import Op
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import FloorDiv, Size, Symbol, evaluate
+from rooftile.ir.expr import FloorDiv, Size, Symbol
 from rooftile.ir.optable import Evaluation
+from rooftile.ir.substitution import evaluate
 
 Index = torch.Tensor | int
 

@@ -15,10 +15,11 @@ from rooftile.errors import InternalError
 from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.core import Graph, Op, Value, exprs
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import Size, evaluate, symbols
+from rooftile.ir.expr import Size, symbols
 from rooftile.ir.printer import print_op
 from rooftile.ir.reference import Index, index_value
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
+from rooftile.ir.substitution import evaluate
 from rooftile.ir.text import TILE
 
 Axes = tuple[tuple[str, int], ...]

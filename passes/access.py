@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from itertools import product as cartesian
 
 from rooftile.ir.core import Graph, Op, Value, unique_name
-from rooftile.ir.expr import Size, Symbol, add, at_least, axis, equal, in_range, mul, substitute, symbols
+from rooftile.ir.expr import Size, Symbol, axis, symbols
 from rooftile.ir.graph_ops import flatten_index, unflatten_index
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import at_least, equal, in_range
+from rooftile.ir.substitution import substitute
 
 Guard = tuple[tuple[Size, Size], ...]
 

@@ -7,7 +7,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from rooftile.ir.core import Op, Value
-from rooftile.ir.expr import Size, axis, equal, mul
+from rooftile.ir.expr import Size, axis
+from rooftile.ir.polynomial import mul
+from rooftile.ir.ranges import equal
 
 
 class Dim(NamedTuple):

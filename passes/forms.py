@@ -12,7 +12,8 @@ from functools import lru_cache
 from math import prod
 
 from rooftile.ir.core import Op, Value
-from rooftile.ir.expr import Size, product, symbols
+from rooftile.ir.expr import Size, symbols
+from rooftile.ir.polynomial import product
 from rooftile.passes.access import Access, Read
 from rooftile.passes.rules.correct import dependencies
 from rooftile.passes.sizes import likely, next_power

@@ -15,7 +15,8 @@ from itertools import permutations
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.expr import FloorDiv, Mod, Size, add, atoms, mul
+from rooftile.ir.expr import FloorDiv, Mod, Size, atoms
+from rooftile.ir.polynomial import add, mul
 from rooftile.passes.access import Read
 from rooftile.passes.base import PassContext
 from rooftile.passes.space import region_access

@@ -18,11 +18,13 @@ from typing import Any, ClassVar
 
 from rooftile.ir.builder import TileBuilder
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
+from rooftile.ir.division import divides
 from rooftile.ir.dtypes import B1, BF16, F8E4M3, F8E5M2, F16, F32, I64, DType
-from rooftile.ir.expr import Size, Symbol, axis, divides, evaluate, of, size_symbols, substitute, symbols
+from rooftile.ir.expr import Size, Symbol, axis, of, size_symbols, symbols
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, Combine
 from rooftile.ir.schedule import Schedule
+from rooftile.ir.substitution import evaluate, substitute
 from rooftile.passes.access import Access, Guard, Node, Read, Space, compose
 from rooftile.passes.base import PassContext
 from rooftile.passes.rules.correct import Correction

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
-from rooftile.ir.expr import equal
 from rooftile.ir.graph_ops import infer_graph_op
+from rooftile.ir.ranges import equal
 from rooftile.passes.base import working_on
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rooftile.ir.expr import Size, Symbol, evaluate, size_symbols
+from rooftile.ir.expr import Size, Symbol, size_symbols
+from rooftile.ir.substitution import evaluate
 
 LIKELY_SIZE = 2048  # what an unknown size is taken for
 

@@ -11,22 +11,12 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from rooftile.ir.core import Graph, unique_name
-from rooftile.ir.expr import (
-    FloorDiv,
-    Mod,
-    Size,
-    add,
-    atoms,
-    axis,
-    equal,
-    floordiv,
-    mod,
-    mul,
-    product,
-    substitute,
-    symbols,
-)
+from rooftile.ir.division import floordiv, mod
+from rooftile.ir.expr import FloorDiv, Mod, Size, atoms, axis, symbols
 from rooftile.ir.graph_ops import flatten_index
+from rooftile.ir.polynomial import add, mul, product
+from rooftile.ir.ranges import equal
+from rooftile.ir.substitution import substitute
 from rooftile.passes.access import Access, Read, Space, compose
 
 MOST_PARTS = 4

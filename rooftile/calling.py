@@ -13,7 +13,8 @@ from torch import fx
 from rooftile.compilation import Runnable
 from rooftile.frontend.captured import Captured, FromInput, FromResult, Output, Plain, ViewOf
 from rooftile.frontend.sizes import bind_sizes, is_contiguous, to_sizes
-from rooftile.ir.expr import Size, evaluate
+from rooftile.ir.expr import Size
+from rooftile.ir.substitution import evaluate
 from rooftile.recompute import differentiable, run_with_gradients
 
 

@@ -16,8 +16,8 @@ from rooftile.config import CompileOptions
 from rooftile.driver import build_program
 from rooftile.ir.core import Graph, TensorType
 from rooftile.ir.evaluator import evaluate
-from rooftile.ir.expr import evaluate as number
 from rooftile.ir.parser import parse_graph
+from rooftile.ir.substitution import evaluate as number
 from rooftile.runtime.plan import row_major, span
 
 

@@ -12,7 +12,7 @@ import torch
 
 from rooftile.ir.core import Graph
 from rooftile.ir.evaluator import evaluate
-from rooftile.ir.expr import evaluate as number
+from rooftile.ir.substitution import evaluate as number
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Literal, TypeAlias
 from rooftile.codegen.kernel import Kernel
 from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op, TensorType, Value
-from rooftile.ir.expr import Symbol, evaluate, size_symbols
+from rooftile.ir.expr import Symbol, size_symbols
+from rooftile.ir.substitution import evaluate
 from rooftile.runtime.arena import Life, aligned, place
 
 Role: TypeAlias = Literal["input", "weight", "intermediate", "output"]

@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from rooftile.errors import InternalError
-from rooftile.ir.expr import evaluate
 from rooftile.ir.extern import call_extern
+from rooftile.ir.substitution import evaluate
 from rooftile.runtime.launch import Argument, Launcher
 from rooftile.runtime.plan import Buffer, Call, Launch, Plan
 

@@ -20,7 +20,9 @@ from rooftile.ir.builder import IDX, GraphBuilder, axis_exprs
 from rooftile.ir.core import Graph, Loc, TensorType, Value
 from rooftile.ir.dtypes import B1, BF16, F16, F32, I32, I64, DType
 from rooftile.ir.evaluator import evaluate as evaluate_graph
-from rooftile.ir.expr import Size, add, evaluate, mul, symbol
+from rooftile.ir.expr import Size, symbol
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.substitution import evaluate
 
 SEQUENCE = symbol("s", lo=2, hi=6)
 MOST_ELEMENTS = 1500

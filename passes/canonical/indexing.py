@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 import torch
 
 from rooftile.ir.core import Op, Value
+from rooftile.ir.division import floordiv, mod
 from rooftile.ir.dtypes import I64, DType
-from rooftile.ir.expr import Size, Symbol, add, at_least, axis, equal, floordiv, mod, mul, of, substitute, symbols
+from rooftile.ir.expr import Size, Symbol, axis, of, symbols
 from rooftile.ir.graph_ops import flatten_index, unflatten_index
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import at_least, equal
+from rooftile.ir.substitution import substitute
 from rooftile.passes.canonical.uniform import filled
 from rooftile.passes.rewrite import Make, Rewriter, Rules
 

@@ -12,7 +12,7 @@ import torch
 
 from rooftile.ir.core import Op, TensorType, Value
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import at_least
+from rooftile.ir.ranges import at_least
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.rewrite import Make, Rewriter, Rules
 

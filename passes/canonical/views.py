@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rooftile.ir.core import Op, Value
-from rooftile.ir.expr import Size, add, at_least, equal, mul
+from rooftile.ir.expr import Size
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import at_least, equal
 from rooftile.passes.rewrite import Make, Rewriter, Rules, same_shape
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.expr import Size, add, evaluate, mul, product, size_symbols
+from rooftile.ir.expr import Size, size_symbols
 from rooftile.ir.graph_ops import GRAPH_OPS
+from rooftile.ir.polynomial import add, mul, product
 from rooftile.ir.scalar import SCALARS
+from rooftile.ir.substitution import evaluate
 from rooftile.report.data import Quantity
 from rooftile.target import Target
 

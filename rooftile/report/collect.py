@@ -10,7 +10,9 @@ import torch
 
 from rooftile import __version__
 from rooftile.compilation import Compilation
-from rooftile.ir.expr import Size, add, ceildiv
+from rooftile.ir.division import ceildiv
+from rooftile.ir.expr import Size
+from rooftile.ir.polynomial import add
 from rooftile.ir.schedule import Schedule
 from rooftile.report.accounting import (
     Work,

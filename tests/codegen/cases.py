@@ -11,8 +11,8 @@ import torch
 from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
 from rooftile.ir.core import Graph, Value
-from rooftile.ir.expr import evaluate
 from rooftile.ir.parser import parse_graph
+from rooftile.ir.substitution import evaluate
 from rooftile.runtime.interpreter.program import Interpreted
 from rooftile.target import CPU, Target
 

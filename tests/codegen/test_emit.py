@@ -15,8 +15,8 @@ from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import KernelParam
 from rooftile.codegen.names import readable
 from rooftile.errors import InternalError
-from rooftile.ir.expr import evaluate
 from rooftile.ir.parser import parse_graph
+from rooftile.ir.substitution import evaluate
 from rooftile.target import CPU, H100
 from tests.codegen.cases import CASES, COMPILED_ONLY, KERNELS, build
 

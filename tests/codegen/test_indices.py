@@ -13,7 +13,8 @@ from rooftile.codegen.space import Space
 from rooftile.ir.builder import TileBuilder
 from rooftile.ir.core import Graph, TensorType
 from rooftile.ir.dtypes import I64
-from rooftile.ir.expr import Size, axis, evaluate, symbol
+from rooftile.ir.expr import Size, axis, symbol
+from rooftile.ir.substitution import evaluate
 from rooftile.target import CPU
 from tests.codegen.cases import run
 

@@ -10,7 +10,7 @@ import torch
 from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import evaluate
+from rooftile.ir.substitution import evaluate
 from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.launch import CudaLauncher
 from rooftile.target import H100

@@ -10,24 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rooftile.ir.expr import (
-    Expr,
-    Size,
-    add,
-    at_least,
-    axis,
-    ceildiv,
-    divides,
-    evaluate,
-    floordiv,
-    in_range,
-    mod,
-    mul,
-    of,
-    rebuild,
-    substitute,
-    symbol,
-)
+from rooftile.ir.division import ceildiv, divides, floordiv, mod
+from rooftile.ir.expr import Expr, Size, axis, of, symbol
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import at_least, in_range
+from rooftile.ir.substitution import evaluate, rebuild, substitute
 
 Point = Mapping[str, int]
 

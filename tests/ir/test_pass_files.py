@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from rooftile.ir.core import Value
-from rooftile.ir.expr import Symbol, evaluate
+from rooftile.ir.expr import Symbol
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.printer import print_graph
+from rooftile.ir.substitution import evaluate
 from rooftile.passes.opt import run_named
 from rooftile.target import target_named
 from tests.answers import assert_same_answer

@@ -10,8 +10,9 @@ import pytest
 from rooftile.ir.builder import GraphBuilder, TileBuilder
 from rooftile.ir.canonical import fingerprint
 from rooftile.ir.core import Graph, Loc, Op, TensorType, Value, freeze_attrs
+from rooftile.ir.division import floordiv, mod
 from rooftile.ir.dtypes import B1, F32, I64
-from rooftile.ir.expr import axis, floordiv, mod, symbol
+from rooftile.ir.expr import axis, symbol
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.printer import print_graph, print_op
 from rooftile.ir.verifier import verify

@@ -15,8 +15,9 @@ from rooftile.codegen.kernel import Kernel, KernelParam
 from rooftile.errors import InputError, InternalError
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, TensorType, Value
+from rooftile.ir.division import ceildiv
 from rooftile.ir.dtypes import F32
-from rooftile.ir.expr import Size, ceildiv, symbol
+from rooftile.ir.expr import Size, symbol
 from rooftile.ir.extern import encode
 from rooftile.runtime import steps
 from rooftile.runtime.arena import ALIGNMENT, Life, place

@@ -1,0 +1,132 @@
+"""Quotients and remainders of expressions, rounding to minus infinity, simplified by what ``ranges`` can prove."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import gcd
+
+from rooftile.ir.expr import Expr, FloorDiv, Mod, Monomial, Size, Symbol, from_terms, of, terms_of
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import in_range
+
+
+def floordiv(num: Size, den: Size) -> Size:
+    """``num // den`` for a positive ``den``, simplified by the ranges of the axes in it."""
+    if isinstance(num, int) and isinstance(den, int):
+        return num // den
+    return _floordiv(num, den)
+
+
+@lru_cache(maxsize=65536)
+def _floordiv(num: Size, den: Size) -> Size:
+    if den == 1:
+        return num
+    quotient, rest = _split_multiple(num, den)
+    if isinstance(rest, int) and isinstance(den, int):
+        return add(quotient, rest // den)
+    if in_range(rest, den):
+        return quotient
+    nested = _nested_division(rest, den)
+    if nested is not None:
+        return add(quotient, nested)
+    rest, den = _cancel_common(rest, den)
+    return add(quotient, of(FloorDiv(rest, den)) if isinstance(rest, Expr) else of(FloorDiv(Expr((((), rest),)), den)))
+
+
+def _nested_division(rest: Size, den: Size) -> Size | None:
+    """``(x // a) // b == x // (a * b)``, and ``(x % (a * b)) // b == (x // b) % a``."""
+    if isinstance(rest, Expr) and len(rest.terms) == 1 and rest.terms[0][1] == 1 and len(rest.terms[0][0]) == 1:
+        atom = rest.terms[0][0][0]
+        if isinstance(atom, FloorDiv):
+            return floordiv(atom.num, mul(atom.den, den))
+        if isinstance(atom, Mod):
+            times, left = _split_multiple(atom.den, den)
+            return mod(floordiv(atom.num, den), times) if left == 0 else None
+    return None
+
+
+def _cancel_common(num: Size, den: Size) -> tuple[Size, Size]:
+    """Divide numerator and denominator by the greatest integer that divides every coefficient of both."""
+    common = 0
+    for size in (num, den):
+        for coefficient in terms_of(size).values():
+            common = gcd(common, coefficient)
+    if common <= 1:
+        return num, den
+    return tuple(from_terms({m: c // common for m, c in terms_of(s).items()}) for s in (num, den))  # type: ignore[return-value]
+
+
+def mod(num: Size, den: Size) -> Size:
+    """``num % den`` for a positive ``den``, simplified by the ranges of the axes in it."""
+    if isinstance(num, int) and isinstance(den, int):
+        return num % den
+    return _mod(num, den)
+
+
+@lru_cache(maxsize=65536)
+def _mod(num: Size, den: Size) -> Size:
+    if den == 1:
+        return 0
+    _, rest = _split_multiple(num, den)
+    if isinstance(rest, int) and isinstance(den, int):
+        return rest % den
+    if in_range(rest, den):
+        return rest
+    if isinstance(rest, int):
+        return of(Mod(Expr((((), rest),)), den))
+    if len(rest.terms) == 1 and rest.terms[0][1] == 1 and len(rest.terms[0][0]) == 1:
+        atom = rest.terms[0][0][0]
+        if isinstance(atom, Mod) and isinstance(atom.den, int) and isinstance(den, int) and atom.den % den == 0:
+            return mod(atom.num, den)
+    return of(Mod(rest, den))
+
+
+def _split_multiple(num: Size, den: Size) -> tuple[Size, Size]:
+    """``(q, r)`` with ``num == q * den + r``, taking into ``q`` every term that ``den`` divides."""
+    quotient: Size = 0
+    rest: Size = 0
+    for monomial, coefficient in terms_of(num).items():
+        part = _divide_term(monomial, coefficient, den)
+        if part is not None:
+            quotient = add(quotient, part)
+        elif isinstance(den, int) and not monomial:
+            quotient, rest = add(quotient, coefficient // den), add(rest, coefficient % den)
+        else:
+            rest = add(rest, from_terms({monomial: coefficient}))
+    if isinstance(den, Expr) and len(den.terms) > 1 and num == den:
+        return 1, 0
+    return quotient, rest
+
+
+def _divide_term(monomial: Monomial, coefficient: int, den: Size) -> Size | None:
+    """``term / den`` where ``den`` (a single term) divides it exactly, else None."""
+    if isinstance(den, int):
+        if coefficient % den == 0:
+            return from_terms({monomial: coefficient // den})
+        common = gcd(coefficient, den)
+        for position, atom in enumerate(monomial):  # a symbol known to be a multiple keeps its quotient as an atom
+            if isinstance(atom, Symbol) and atom.divisor % (den // common) == 0:
+                others = monomial[:position] + monomial[position + 1 :]
+                return mul(from_terms({others: coefficient // common}), of(FloorDiv(of(atom), den // common)))
+        return None
+    if len(den.terms) != 1:
+        return None
+    (factors, scale), left = den.terms[0], list(monomial)
+    for factor in factors:
+        if factor not in left:
+            return None
+        left.remove(factor)
+    return from_terms({tuple(left): coefficient // scale}) if coefficient % scale == 0 else None
+
+
+def divides(den: int, size: Size) -> bool:
+    """Whether the integer ``den`` provably divides ``size``."""
+    return all(
+        c % den == 0 or any(isinstance(a, Symbol) and c * a.divisor % den == 0 for a in m)
+        for m, c in terms_of(size).items()
+    )
+
+
+def ceildiv(num: Size, den: int) -> Size:
+    """``num / den`` rounded up."""
+    return floordiv(add(num, den - 1), den)
