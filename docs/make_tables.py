@@ -79,8 +79,11 @@ def combines() -> str:
 
 def dtypes() -> str:
     """The element types."""
-    rows = [(code(d.name), d.kind, str(d.bytes), code(str(d.torch).removeprefix("torch."))) for d in DTYPES.values()]
-    return table(("dtype", "kind", "bytes", "torch"), rows)
+    rows = [
+        (code(d.name), d.kind, str(d.bytes), code(str(d.torch).removeprefix("torch.")), "yes" if d.in_kernels else "no")
+        for d in DTYPES.values()
+    ]
+    return table(("dtype", "kind", "bytes", "torch", "in kernels"), rows)
 
 
 def passes() -> str:

@@ -41,16 +41,27 @@ def is_view(target: Any) -> bool:
 
 
 def base_of(node: fx.Node) -> fx.Node:
-    """The node whose memory ``node`` shows: itself, unless it is made by view ops."""
+    """The node whose memory ``node`` shows: itself, unless it is made by view ops.
+
+    A view that reads the memory in another way (as another dtype, conjugated, negated) counts as a value of its own.
+    """
     while node.op == "call_function":
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node):
             break
-        if is_view(node.target) or (node.target is operator.getitem and is_view(source.target)):
+        is_item = node.target is operator.getitem and is_view(source.target)
+        if is_item or (is_view(node.target) and _reading(node) == _reading(source)):
             node = source
         else:
             break
     return node
+
+
+def _reading(node: fx.Node) -> tuple[torch.dtype, bool, bool]:
+    """How the tensor of a node (the first of several, which are alike) is read from its memory."""
+    shown = node.meta["val"]
+    tensor = shown[0] if isinstance(shown, (list, tuple)) else shown
+    return tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
 def resolve_outputs(trace: Trace, placeholders: Sequence[fx.Node], tracked: Container[fx.Node]) -> Outputs:

@@ -37,6 +37,7 @@ from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import is_contiguous, to_size, to_strides
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, TensorType, Value
+from rooftile.ir.dtypes import from_torch
 from rooftile.ir.extern import encode
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
@@ -113,7 +114,7 @@ class _Importer:
             constant = operator.attrgetter(node.target)(module)
             if not isinstance(constant, torch.Tensor):
                 raise UnsupportedError(f"the graph holds {node.target}, a {type(constant).__name__}")
-            if constant.dim() == 0 and not isinstance(constant, torch._subclasses.FakeTensor):
+            if constant.dim() == 0 and _in_kernels(constant) and not isinstance(constant, torch._subclasses.FakeTensor):
                 self.values[node] = self.im.b.constant(constant.item(), tensor_type(constant).dtype)
                 self._made_here.add(node)
             else:
@@ -167,7 +168,7 @@ class _Importer:
     def _by_row(self, node: fx.Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         assert isinstance(node.target, OpOverload)
         function = ROWS.get(node.target)
-        if function is None or self._moves_between_devices(node):
+        if function is None or self._is_for_aten(node):
             return None
         self.im.node, self.im.expected = node, node.meta["val"]
         try:
@@ -177,6 +178,11 @@ class _Importer:
         _check(results, node)
         return results if isinstance(results, (Value, Mapping)) else list(results)
 
+    def _is_for_aten(self, node: fx.Node) -> bool:
+        """Whether only ATen can make the call, whatever the table says of the op."""
+        foreign = any(not _in_kernels(shown) for n in (node, *node.all_input_nodes) for shown in _tensors(n))
+        return foreign or self._moves_between_devices(node)
+
     def _moves_between_devices(self, node: fx.Node) -> bool:
         """Whether the op reads a tensor of another device than it writes to: only ATen can copy that."""
         target = _device(node)
@@ -184,7 +190,7 @@ class _Importer:
 
     def _by_parts(self, node: fx.Node) -> Any:
         """The op as its decomposition, if all of that has rows."""
-        if _draws_random_numbers(node) or self._moves_between_devices(node):
+        if _draws_random_numbers(node) or self._is_for_aten(node):
             return None
         parts = decomposed(node)
         if parts is None:
@@ -220,10 +226,20 @@ class _Importer:
         return {number: next(made) for number, r in enumerate(results) if isinstance(r, torch.Tensor)}
 
 
-def _device(node: fx.Node) -> torch.device | None:
+def _tensors(node: fx.Node) -> list[torch.Tensor]:
+    """What torch says a node gives, as far as that is tensors."""
     shown = node.meta.get("val")
-    first = next((s for s in shown if isinstance(s, torch.Tensor)), None) if isinstance(shown, (list, tuple)) else shown
-    return first.device if isinstance(first, torch.Tensor) else None
+    return [s for s in (shown if isinstance(shown, (list, tuple)) else [shown]) if isinstance(s, torch.Tensor)]
+
+
+def _device(node: fx.Node) -> torch.device | None:
+    return next((t.device for t in _tensors(node)), None)
+
+
+def _in_kernels(tensor: torch.Tensor) -> bool:
+    """Whether kernels compute with the tensor's dtype."""
+    dtype = from_torch(tensor.dtype)
+    return dtype is not None and dtype.in_kernels
 
 
 def _draws_random_numbers(node: fx.Node) -> bool:

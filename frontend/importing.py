@@ -23,7 +23,7 @@ def tensor_type(value: torch.Tensor) -> TensorType:
     """The IR's type of a fake tensor, dense (strides left out).
 
     Raises:
-        DeclinedError: the IR has no such dtype (complex numbers), or the tensor is not an ordinary strided one.
+        DeclinedError: the IR has no such dtype (a quantised one), or the tensor is not an ordinary strided one.
     """
     dtype = from_torch(value.dtype)
     if dtype is None or value.layout is not torch.strided:

@@ -23,6 +23,8 @@ from rooftile.ir.tile_evaluator import run_region
 
 Tensors = Sequence[torch.Tensor]
 
+_DOUBLE = {"float": torch.float64, "complex": torch.complex128}  # what a kind of dtype is promoted to
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -34,7 +36,7 @@ class Evaluation:
 
     def dtype(self, dtype: DType) -> torch.dtype:
         """The torch dtype that stands for ``dtype``."""
-        return torch.float64 if self.promote and dtype.is_float else dtype.torch
+        return _DOUBLE.get(dtype.kind, dtype.torch) if self.promote else dtype.torch
 
 
 def evaluate(
@@ -66,7 +68,7 @@ def _received(value: Value, x: torch.Tensor, ev: Evaluation) -> torch.Tensor:
     wanted = ev.dtype(value.dtype)
     if x.dtype == wanted:
         return x
-    if ev.promote and value.dtype.is_float and x.dtype.is_floating_point:
+    if ev.promote and (x.is_complex() if wanted.is_complex else wanted.is_floating_point and x.is_floating_point()):
         return x.to(wanted)
     raise InputError(f"input {value.name!r} is {x.dtype}, which must be {value.dtype.torch}")
 

@@ -2,12 +2,12 @@
 
 Tensor operands are the op's inputs. In ``args`` and ``kwargs`` an operand stands as ``("operand", n)``, a list as
 ``("list", ...)``, and what the IR has no attribute for by its name in torch: ``("device", "cuda:0")``,
-``("torch", "contiguous_format")``. Sizes stand as expressions.
+``("torch", "contiguous_format")``, ``("complex", 0.0, 1.0)``. Sizes stand as expressions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,12 @@ from rooftile.ir.expr import Expr
 from rooftile.ir.substitution import evaluate
 
 _NAMED_IN_TORCH = (torch.dtype, torch.layout, torch.memory_format)
+# By the tag of a tuple, what makes the argument from the rest of it.
+_NAMED: dict[str, Callable[..., Any]] = {
+    "device": torch.device,
+    "torch": lambda name: getattr(torch, name),
+    "complex": complex,
+}
 
 
 def encode(
@@ -46,19 +52,25 @@ def _encode(argument: Any, operands: list[Value]) -> Attr:
         return ("torch", str(argument).removeprefix("torch."))
     if isinstance(argument, torch.device):
         return ("device", str(argument))
+    if isinstance(argument, complex):
+        return ("complex", argument.real, argument.imag)
     if argument is None or isinstance(argument, (bool, int, float, str, Expr)):
         return argument
     raise TypeError(f"an ATen call with the argument {argument!r} cannot be written down")
 
 
 def call_extern(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
-    """Make the call. Results are tensors of their own: a view of an operand is copied."""
+    """Make the call.
+
+    Results are tensors of their own, as they are in memory: a view of an operand is copied, and a conjugate or a
+    negative that torch has only noted down is computed.
+    """
     args = [_decode(a, operands, sizes) for a in op.attrs["args"]]
     kwargs = {name: _decode(a, operands, sizes) for name, a in op.attrs["kwargs"]}
     returned = find_target(op.attrs["target"])(*args, **kwargs)
     results = [r for r in (returned if isinstance(returned, (list, tuple)) else [returned]) if r is not None]
     owners = {x.untyped_storage().data_ptr() for x in operands}
-    tensors = [r for r in results if isinstance(r, torch.Tensor)]
+    tensors = [r.resolve_conj().resolve_neg() for r in results if isinstance(r, torch.Tensor)]
     return tuple(t.clone() if t.untyped_storage().data_ptr() in owners else t for t in tensors)
 
 
@@ -82,4 +94,4 @@ def _decode(argument: Attr, operands: Sequence[torch.Tensor], sizes: Mapping[str
         return operands[rest[0]]  # type: ignore[index]
     if tag == "list":
         return [_decode(a, operands, sizes) for a in rest]
-    return torch.device(str(rest[0])) if tag == "device" else getattr(torch, str(rest[0]))
+    return _NAMED[str(tag)](*rest)

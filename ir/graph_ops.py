@@ -300,7 +300,10 @@ def infer_graph_op(name: str, types: Types, attrs: Mapping[str, Any]) -> tuple[T
     unknown, missing = set(attrs) - set(row.attrs), set(row.attrs) - set(attrs)
     require(not unknown, f"{name} has no attribute {sorted(unknown)}; it takes {list(row.attrs)}")
     require(not missing, f"{name} lacks {sorted(missing)}")
-    return row.infer(types, attrs)
+    results = row.infer(types, attrs)
+    foreign = next((t.dtype for t in (*types, *results) if not t.dtype.in_kernels), None)
+    require(foreign is None or name == "extern", f"{name} does not compute with {foreign}; only an extern does")
+    return results
 
 
 def flatten_index(index: Sequence[Size], shape: Sequence[Size]) -> Size:

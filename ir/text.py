@@ -131,7 +131,7 @@ NAME_ATTRS = frozenset({"out", "axis", "grid", "group", "roles"})
 # The tables that hold the functions an op may have as its `fn`.
 FUNCTIONS: dict[str, Mapping[str, Any]] = {"pointwise": SCALARS, "reduce": COMBINES, "scan": SCANS}
 # First items of tuples that print as calls; see rooftile.ir.extern.
-TAGS = frozenset({"list", "device", "torch"})
+TAGS = frozenset({"list", "device", "torch", "complex"})
 
 # Per op: attributes that most often hold one value.
 USUAL: dict[str, dict[str, Any]] = {"load": {"guard": (), "fill": None}, "store": {"guard": ()}}

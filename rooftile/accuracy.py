@@ -56,11 +56,16 @@ def error(y: torch.Tensor, r: torch.Tensor) -> float:
     """
     if y.shape != r.shape:
         raise ValueError(f"a result of shape {tuple(y.shape)} against a reference of shape {tuple(r.shape)}")
-    y, r = y.detach().to(torch.float64), r.detach().to(device=y.device, dtype=torch.float64)
+    y, r = _as_real(y).to(torch.float64), _as_real(r).to(device=y.device, dtype=torch.float64)
     finite = y.isfinite() & r.isfinite()
     y, r = y[finite], r[finite]
     size = float(r.norm())
     return float((y - r).norm()) / (size or 1.0)
+
+
+def _as_real(x: torch.Tensor) -> torch.Tensor:
+    """``x`` outside autograd; a complex one as its real and imaginary parts."""
+    return torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() else x.detach()
 
 
 def promised(
@@ -74,7 +79,7 @@ def promised(
 
 
 def _same_nonfinite(y: torch.Tensor, eager: torch.Tensor) -> bool:
-    y, eager = y.detach(), eager.detach().to(y.device)
+    y, eager = _as_real(y), _as_real(eager).to(y.device)
     if not y.is_floating_point():
         return True
     infinite = torch.where(y.isinf(), y.sign(), 0) == torch.where(eager.isinf(), eager.sign(), 0)

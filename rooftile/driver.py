@@ -166,9 +166,14 @@ def _note_externs(compilation: Compilation) -> None:
             "extern",
             rule="import",
             values=[v.name for v in op.outputs],
-            reason=f"{op.attrs['target']} has no row in the import table and runs as the ATen call it is",
+            reason=f"{op.attrs['target']} {_why_extern(op)}, so it runs as the ATen call it is",
             locs=[op.loc],
         )
+
+
+def _why_extern(op: Op) -> str:
+    foreign = next((v.dtype for v in (*op.inputs, *op.outputs) if not v.dtype.in_kernels), None)
+    return f"works on {foreign}, which no kernel does" if foreign else "has no row in the import table for this form"
 
 
 def _require(options: CompileOptions, graph: Graph) -> None:

@@ -128,6 +128,6 @@ def random_tensor(text: str) -> torch.Tensor:
     if name not in DTYPES:
         raise OptionError(f"unknown dtype {name!r} in {text!r}", fix=nearest(name, DTYPES))
     dtype, shape = DTYPES[name], [int(size) for size in sizes.split(",") if size.strip()]
-    if dtype.is_float:
-        return torch.randn(shape).to(dtype.torch)
+    if dtype.kind in ("float", "complex"):
+        return torch.randn(shape, dtype=torch.complex64 if dtype.kind == "complex" else None).to(dtype.torch)
     return torch.randint(0, 2 if dtype.kind == "bool" else _LARGEST_INTEGER, shape).to(dtype.torch)

@@ -59,8 +59,9 @@ def _random(
     shape = tuple(number(s, sizes) for s in type.shape)
     strides = row_major(shape) if type.strides is None else tuple(number(s, sizes) for s in type.strides)
     length = (span(shape, strides),)
-    if type.dtype.is_float:
-        line = torch.randn(length, generator=generator).to(type.dtype.torch)
+    if type.dtype.kind in ("float", "complex"):
+        drawn = torch.complex64 if type.dtype.kind == "complex" else torch.float32
+        line = torch.randn(length, generator=generator, dtype=drawn).to(type.dtype.torch)
     else:
         highest = 1 if type.dtype.kind == "bool" else limit
         line = torch.randint(0, highest + 1, length, generator=generator).to(type.dtype.torch)

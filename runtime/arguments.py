@@ -93,8 +93,11 @@ def _same_layout(tensor: torch.Tensor, want: Expected) -> bool:
 
 
 def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor``, or a copy laid out alike where its first element is not at an address that kernels may assume."""
-    if tensor.data_ptr() % _ADDRESS_MULTIPLE == 0:
+    """``tensor``, or a copy laid out alike where kernels could not read it as it is in memory:
+
+    where its first element is not at an address that they may assume, or torch has only noted that it is negated.
+    """
+    if tensor.data_ptr() % _ADDRESS_MULTIPLE == 0 and not tensor.is_neg():
         return tensor
     line = tensor.detach().as_strided((span(tensor.shape, tensor.stride()),), (1,))
-    return line.clone().as_strided(tensor.shape, tensor.stride(), 0)
+    return line.clone().resolve_neg().as_strided(tensor.shape, tensor.stride(), 0)

@@ -105,7 +105,7 @@ def cast_kernel(dtype: DType) -> tuple[Graph, list[torch.Tensor], list[Output]]:
     results = [
         (f"cast to {target}", b.op("cast", (loaded,), {"dtype": target}), x.to(target.torch))
         for target in DTYPES.values()
-        if target is not dtype
+        if target.in_kernels and target is not dtype
     ]
     return _finish(b, axes, [x], results)
 
@@ -183,5 +183,5 @@ COMPUTED = (F64, F32, F16, BF16, I64, I32, I16, I8, U8, B1)
 KERNELS: list[tuple[Callable[[DType], Kernel], DType]] = [
     *((pointwise_kernel, d) for d in COMPUTED),
     *((along_kernel, d) for d in COMPUTED),
-    *((cast_kernel, d) for d in DTYPES.values()),
+    *((cast_kernel, d) for d in DTYPES.values() if d.in_kernels),
 ]

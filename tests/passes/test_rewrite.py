@@ -106,8 +106,8 @@ def test_a_chain_of_four_thousand_ops_is_folded_without_recursion() -> None:
     assert (after.ops, after.outputs) == ((), (x,))
 
 
-@pytest.mark.parametrize("wide", DTYPES.values(), ids=str)
-@pytest.mark.parametrize("narrow", [d for d in DTYPES.values() if d.bytes <= 2], ids=str)
+@pytest.mark.parametrize("wide", [d for d in DTYPES.values() if d.in_kernels], ids=str)
+@pytest.mark.parametrize("narrow", [d for d in DTYPES.values() if d.in_kernels and d.bytes <= 2], ids=str)
 def test_holds_exactly_agrees_with_every_value(wide: DType, narrow: DType) -> None:
     """All 2**8 or 2**16 patterns, there and back; NaN apart."""
     if narrow.kind == "bool":
