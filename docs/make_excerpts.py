@@ -24,7 +24,7 @@ from rooftile.ir.core import Graph, Op
 from rooftile.ir.printer import print_graph
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.manager import stage_diff
-from rooftile.passes.space import region_access
+from rooftile.passes.regions.space import region_access
 from rooftile.report.collect import report_of
 from rooftile.report.explaining import compile_afresh
 from rooftile.textbook import ON_GPU, Block

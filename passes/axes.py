@@ -27,7 +27,7 @@ from typing import ClassVar
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import symbols
 from rooftile.passes.base import PassContext
-from rooftile.passes.dims import Dim, shared_dims
+from rooftile.passes.regions.dims import Dim, shared_dims
 
 # What a dimension usually is, by the rank of its value: batch, head, position, feature.
 _ROLES = {1: "d", 2: "nd", 3: "bid", 4: "bhid"}

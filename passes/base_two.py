@@ -30,7 +30,7 @@ from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.base import PassContext
 from rooftile.passes.dtypes import is_narrow
-from rooftile.passes.rewrite import live_ops
+from rooftile.passes.liveness import live_ops
 
 LOG2_E = log2(euler)
 

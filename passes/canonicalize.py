@@ -24,10 +24,10 @@ from rooftile.ir.core import Graph
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.casts import CAST_RULES
 from rooftile.passes.canonical.indexing import INDEX_RULES
+from rooftile.passes.canonical.rewrite import Rule, Rules, rewrite
 from rooftile.passes.canonical.scalars import SCALAR_RULES
 from rooftile.passes.canonical.uniform import UNIFORM_RULES
 from rooftile.passes.canonical.views import VIEW_RULES
-from rooftile.passes.rewrite import Rule, Rules, rewrite
 
 # Views vanish before what they hold is looked at, and numbers are folded before arithmetic is simplified.
 _TABLES = (VIEW_RULES, UNIFORM_RULES, CAST_RULES, SCALAR_RULES, INDEX_RULES)

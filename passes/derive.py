@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rooftile.ir.core import Graph
-from rooftile.passes.access import Access
-from rooftile.passes.forms import Chain, Reason, chain_form, matrix_form
+from rooftile.passes.regions.access import Access
+from rooftile.passes.regions.contractions import contractions
+from rooftile.passes.regions.forms import Chain, Reason, chain_form, matrix_form
+from rooftile.passes.regions.space import region_access
 from rooftile.passes.rules import correct, linear
 from rooftile.passes.rules.linear import Step
-from rooftile.passes.space import contractions, region_access
 
 MOST_STEPS = 16
 

@@ -21,13 +21,13 @@ import networkx as nx
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import SCALARS
-from rooftile.passes.access import NoCommonSpace
 from rooftile.passes.base import PassContext
-from rooftile.passes.cost import Cost, cost
 from rooftile.passes.derive import Derivation, Reason, derive
-from rooftile.passes.forms import Unschedulable
+from rooftile.passes.regions.compose import NoCommonSpace
+from rooftile.passes.regions.cost import Cost, cost
+from rooftile.passes.regions.forms import Unschedulable
+from rooftile.passes.regions.sizes import likely
 from rooftile.passes.rules import positions
-from rooftile.passes.sizes import likely
 from rooftile.passes.tile import may_be_unschedulable, schedule_region
 from rooftile.target import Target
 

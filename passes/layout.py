@@ -17,9 +17,9 @@ from typing import ClassVar
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import FloorDiv, Mod, Size, atoms
 from rooftile.ir.polynomial import add, mul
-from rooftile.passes.access import Read
 from rooftile.passes.base import PassContext
-from rooftile.passes.space import region_access
+from rooftile.passes.regions.access import Read
+from rooftile.passes.regions.space import region_access
 
 MOST_DIMS = 5  # 120 orders at the most are tried
 

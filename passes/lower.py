@@ -25,12 +25,12 @@ from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, Combine
 from rooftile.ir.schedule import Schedule
 from rooftile.ir.substitution import evaluate, substitute
-from rooftile.passes.access import Access, Guard, Node, Read, Space, compose
 from rooftile.passes.base import PassContext
+from rooftile.passes.regions.access import Access, Guard, Node, Read, Space, address
+from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.sizes import likely
+from rooftile.passes.regions.sweeps import plan_sweeps
 from rooftile.passes.rules.correct import Correction
-from rooftile.passes.sizes import likely
-from rooftile.passes.space import address
-from rooftile.passes.sweeps import plan_sweeps
 
 DOT_TYPES = frozenset({F32, BF16, F16, F8E4M3, F8E5M2})
 SMALLEST_DOT = 16  # the least extent of a tensor core operand

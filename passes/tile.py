@@ -17,20 +17,12 @@ from rooftile.ir.core import Graph, Op, freeze_attrs
 from rooftile.ir.expr import Size
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.ir.schedule import AxisRole, Role, Schedule
-from rooftile.passes.access import Access, Read, Space
 from rooftile.passes.base import PassContext
-from rooftile.passes.forms import Chain, Reason, Unschedulable, chain_form, matrix_form
-from rooftile.passes.sizes import likely, next_power
-from rooftile.passes.space import (
-    Groups,
-    contractions,
-    groups,
-    is_loaded,
-    main_contraction,
-    merge,
-    merge_freely,
-    region_access,
-)
+from rooftile.passes.regions.access import Access, Read, Space
+from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction
+from rooftile.passes.regions.forms import Chain, Reason, Unschedulable, chain_form, matrix_form
+from rooftile.passes.regions.sizes import likely, next_power
+from rooftile.passes.regions.space import merge, merge_freely, region_access
 from rooftile.passes.tile_chain import schedule_chain
 from rooftile.target import Target
 

@@ -6,10 +6,11 @@ from math import prod
 
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Role, Schedule
-from rooftile.passes.access import Access, Space
-from rooftile.passes.forms import Chain, Reason, Unschedulable, chain_form, matrix_form
-from rooftile.passes.sizes import likely, next_power
-from rooftile.passes.space import contractions, main_contraction, merge, merge_freely
+from rooftile.passes.regions.access import Access, Space
+from rooftile.passes.regions.contractions import contractions, main_contraction
+from rooftile.passes.regions.forms import Chain, Reason, Unschedulable, chain_form
+from rooftile.passes.regions.sizes import likely, next_power
+from rooftile.passes.regions.space import merge, merge_freely
 from rooftile.target import Target
 
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
@@ -88,28 +89,3 @@ def _tiles(access: Access, target: Target, widest: int) -> tuple[int, int, int, 
     if operand.bytes > 2:
         return 32, 32, 4, 1
     return (64, 32, 4, 2) if widest > 128 else (128, 64, 8, 3)
-
-
-def program_count(access: Access) -> int:
-    """How many programs a chain's grid has, at 64 rows a tile; a matrix form always has enough."""
-    chain = _as_chain(access)
-    if chain is None:
-        return 2**30
-    rows = max((likely(access.axes[a]) for a in chain.row), default=1)
-    return max(1, prod(likely(access.axes[a]) for a in chain.grid) // min(rows, 64))
-
-
-def sweep_counts(access: Access) -> dict[str, int]:
-    """How often a chain runs over each of its loop axes; empty where the region is no chain."""
-    chain = _as_chain(access)
-    if chain is None:
-        return {}
-    stored = {s for _, read in access.roots for s in access.free[read]}
-    return {a: chain.sweeps.count(a) + (a in stored) for a in chain.loops}
-
-
-def _as_chain(access: Access) -> Chain | None:
-    if not contractions(access) or matrix_form(access) is None:
-        return None
-    chain = chain_form(access)
-    return chain if isinstance(chain, Chain) else None

@@ -1,1 +1,1 @@
-"""The rules of the pass ``canonicalize``, by what they look at."""
+"""The rules of the pass ``canonicalize``, by what they look at, and the driver (``rewrite``) that applies them."""

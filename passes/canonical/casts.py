@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import BF16, F8E4M3, F8E5M2, F16, F32, F64, DType
-from rooftile.passes.rewrite import Make, Rewriter, Rules
+from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 
 # Significant bits (the hidden one included) and the least and greatest exponents, of the float dtypes.
 _FLOATS: dict[DType, tuple[int, int, int]] = {

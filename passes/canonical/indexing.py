@@ -15,8 +15,8 @@ from rooftile.ir.graph_ops import flatten_index, unflatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal
 from rooftile.ir.substitution import substitute
+from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 from rooftile.passes.canonical.uniform import filled
-from rooftile.passes.rewrite import Make, Rewriter, Rules
 
 _DEPTH = 16  # how many ops deep an index computation is followed
 

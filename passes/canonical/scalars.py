@@ -13,8 +13,8 @@ from math import copysign, frexp
 from typing import Any, NamedTuple
 
 from rooftile.ir.core import Op, Value
+from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 from rooftile.passes.canonical.uniform import Number, filled, number_in
-from rooftile.passes.rewrite import Make, Rewriter, Rules
 
 
 class Special(NamedTuple):

@@ -14,7 +14,7 @@ from rooftile.ir.core import Op, TensorType, Value
 from rooftile.ir.dtypes import DType
 from rooftile.ir.ranges import at_least
 from rooftile.ir.scalar import COMBINES, SCALARS
-from rooftile.passes.rewrite import Make, Rewriter, Rules
+from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 
 Number: TypeAlias = bool | int | float
 

@@ -8,7 +8,7 @@ from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal
-from rooftile.passes.rewrite import Make, Rewriter, Rules, same_shape
+from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules, same_shape
 
 
 def _same_elements(op: Op, _: Rewriter) -> Value | None:

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
-from rooftile.passes.access import Access, Node, Read
+from rooftile.passes.regions.access import Access, Node, Read
 from rooftile.passes.rules.linear import Step
 
 Product: TypeAlias = tuple[int, tuple[Read, ...]]  # a sign and the reads that are multiplied

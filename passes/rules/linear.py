@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import axis, symbols
-from rooftile.passes.rewrite import live_ops
+from rooftile.passes.liveness import live_ops
 from rooftile.passes.rules.terms import Factor, Term, terms
 
 

@@ -15,12 +15,12 @@ from rooftile.ir.evaluator import evaluate
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.ir.verifier import verify
-from rooftile.passes.access import compose
 from rooftile.passes.base import PassContext
 from rooftile.passes.lower import Lower, space_of
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
-from rooftile.passes.space import contractions
+from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.tile import positioned
 from rooftile.target import CPU
 from tests.strategies import graphs, inputs_for

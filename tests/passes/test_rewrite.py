@@ -11,8 +11,8 @@ from rooftile.ir.dtypes import BF16, DTYPES, F16, F32, I32, I64, DType
 from rooftile.ir.evaluator import evaluate
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.casts import holds_exactly
+from rooftile.passes.canonical.rewrite import Make, Rewriter, rewrite
 from rooftile.passes.canonicalize import Canonicalize
-from rooftile.passes.rewrite import Make, Rewriter, rewrite
 from rooftile.target import CPU
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, TensorType, Value
 from rooftile.ir.dtypes import F32
-from rooftile.passes.space import divisions, merge_freely, region_access
+from rooftile.passes.regions.space import divisions, merge_freely, region_access
 
 ROWS, COLUMNS = 3, 7
 

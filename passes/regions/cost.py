@@ -14,11 +14,10 @@ from math import prod
 
 from rooftile.ir.dtypes import DType
 from rooftile.ir.scalar import SCALARS
-from rooftile.passes.access import Access, Read
-from rooftile.passes.forms import matrix_form
-from rooftile.passes.sizes import likely
-from rooftile.passes.space import Groups, contractions, groups, is_loaded, main_contraction
-from rooftile.passes.tile_chain import program_count, sweep_counts
+from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction
+from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
+from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
 
 TILE_REUSE = 128  # how many result columns (rows) share one computation of an operand's element
@@ -44,7 +43,7 @@ def cost(access: Access, target: Target) -> Cost:
     dots = contractions(access)
     moved = _bytes(access, extents)
     factor = _recomputation(access, extents)
-    sweeps = sweep_counts(access)
+    sweeps = _sweep_counts(access)
     matmul, matmul_seconds = 0, 0.0
     for read in dots:
         flops = 2 * prod(extents[a] * sweeps.get(a, 1) for a in access.free[read])
@@ -125,11 +124,36 @@ def _share(access: Access, extents: dict[str, int], target: Target) -> float:
     if target.kind == "cpu" or not access.reductions():
         return 1.0
     if contractions(access):
-        return min(1.0, program_count(access) / target.sm_count)
+        return min(1.0, _program_count(access) / target.sm_count)
     bound = {a for n in access.nodes.values() for a in n.bound}
     common = [access.free[r] for r in access.reductions()]
     rows = prod(extents[a] for a in access.axes if a not in bound and all(a in f for f in common))
     return min(1.0, max(rows, 1) / target.sm_count)
+
+
+def _program_count(access: Access) -> int:
+    """How many programs a chain's grid has, at 64 rows a tile; a matrix form always has enough."""
+    chain = _as_chain(access)
+    if chain is None:
+        return 2**30
+    rows = max((likely(access.axes[a]) for a in chain.row), default=1)
+    return max(1, prod(likely(access.axes[a]) for a in chain.grid) // min(rows, 64))
+
+
+def _sweep_counts(access: Access) -> dict[str, int]:
+    """How often a chain runs over each of its loop axes; empty where the region is no chain."""
+    chain = _as_chain(access)
+    if chain is None:
+        return {}
+    stored = {s for _, read in access.roots for s in access.free[read]}
+    return {a: chain.sweeps.count(a) + (a in stored) for a in chain.loops}
+
+
+def _as_chain(access: Access) -> Chain | None:
+    if not contractions(access) or matrix_form(access) is None:
+        return None
+    chain = chain_form(access)
+    return chain if isinstance(chain, Chain) else None
 
 
 def _call_overhead(access: Access, target: Target) -> float:

@@ -14,11 +14,11 @@ from math import prod
 from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size, symbols
 from rooftile.ir.polynomial import product
-from rooftile.passes.access import Access, Read
+from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.contractions import contractions, main_contraction
+from rooftile.passes.regions.sizes import likely, next_power
+from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
 from rooftile.passes.rules.correct import dependencies
-from rooftile.passes.sizes import likely, next_power
-from rooftile.passes.space import contractions, main_contraction
-from rooftile.passes.sweeps import Sweeps, plan_sweeps
 
 MOST_ACCUMULATORS = 4
 MOST_WHOLE = 256  # the longest axis that a chain holds whole beside the swept one

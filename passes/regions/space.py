@@ -6,18 +6,18 @@ one definition and index simplification does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import gcd
 
 from rooftile.ir.core import Graph, unique_name
 from rooftile.ir.division import floordiv, mod
 from rooftile.ir.expr import FloorDiv, Mod, Size, atoms, axis, symbols
-from rooftile.ir.graph_ops import flatten_index
 from rooftile.ir.polynomial import add, mul, product
 from rooftile.ir.ranges import equal
 from rooftile.ir.substitution import substitute
-from rooftile.passes.access import Access, Read, Space, compose
+from rooftile.passes.regions.access import Access, Read, Space, address
+from rooftile.passes.regions.compose import compose
 
 MOST_PARTS = 4
 
@@ -98,7 +98,7 @@ def split_at_joints(body: Graph, space: Space, access: Access) -> tuple[Space, A
     for name, places in joints.items():
         extent = access.axes[name]
         size = gcd(*places, extent) if isinstance(extent, int) else 0
-        if not isinstance(extent, int) or name in _all_bound(access) or not 1 < extent // size <= MOST_PARTS:
+        if not isinstance(extent, int) or name in access.bound_axes() or not 1 < extent // size <= MOST_PARTS:
             continue
         part, inner = unique_name(f"{name}p", access.axes), unique_name(f"{name}r", access.axes)
         whole = add(mul(axis(part, extent // size), size), axis(inner, size))
@@ -138,27 +138,6 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
     return grown, compose(body, grown), merged
 
 
-def divisions(access: Access) -> int:
-    """How many quotients and remainders the addresses of the region's loads and stores hold: what a merge must not add
-    to."""
-    total = 0
-    for read in (*access.loads(), *(r for _, r in access.roots)):
-        total += sum(isinstance(a, (FloorDiv, Mod)) for a in atoms(address(read)))
-        total += sum(isinstance(a, (FloorDiv, Mod)) for e, _ in read.guard for a in atoms(e))
-    return total
-
-
-def address(read: Read) -> Size:
-    """The position in memory, in elements, that ``read`` stands for."""
-    strides = read.value.type.strides
-    if strides is None:
-        return flatten_index(read.index, read.value.shape)
-    total: Size = 0
-    for e, stride in zip(read.index, strides, strict=True):
-        total = add(total, mul(e, stride))
-    return total
-
-
 def merge_freely(
     body: Graph,
     space: Space,
@@ -181,61 +160,11 @@ def merge_freely(
     return space, access, left
 
 
-@dataclass(frozen=True)
-class Groups:
-    """The axes of a contraction by where they occur: in both operands and the result (``batch``), in the first only
-    (``m``), in the second only
-    (``n``), summed (``k``); ``outer`` axes are those of the region that the contraction doesn't vary over. Each in the
-    region's order."""
-
-    batch: tuple[str, ...]
-    m: tuple[str, ...]
-    n: tuple[str, ...]
-    k: tuple[str, ...]
-    outer: tuple[str, ...]
-
-
-def groups(access: Access, read: Read) -> Groups:
-    """The axis groups of the contraction ``read``; an operand beyond the second counts with the first."""
-    node = access.nodes[read]
-    bound = set(node.bound)
-    free = [access.free[o] - bound for o in node.operands]
-    left = free[0].union(*free[2:])
-    right = free[1] if len(free) > 1 else frozenset()
-    every = access.free[read]
-
-    def ordered(names: Iterable[str]) -> tuple[str, ...]:
-        chosen = set(names)
-        return tuple(a for a in access.axes if a in chosen)
-
-    return Groups(
-        ordered(left & right),
-        ordered(left - right),
-        ordered(right - left),
-        ordered(bound),
-        ordered(set(access.axes) - every - _all_bound(access)),
-    )
-
-
-def _all_bound(access: Access) -> set[str]:
-    return {name for node in access.nodes.values() for name in node.bound}
-
-
-def contractions(access: Access) -> list[Read]:
-    """The reads that are contractions."""
-    return [r for r in access.reductions() if (op := access.nodes[r].op) is not None and op.name == "contract"]
-
-
-def is_loaded(access: Access, read: Read) -> bool:
-    """Whether ``read`` is a buffer's element as it stands, up to views."""
-    node = access.nodes[read]
-    while node.op is not None:
-        if len(node.operands) != 1 or node.op.name in ("pointwise", "cast", "reduce", "contract", "pad"):
-            return False
-        node = access.nodes[node.operands[0]]
-    return True
-
-
-def main_contraction(access: Access) -> Read:
-    """The contraction with the largest iteration space: the one whose groups shape the tiles."""
-    return max(contractions(access), key=lambda r: len(access.free[r] | set(access.nodes[r].bound)))
+def divisions(access: Access) -> int:
+    """How many quotients and remainders the addresses of the region's loads and stores hold: what a merge must not add
+    to."""
+    total = 0
+    for read in (*access.loads(), *(r for _, r in access.roots)):
+        total += sum(isinstance(a, (FloorDiv, Mod)) for a in atoms(address(read)))
+        total += sum(isinstance(a, (FloorDiv, Mod)) for e, _ in read.guard for a in atoms(e))
+    return total

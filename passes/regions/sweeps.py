@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rooftile.passes.access import Access, Read
+from rooftile.passes.regions.access import Access, Read
 from rooftile.passes.rules.correct import Correction, corrections, dependencies
 
 

@@ -17,6 +17,7 @@ from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.graph_ops import infer_graph_op
 from rooftile.ir.ranges import equal
 from rooftile.passes.base import working_on
+from rooftile.passes.liveness import live_ops
 
 
 class Make(NamedTuple):
@@ -133,17 +134,6 @@ class Rewriter:
 def rewrite(graph: Graph, rules: Rules) -> Graph:
     """``graph`` with ``rules`` applied everywhere (in regions too), equal ops joined and unused ones left out."""
     return Rewriter(graph, rules).run(graph)
-
-
-def live_ops(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Op]:
-    """The ops that ``outputs`` need, and every ``extern``: an ATen call may write to what it reads."""
-    wanted = set(outputs)
-    kept: list[Op] = []
-    for op in reversed(ops):
-        if op.name == "extern" or any(value in wanted for value in op.outputs):
-            wanted.update(op.inputs)
-            kept.append(op)
-    return kept[::-1]
 
 
 def same_shape(a: TensorType, b: TensorType) -> bool:

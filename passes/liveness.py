@@ -1,0 +1,18 @@
+"""Which ops a graph needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rooftile.ir.core import Op, Value
+
+
+def live_ops(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Op]:
+    """The ops that ``outputs`` need, and every ``extern``: an ATen call may write to what it reads."""
+    wanted = set(outputs)
+    kept: list[Op] = []
+    for op in reversed(ops):
+        if op.name == "extern" or any(value in wanted for value in op.outputs):
+            wanted.update(op.inputs)
+            kept.append(op)
+    return kept[::-1]

@@ -1,0 +1,116 @@
+"""A region as accesses: every value of its body at the index expressions at which it is read, over the region's own
+axes.
+
+This is plain data, made by ``compose``; ``fuse`` asks it for legality and cost, ``tile`` for roles, ``lower`` turns it
+into a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.expr import Size, symbols
+from rooftile.ir.graph_ops import flatten_index
+from rooftile.ir.polynomial import add, mul
+
+Guard = tuple[tuple[Size, Size], ...]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A value at an index (one expression per dimension), wanted only where ``guard`` holds: ``0 <= expr < extent`` for
+    each pair."""
+
+    value: Value
+    index: tuple[Size, ...]
+    guard: Guard = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.value, self.index, self.guard)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@dataclass(frozen=True)
+class Node:
+    """How a read is computed: by ``op`` from ``operands`` (by loading the buffer where ``op`` is None); ``bound`` names
+    the axes it reduces.
+
+    ``cases`` belongs to concat, pad and scan: the guard under which each operand is the result, or counts in it.
+    """
+
+    op: Op | None
+    operands: tuple[Read, ...]
+    bound: tuple[str, ...] = ()
+    cases: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Access:
+    """A region's iteration space and reads; compared by identity.
+
+    ``axes`` are the leaf axes with their extents; ``roots`` the stores ``(output number, read)``; ``nodes`` every read
+    in an order in which operands come first;
+    ``free`` the leaf axes that each read varies over. A symbol in ``indirect`` stands in index expressions for the
+    value of an integer read (a gather's index).
+    """
+
+    body: Graph
+    axes: dict[str, Size]
+    roots: tuple[tuple[int, Read], ...]
+    nodes: dict[Read, Node]
+    free: dict[Read, frozenset[str]]
+    indirect: dict[str, Read]
+
+    def index_reads(self, read: Read) -> dict[str, Read]:
+        """The integer reads that ``read``'s index and guard take values from, by the symbols that stand for them."""
+        return index_reads(read, self.indirect)
+
+    def reductions(self) -> list[Read]:
+        """The reads that reduce an axis, operands first."""
+        return [read for read, node in self.nodes.items() if node.bound]
+
+    def bound_axes(self) -> list[str]:
+        """The axes that are reduced, each once, in the order of the reductions."""
+        return list(dict.fromkeys(name for node in self.nodes.values() for name in node.bound))
+
+    def loads(self) -> list[Read]:
+        """The reads of the region's inputs."""
+        return [read for read, node in self.nodes.items() if node.op is None]
+
+
+@dataclass
+class Space:
+    """How a region's axes are chosen: ``defs`` replaces an axis by an expression over others (a merged or split axis, a
+    reduced axis identified with another),
+    ``leaves`` gives the extents of axes that only occur in definitions, ``parts`` lists leaf axes whose slices are
+    computed as separate tiles.
+    """
+
+    defs: dict[str, Size] = field(default_factory=dict)
+    leaves: dict[str, Size] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+
+
+def address(read: Read) -> Size:
+    """The position in memory, in elements, that ``read`` stands for."""
+    strides = read.value.type.strides
+    if strides is None:
+        return flatten_index(read.index, read.value.shape)
+    total: Size = 0
+    for e, stride in zip(read.index, strides, strict=True):
+        total = add(total, mul(e, stride))
+    return total
+
+
+def index_reads(read: Read, indirect: Mapping[str, Read]) -> dict[str, Read]:
+    """The reads of ``indirect`` that stand in ``read``'s index and guard, by their symbols."""
+    if not indirect:
+        return {}
+    exprs = (*read.index, *(e for e, _ in read.guard))
+    names = sorted({s.name for e in exprs for s in symbols(e) if s.name in indirect})
+    return {name: indirect[name] for name in names}

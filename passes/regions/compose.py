@@ -1,0 +1,163 @@
+"""A region's accesses from its body and a choice of axes.
+
+Composing access maps backwards from the outputs turns views into index arithmetic. One value read through two axes
+(self-attention's ``x`` as ``q`` and as ``k``) is two reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product as cartesian
+
+from rooftile.ir.core import Graph, Value
+from rooftile.ir.expr import Size, Symbol, axis, symbols
+from rooftile.ir.graph_ops import flatten_index
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import equal
+from rooftile.ir.substitution import substitute
+from rooftile.passes.regions.access import Access, Node, Read, Space, index_reads
+from rooftile.passes.regions.operands import Walk
+
+
+class NoCommonSpace(Exception):
+    """An output of a region is not computed anywhere in the iteration space of the others; ``value`` is that output."""
+
+    def __init__(self, value: Value) -> None:
+        super().__init__(f"%{value.name} is not computed over the axes of the region's other outputs")
+        self.value = value
+
+
+def compose(body: Graph, space: Space | None = None) -> Access:
+    """The accesses of ``body`` over the axes of ``space``.
+
+    Raises:
+        NoCommonSpace: an output can't be stored from the iteration space of the last output.
+    """
+    return _Composer(body, space or Space()).access()
+
+
+class _Composer:
+    """Where the outputs are stored, and what is read to compute them."""
+
+    def __init__(self, body: Graph, space: Space) -> None:
+        self.body, self.space = body, space
+        self.walk = Walk(space)
+
+    def access(self) -> Access:
+        roots = self.find_roots()
+        walk = self.walk
+        walk.visit(self.body)
+        for value in self.body.inputs:
+            for read in walk.wanted.get(value, ()):
+                walk.nodes[read] = Node(None, ())
+        ordered = _operands_first(roots, walk.nodes, walk.indirect)
+        free = _free_axes(ordered, walk.indirect)
+        return Access(self.body, self._used_axes(ordered, roots), tuple(roots), ordered, free, walk.indirect)
+
+    def find_roots(self) -> list[tuple[int, Read]]:
+        """Where each output is stored: the last one spans the space, the others are read in its computation or have its
+        shape."""
+        roots: list[tuple[int, Read]] = []
+        main = len(self.body.outputs) - 1
+        index = self.root_index(self.body.outputs[main])
+        for number, value in enumerate(self.body.outputs):
+            if number == main or _same_shape(value, self.body.outputs[main]):
+                roots += [(number, self.walk.want(Read(value, i))) for i in self.part_indices(index)]
+        taps = [n for n in range(main) if not any(n == r for r, _ in roots)]
+        return roots + self._taps(taps, roots)
+
+    def root_index(self, value: Value) -> tuple[Size, ...]:
+        letters = value.type.axes or tuple(f"i{d}" for d in range(value.type.rank))
+        names = [None if s == 1 else self.walk.fresh_axis(a, s) for a, s in zip(letters, value.shape, strict=True)]
+        return tuple(0 if n is None else self.walk.expr(n) for n in names)
+
+    def part_indices(self, index: tuple[Size, ...]) -> list[tuple[Size, ...]]:
+        """One index for each combination of values of the ``parts`` axes."""
+        found: list[tuple[Size, ...]] = []
+        for choice in cartesian(*(range(int(str(self.walk.axes[p]))) for p in self.space.parts)):
+            fixed: dict[str, Size] = dict(zip(self.space.parts, choice, strict=True))
+            found.append(tuple(substitute(e, fixed) for e in index))
+        return found
+
+    def _taps(self, outputs: Sequence[int], roots: list[tuple[int, Read]]) -> list[tuple[int, Read]]:
+        """Outputs that the computation of the others reads anyway, at indices that cover them."""
+        if not outputs:
+            return []
+        probe = Walk(self.space)
+        probe.raw, probe.axes = dict(self.walk.raw), dict(self.walk.axes)
+        for _, read in roots:
+            probe.want(read)
+        probe.visit(self.body)
+        found: list[tuple[int, Read]] = []
+        for number in outputs:
+            value = self.body.outputs[number]
+            reads = [r for r in probe.wanted.get(value, ()) if not r.guard]
+            covering = [r for r in reads if covers(r.index, value.shape)]
+            if not covering:
+                raise NoCommonSpace(value)
+            found.append((number, self.walk.want(covering[0])))
+        return found
+
+    def _used_axes(self, nodes: Mapping[Read, Node], roots: Sequence[tuple[int, Read]]) -> dict[str, Size]:
+        """The leaf axes in use: in the order in which the outputs' dimensions read them, then the reduced ones."""
+        exprs = dict.fromkeys(e for read in (*(r for _, r in roots), *nodes) for e in read.index)
+        used = dict.fromkeys(name for e in exprs for name in sorted(s.name for s in symbols(e)))
+        used |= dict.fromkeys(a for node in nodes.values() for a in node.bound)
+        skipped = {*self.space.parts, *self.walk.indirect}
+        return {name: self.walk.axes[name] for name in used if name in self.walk.axes and name not in skipped}
+
+
+def covers(index: Sequence[Size], shape: Sequence[Size]) -> bool:
+    """Whether ``index`` runs over every element of ``shape`` as its axes run: a mixed radix number over distinct
+    axes."""
+    position = flatten_index(index, shape)
+    strides: list[tuple[Symbol, Size]] = []
+    for symbol in symbols(position):
+        if symbol.extent is None:
+            continue
+        stride = add(substitute(position, {symbol.name: 1}), mul(substitute(position, {symbol.name: 0}), -1))
+        strides.append((symbol, stride))
+    total: Size = 1
+    rebuilt: Size = 0
+    for symbol, stride in strides:
+        total = mul(total, symbol.extent or 1)
+        rebuilt = add(rebuilt, mul(stride, axis(symbol.name, symbol.extent or 1)))
+    whole: Size = 1
+    for size in shape:
+        whole = mul(whole, size)
+    return equal(total, whole) and equal(rebuilt, position)
+
+
+def _same_shape(a: Value, b: Value) -> bool:
+    return a.type.rank == b.type.rank and all(equal(x, y) for x, y in zip(a.shape, b.shape, strict=True))
+
+
+def _operands_first(
+    roots: Sequence[tuple[int, Read]], nodes: Mapping[Read, Node], indirect: Mapping[str, Read]
+) -> dict[Read, Node]:
+    ordered: dict[Read, Node] = {}
+    stack: list[tuple[Read, bool]] = [(read, False) for _, read in reversed(roots)]
+    while stack:
+        read, done = stack.pop()
+        if read in ordered:
+            continue
+        if done:
+            ordered[read] = nodes[read]
+        else:
+            stack.append((read, True))
+            stack.extend((operand, False) for operand in reversed(nodes[read].operands))
+            stack.extend((index, False) for index in index_reads(read, indirect).values())
+    return ordered
+
+
+def _free_axes(nodes: Mapping[Read, Node], indirect: Mapping[str, Read]) -> dict[Read, frozenset[str]]:
+    free: dict[Read, frozenset[str]] = {}
+    for read, node in nodes.items():
+        own: list[Size] = [e for case in (*node.cases, read.guard) for e, _ in case]
+        if node.op is None or node.op.name == "iota":
+            own += read.index
+        axes = frozenset().union(*(free[operand] for operand in node.operands))
+        for name in {s.name for e in own for s in symbols(e) if s.extent is not None}:
+            axes |= free[indirect[name]] if name in indirect else {name}
+        free[read] = axes.difference(node.bound)
+    return free

@@ -1,0 +1,64 @@
+"""The contractions of a region, and how the axes of each are grouped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rooftile.passes.regions.access import Access, Read
+
+
+def contractions(access: Access) -> list[Read]:
+    """The reads that are contractions."""
+    return [r for r in access.reductions() if (op := access.nodes[r].op) is not None and op.name == "contract"]
+
+
+def main_contraction(access: Access) -> Read:
+    """The contraction with the largest iteration space: the one whose groups shape the tiles."""
+    return max(contractions(access), key=lambda r: len(access.free[r] | set(access.nodes[r].bound)))
+
+
+def is_loaded(access: Access, read: Read) -> bool:
+    """Whether ``read`` is a buffer's element as it stands, up to views."""
+    node = access.nodes[read]
+    while node.op is not None:
+        if len(node.operands) != 1 or node.op.name in ("pointwise", "cast", "reduce", "contract", "pad"):
+            return False
+        node = access.nodes[node.operands[0]]
+    return True
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The axes of a contraction by where they occur: in both operands and the result (``batch``), in the first only
+    (``m``), in the second only
+    (``n``), summed (``k``); ``outer`` axes are those of the region that the contraction doesn't vary over. Each in the
+    region's order."""
+
+    batch: tuple[str, ...]
+    m: tuple[str, ...]
+    n: tuple[str, ...]
+    k: tuple[str, ...]
+    outer: tuple[str, ...]
+
+
+def groups(access: Access, read: Read) -> Groups:
+    """The axis groups of the contraction ``read``; an operand beyond the second counts with the first."""
+    node = access.nodes[read]
+    bound = set(node.bound)
+    free = [access.free[o] - bound for o in node.operands]
+    left = free[0].union(*free[2:])
+    right = free[1] if len(free) > 1 else frozenset()
+    every = access.free[read]
+
+    def ordered(names: Iterable[str]) -> tuple[str, ...]:
+        chosen = set(names)
+        return tuple(a for a in access.axes if a in chosen)
+
+    return Groups(
+        ordered(left & right),
+        ordered(left - right),
+        ordered(right - left),
+        ordered(bound),
+        ordered(set(access.axes).difference(every, access.bound_axes())),
+    )
