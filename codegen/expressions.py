@@ -200,9 +200,11 @@ def cast(text: str, source: DType, target: DType) -> str:
         steps.append(I32)  # out of range wraps around, as it does in torch
     if target.is_float and target.bytes < 4 and source is not F32:
         steps.append(F32)  # torch rounds f64 and integers to fp32 first
-    if target.kind != "bool":
+    if target.kind != "bool" and target is not F8E5M2:
         steps.append(target)
     converted = text + "".join(f".to({TRITON_TYPE[step]})" for step in dict.fromkeys(steps))
+    if target is F8E5M2:
+        return f"to_f8e5m2({converted})"
     return f"{converted} != 0" if target.kind == "bool" else converted
 
 

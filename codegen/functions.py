@@ -23,6 +23,12 @@ def smaller(a, b):
 def multiply(a, b):
     return a * b
 """,
+    # The hardware's conversion gives the largest finite number where torch has infinity.
+    "to_f8e5m2": """
+def to_f8e5m2(x):
+    bits = x.to(tl.float8e5).to(tl.uint8, bitcast=True)
+    return tl.where(tl.abs(x) >= 61440.0, bits & 0x80 | 0x7C, bits).to(tl.float8e5, bitcast=True)
+""",
     # A NaN beats every number, and the lower index wins between equals and between NaNs.
     "first_maximum": """
 def first_maximum(a, i, b, j):

@@ -116,16 +116,22 @@ def encode(values: Array, dtype: ElementType) -> Array:
         bits = np.ascontiguousarray(values).view(np.uint32)
         return (bits >> np.uint32(16)).astype(np.uint16).reshape(np.shape(values))
     if dtype.bits == 8 and dtype.kind == FLOATING:
-        return _to_fp8(values, dtype).view(torch.uint8).numpy()
+        return _as_fp8(values, dtype).view(torch.uint8).numpy()
     return np.asarray(values).astype(dtype.raw)
 
 
 def _to_fp8(values: Array, dtype: ElementType) -> torch.Tensor:
-    """The nearest fp8 values, saturating as the hardware's conversion does (torch's gives NaN or infinity instead)."""
+    """The nearest fp8 values, saturating as the hardware's conversion does (torch's may give infinity instead)."""
     assert dtype.torch is not None
     limit = torch.finfo(dtype.torch).max
-    clipped = np.ascontiguousarray(np.clip(np.asarray(values, dtype=np.float32), -limit, limit))
-    return torch.from_numpy(clipped).reshape(np.shape(values)).to(dtype.torch)
+    return _as_fp8(np.clip(np.asarray(values, dtype=np.float32), -limit, limit), dtype)
+
+
+def _as_fp8(values: Array, dtype: ElementType) -> torch.Tensor:
+    """Values in the range of an fp8 type (or its infinities) as elements of it."""
+    assert dtype.torch is not None
+    dense = np.ascontiguousarray(values, dtype=np.float32)
+    return torch.from_numpy(dense).reshape(np.shape(values)).to(dtype.torch)
 
 
 def _round_bf16(values: Array) -> Array:

@@ -9,7 +9,7 @@ import torch
 
 from rooftile.ir.builder import TileBuilder
 from rooftile.ir.core import Graph, TensorType, Value
-from rooftile.ir.dtypes import B1, BF16, DTYPES, F16, F32, F64, I8, I16, I32, I64, U8, DType
+from rooftile.ir.dtypes import B1, BF16, DTYPES, F8E5M2, F16, F32, F64, I8, I16, I32, I64, U8, DType
 from rooftile.ir.expr import axis
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS, Scalar
 
@@ -110,6 +110,19 @@ def cast_kernel(dtype: DType) -> tuple[Graph, list[torch.Tensor], list[Output]]:
     return _finish(b, axes, [x], results)
 
 
+def overflow_kernel(dtype: DType) -> tuple[Graph, list[torch.Tensor], list[Output]]:
+    """``dtype`` cast to f8e5m2, which has infinities, at the ends of its range and beyond."""
+    count = 16
+    ends = torch.tensor([57344, 61439, 61440, 65536, 1e9, float("inf")], dtype=torch.float64)
+    x = torch.cat([ends, -ends, torch.tensor([float("nan"), 0.0, -0.0, 1e-9])]).to(dtype.torch)
+    b = TileBuilder(f"overflow_{dtype}")
+    i, axes = axis("i", count), (("i", count),)
+    load = {"index": (i,), "axes": axes, "guard": (), "fill": None}
+    loaded = b.op("load", (b.input("x", TensorType(dtype, (count,))),), load)
+    value = b.op("cast", (loaded,), {"dtype": F8E5M2})
+    return _finish(b, axes, [x], [("cast", value, x.to(F8E5M2.torch))])
+
+
 def along_kernel(dtype: DType) -> tuple[Graph, list[torch.Tensor], list[Output]]:
     """Every reduction and scan over the last of two axes, of whole rows; one row holds NaN, one holds equal numbers."""
     b = TileBuilder(f"along_{dtype}")
@@ -183,5 +196,6 @@ COMPUTED = (F64, F32, F16, BF16, I64, I32, I16, I8, U8, B1)
 KERNELS: list[tuple[Callable[[DType], Kernel], DType]] = [
     *((pointwise_kernel, d) for d in COMPUTED),
     *((along_kernel, d) for d in COMPUTED),
+    *((overflow_kernel, d) for d in (F64, F32, BF16)),
     *((cast_kernel, d) for d in DTYPES.values() if d.in_kernels),
 ]
