@@ -21,7 +21,7 @@ from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
-from rooftile.passes.tile import positioned
+from rooftile.passes.schedules.reduction import positioned
 from rooftile.target import CPU
 from tests.strategies import graphs, inputs_for
 from tests.test_random_graphs import assert_kept

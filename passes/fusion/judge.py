@@ -1,0 +1,58 @@
+"""What a region would be: one kernel at a price, or none for a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rooftile.ir.core import Graph
+from rooftile.passes.derive import Derivation, Reason, derive
+from rooftile.passes.regions.compose import NoCommonSpace
+from rooftile.passes.regions.cost import Cost, cost
+from rooftile.passes.regions.forms import Unschedulable
+from rooftile.passes.rules import positions
+from rooftile.passes.schedules.choice import may_be_unschedulable, schedule_region
+from rooftile.target import Target
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a region would be: how it is derived and its price, or the reason why it can't be one kernel."""
+
+    derivation: Derivation | None
+    price: Cost | None
+    reason: Reason | None
+
+    @property
+    def seconds(self) -> float:
+        return self.price.seconds if self.price else float("inf")
+
+    @property
+    def bytes(self) -> int:
+        return self.price.bytes if self.price else 0
+
+
+def judge(body: Graph, target: Target) -> Verdict:
+    """Compose, derive, schedule and price a candidate region."""
+    try:
+        outcome = _schedulable(derive(body), target)
+        if isinstance(outcome, Reason):
+            return Verdict(None, None, outcome)
+        return Verdict(outcome, cost(outcome.access, target), None)
+    except NoCommonSpace as error:
+        return Verdict(None, None, Reason("axes", error.value, str(error)))
+
+
+def _schedulable(outcome: Derivation | Reason, target: Target) -> Derivation | Reason:
+    """``outcome`` with what no tile can hold rewritten until roles are found."""
+    while isinstance(outcome, Derivation) and may_be_unschedulable(outcome.access):
+        try:
+            schedule_region(outcome.body, target)
+            return outcome
+        except Unschedulable as error:
+            reduction = error.reason.reduction
+            rewritten = positions.apply(outcome.body, reduction) if reduction is not None else None
+            if rewritten is None:
+                return error.reason
+        body, steps = rewritten
+        outcome = derive(body, (*outcome.steps, *steps))
+    return outcome

@@ -1,0 +1,82 @@
+"""A partition of the graph into regions: nothing but the set of values that are buffers."""
+
+from __future__ import annotations
+
+from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.graph_ops import GRAPH_OPS
+from rooftile.passes.fusion.judge import Verdict, judge
+from rooftile.target import Target
+
+
+def is_heavy(op: Op) -> bool:
+    """Whether an element of the result takes many elements of the operands; a product that sums nothing doesn't."""
+    if op.name == "contract":
+        return any(size != 1 and name not in op.attrs["out"] for name, size in op.attrs["axes"])
+    return op.name in ("reduce", "scan")
+
+
+def is_renaming(op: Op) -> bool:
+    """Whether the result is the one operand's elements under other indices."""
+    return len(op.inputs) == 1 and op.name in GRAPH_OPS and GRAPH_OPS[op.name].view
+
+
+class Partition:
+    """The graph and the set of values that are buffers; regions follow from these two."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph, self.target = graph, target
+        self.producers, self.users = graph.producers(), graph.users()
+        self.position = {op: n for n, op in enumerate(graph.ops)}
+        externs = [op for op in graph.ops if op.name == "extern"]
+        given = {*graph.inputs, *(v for op in externs for v in op.outputs)}
+        self.fixed = {*graph.outputs, *(v for op in externs for v in op.inputs)} - given
+        self.given = given
+        heavy = {op.output for op in graph.ops if is_heavy(op)}
+        self.buffers: set[Value] = self.fixed | heavy
+        self._verdicts: dict[tuple[Value, frozenset[Value]], Verdict] = {}
+
+    def cone(self, root: Value, buffers: set[Value] | None = None) -> tuple[list[Op], list[Value]]:
+        """The ops that compute ``root`` from buffers and inputs, in graph order, and these."""
+        stops = self.buffers if buffers is None else buffers
+        ops: set[Op] = set()
+        leaves: dict[Value, None] = {}
+        stack = [root]
+        while stack:
+            value = stack.pop()
+            if value in self.given or (value in stops and value is not root):
+                leaves[value] = None
+            elif (op := self.producers[value]) not in ops:
+                ops.add(op)
+                stack.extend(reversed(op.inputs))
+        return sorted(ops, key=self.position.__getitem__), list(leaves)
+
+    def body(self, root: Value, buffers: set[Value] | None = None) -> Graph:
+        """The region that computes ``root``."""
+        ops, leaves = self.cone(root, buffers)
+        return Graph(root.name, tuple(leaves), tuple(ops), (root,))
+
+    def verdict(self, root: Value, buffers: set[Value]) -> Verdict:
+        """Whether and at what price one kernel computes ``root`` from ``buffers``; remembered."""
+        body = self.body(root, buffers)
+        key = (root, frozenset(body.inputs))
+        if key not in self._verdicts:
+            self._verdicts[key] = judge(body, self.target)
+        return self._verdicts[key]
+
+    def readers(self, value: Value, buffers: set[Value] | None = None) -> list[Value]:
+        """The buffers whose regions read ``value``, directly or by computing it again."""
+        stops = self.buffers if buffers is None else buffers
+        found: dict[Value, None] = {}
+        seen: set[Value] = {value}
+        stack = [value]
+        while stack:
+            for op in self.users.get(stack.pop(), ()):
+                for out in op.outputs if op.name != "extern" else ():
+                    if out in seen:
+                        continue
+                    seen.add(out)
+                    if out in stops:
+                        found[out] = None
+                    else:
+                        stack.append(out)
+        return list(found)

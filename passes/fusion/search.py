@@ -1,0 +1,183 @@
+"""The search for the buffers that cost least: one boundary moves at a time, as long as the cost model gains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import networkx as nx
+
+from rooftile.ir.core import Graph, Value
+from rooftile.ir.scalar import SCALARS
+from rooftile.passes.base import PassContext
+from rooftile.passes.derive import Reason
+from rooftile.passes.fusion.judge import Verdict
+from rooftile.passes.fusion.partition import Partition, is_heavy, is_renaming
+from rooftile.passes.regions.sizes import likely
+
+ROUNDS = 3
+CHEAP_FLOPS = 4  # recomputing a value of fewer FLOPs is never worth a buffer
+
+
+@dataclass(frozen=True)
+class _Move:
+    """A change of boundaries: ``value`` stops being a buffer, ``instead`` (if any) becomes one."""
+
+    value: Value
+    instead: Value | None
+    gain: float
+    saved: int
+    into: tuple[str, ...]
+
+
+class Search:
+    """Moves the boundaries of ``partition`` and puts every decision into the ledger of ``ctx``."""
+
+    def __init__(self, partition: Partition, ctx: PassContext) -> None:
+        self.partition, self.ctx = partition, ctx
+        self.heavy = [op.output for op in partition.graph.ops if is_heavy(op)]
+        self.order = _post_dominators(partition.graph)
+        self.refused: dict[Value, Reason] = {}
+
+    def run(self) -> None:
+        """Move boundaries until none gains, then store what is computed too often."""
+        for _ in range(ROUNDS):
+            moves = [
+                move for value in reversed(self.heavy) if (move := self.best(value)) is not None and self.apply(move)
+            ]
+            if not moves:
+                break
+        self.share_light_values()
+        for value in self.heavy:
+            if value in self.partition.buffers and value not in self.partition.fixed:
+                self.report_cut(value)
+
+    def best(self, value: Value) -> _Move | None:
+        """The boundary for ``value`` that gains most, if any gains."""
+        p = self.partition
+        if value not in p.buffers or value in p.fixed:
+            return None
+        readers = p.readers(value)
+        before = [p.verdict(r, p.buffers) for r in (value, *readers)]
+        best: _Move | None = None
+        for instead in (None, *self.below(value)):
+            move = self.price(value, instead, readers, before)
+            if move is not None and (best is None or move.gain > best.gain):
+                best = move
+        return best
+
+    def price(self, value: Value, instead: Value | None, readers: list[Value], before: list[Verdict]) -> _Move | None:
+        p = self.partition
+        if instead is None and len(readers) > 1:
+            self.refused.setdefault(
+                value, Reason("recompute", value, f"%{value.name} is read by {len(readers)} kernels")
+            )
+            return None
+        buffers = p.buffers - {value} | ({instead} if instead else set())
+        after = [p.verdict(r, buffers) for r in (*([instead] if instead else []), *readers)]
+        blocked = next((v.reason for v in after if v.reason is not None), None)
+        if blocked is not None:
+            self.refused.setdefault(value, blocked)
+            return None
+        gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
+        saved = sum(v.bytes for v in before) - sum(v.bytes for v in after)
+        if gain <= 0:
+            text = f"computing %{value.name} inside its reader takes {-gain * 1e6:.1f} us longer than storing it"
+            self.refused.setdefault(value, Reason("cost", value, text))
+            return None
+        return _Move(value, instead, gain, saved, tuple(r.name for r in ([instead] if instead else readers)))
+
+    def below(self, value: Value) -> Iterator[Value]:
+        """Values that everything computed from ``value`` passes through, nearest first, before the next buffer."""
+        p = self.partition
+        current = self.order.get(value)
+        while current is not None and current not in p.buffers and not is_heavy(p.producers[current]):
+            if p.producers[current].name == "extern":
+                return
+            if not is_renaming(p.producers[current]):
+                yield current
+            current = self.order.get(current)
+
+    def apply(self, move: _Move) -> bool:
+        p = self.partition
+        p.buffers.discard(move.value)
+        if move.instead is not None:
+            p.buffers.add(move.instead)
+        values = (move.value.name, *move.into)
+        reason = f"%{move.value.name} stays on chip: {move.gain * 1e6:.1f} us less by the model"
+        self.ctx.ledger.add(
+            "fused", rule="cost", values=values, reason=reason, bytes=move.saved, locs=[p.producers[move.value].loc]
+        )
+        return True
+
+    def report_cut(self, value: Value) -> None:
+        reason = self.refused.get(value)
+        if reason is None:
+            return
+        p = self.partition
+        locs = [p.producers[value].loc, *(p.producers[reason.value].loc for _ in (0,) if reason.value in p.producers)]
+        self.ctx.ledger.add(
+            "cut",
+            rule=reason.rule,
+            values=(value.name,),
+            reason=reason.text,
+            bytes=-2 * likely(value.type.bytes),
+            locs=locs,
+        )
+
+    def share_light_values(self) -> None:
+        """Give a buffer to a small value whose computation is repeated over many elements (a table of sines read by
+        every head). The last such value is taken first: behind a cast it is smaller."""
+        p = self.partition
+        for op in reversed(p.graph.ops):
+            value = op.outputs[0] if op.outputs else None
+            if value is None or value in p.buffers or op.name not in ("pointwise", "cast", "concat"):
+                continue
+            if not self.is_repeated(value):
+                continue
+            readers = p.readers(value)
+            before = [p.verdict(r, p.buffers) for r in readers]
+            buffers = p.buffers | {value}
+            after = [p.verdict(r, buffers) for r in (value, *readers)]
+            gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
+            if all(v.reason is None for v in after) and gain > 0:
+                p.buffers.add(value)
+                text = f"%{value.name} is stored: computing it where it is read takes {gain * 1e6:.1f} us longer"
+                self.ctx.ledger.add("cut", rule="cost", values=(value.name,), reason=text, locs=[op.loc])
+
+    def is_repeated(self, value: Value) -> bool:
+        uses = self.uses(value)
+        spread = max(uses, default=0) >= 8 * likely(value.type.numel)
+        return (spread or len(uses) > 1) and self.flops(value) >= CHEAP_FLOPS
+
+    def uses(self, value: Value) -> list[int]:
+        """For each op that computes with ``value``, behind views and casts, how many elements it gives."""
+        found: list[int] = []
+        for user in self.partition.users.get(value, ()):
+            for out in user.outputs:
+                seen_through = user.name == "cast" or is_renaming(user)
+                found += self.uses(out) if seen_through else [likely(out.type.numel)]
+        return found
+
+    def flops(self, value: Value) -> int:
+        ops, _ = self.partition.cone(value)
+        return sum(SCALARS[op.attrs["fn"]].flops for op in ops if op.name == "pointwise")
+
+
+def _post_dominators(graph: Graph) -> dict[Value, Value]:
+    """For each value the nearest value that every path from it to a graph output or extern passes through, where there
+    is one."""
+    end = "end"
+    backwards: nx.DiGraph = nx.DiGraph()
+    for op in graph.ops:
+        for source in op.inputs:
+            for out in op.outputs:
+                backwards.add_edge(out, source)
+            if op.name == "extern":
+                backwards.add_edge(end, source)
+    for value in graph.outputs:
+        backwards.add_edge(end, value)
+    if end not in backwards:
+        return {}
+    dominators = nx.immediate_dominators(backwards, end)
+    return {v: d for v, d in dominators.items() if isinstance(v, Value) and isinstance(d, Value) and v is not d}

@@ -1,0 +1,44 @@
+"""Which kind of schedule a region gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rooftile.ir.core import Graph
+from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.passes.regions.access import Access, Space
+from rooftile.passes.regions.contractions import contractions
+from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
+from rooftile.passes.regions.sizes import likely
+from rooftile.passes.regions.space import region_access
+from rooftile.passes.schedules.chain import schedule_chain
+from rooftile.passes.schedules.matrix import schedule_matrix
+from rooftile.passes.schedules.pointwise import schedule_pointwise
+from rooftile.passes.schedules.reduction import positioned, schedule_reduction
+from rooftile.target import Target
+
+
+def schedule_region(body: Graph, target: Target) -> Schedule:
+    """The model's first choice of schedule for ``body``.
+
+    Raises:
+        NoCommonSpace: the body's outputs have no common iteration space.
+        Unschedulable: no roles run it on this target.
+    """
+    space, access = region_access(body)
+    schedule = _kind(access)(body, space, access, target)
+    parts = tuple(AxisRole(p, space.leaves[p], "parts", likely(space.leaves[p])) for p in space.parts)
+    return replace(schedule, axes=(*parts, *schedule.axes))
+
+
+def may_be_unschedulable(access: Access) -> bool:
+    """Whether ``schedule_region`` must be asked: positions want whole axes, a chain's sweeps want merged ones."""
+    return bool(positioned(access)) or _kind(access) is schedule_chain
+
+
+def _kind(access: Access) -> Callable[[Graph, Space, Access, Target], Schedule]:
+    if contractions(access):  # a contraction alone that is neither is computed more than once: what else can be done
+        is_chain = matrix_form(access) is not None and isinstance(chain_form(access), Chain)
+        return schedule_chain if is_chain else schedule_matrix
+    return schedule_reduction if access.reductions() else schedule_pointwise

@@ -1,0 +1,94 @@
+"""Roles and tiles of reductions without contractions: one program reduces a row, whole where a tile holds it."""
+
+from __future__ import annotations
+
+from rooftile.ir.core import Graph, Op
+from rooftile.ir.expr import Size
+from rooftile.ir.scalar import COMBINES
+from rooftile.ir.schedule import AxisRole, Role, Schedule
+from rooftile.passes.regions.access import Access, Read, Space
+from rooftile.passes.regions.forms import Reason, Unschedulable
+from rooftile.passes.regions.sizes import likely, next_power
+from rooftile.passes.regions.space import merge, merge_freely
+from rooftile.target import Target
+
+
+def schedule_reduction(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
+    """The first choice of schedule for a region of reductions.
+
+    Raises:
+        Unschedulable: a position is wanted along an axis that no tile holds.
+    """
+    inner = _inner_axes(access)
+    outer = [a for a in access.axes if a not in inner]
+    space, access, outer = merge_freely(body, space, access, outer)
+    inner = [a for a in access.axes if a not in outer]
+    space, access, inner = _one_loop_each(body, space, access, inner, target)
+    roles, elements = _inner_roles(access, inner, target)
+    budget = (2**18 if target.kind == "cpu" else 4096) // max(1, elements)
+    rows: list[AxisRole] = []
+    for name in reversed(outer):
+        tile = max(1, min(budget, next_power(likely(access.axes[name]))))
+        budget //= tile
+        rows.insert(0, AxisRole(name, access.axes[name], "grid", tile))
+    for row in rows:
+        elements *= row.tile
+    warps = max(1, min(16, next_power(elements // 512)))
+    return Schedule((*rows, *roles), space.defs, tuple(reversed(outer)), None, warps, 2)
+
+
+def _inner_axes(access: Access) -> list[str]:
+    """The axes that one program runs over: the reduced ones, and those that some reduction's result is shared along."""
+    shared = set(access.bound_axes())
+    for read in access.reductions():
+        shared |= {a for a in access.axes if a not in access.free[read]}
+    return [a for a in access.axes if a in shared]
+
+
+def _one_loop_each(
+    body: Graph, space: Space, access: Access, inner: list[str], target: Target
+) -> tuple[Space, Access, list[str]]:
+    """Merge the axes of reductions over several axes where they can't all be held whole: a sweep runs over one axis."""
+    for number in range(len(access.reductions())):
+        bound = access.nodes[access.reductions()[number]].bound
+        total = 1
+        for name in bound:
+            total *= held_whole(access.axes[name], _row_limit(target)) or 2**62
+        if len(bound) > 1 and total > _row_limit(target):
+            ordered = [a for a in access.axes if a in bound]
+            space, access, _ = merge(body, space, access, ordered, ordered[-1])
+    return space, access, [a for a in access.axes if a in set(_inner_axes(access))]
+
+
+def _row_limit(target: Target) -> int:
+    return 2**18 if target.kind == "cpu" else 2**14
+
+
+def _inner_roles(access: Access, inner: list[str], target: Target) -> tuple[list[AxisRole], int]:
+    """Roles of the axes that one program runs over, and how many elements a tile of them holds: whole while the tile
+    fits, else loops."""
+    limit, step = _row_limit(target), 2**14 if target.kind == "cpu" else 2048
+    positions = {a: op for op, read in positioned(access) for a in access.nodes[read].bound}
+    elements, roles = 1, []
+    for name in sorted(inner, key=lambda a: likely(access.axes[a])):
+        whole = held_whole(access.axes[name], limit // elements)
+        role: Role = "whole" if whole else "loop"
+        tile = whole or max(1, min(step, limit // elements, next_power(likely(access.axes[name]))))
+        if not whole and name in positions:
+            text = f"the position along {name} is wanted, and a tile can't hold all of it"
+            raise Unschedulable(Reason("roles", positions[name].output, text, positions[name]))
+        elements *= tile
+        roles.append(AxisRole(name, access.axes[name], role, tile))
+    order = {a: n for n, a in enumerate(access.axes)}
+    return sorted(roles, key=lambda r: order[r.name]), elements
+
+
+def held_whole(extent: Size, limit: int) -> int | None:
+    """The tile that holds an axis whole, or None where its extent isn't bounded by ``limit``."""
+    return next_power(extent) if isinstance(extent, int) and next_power(extent) <= limit else None
+
+
+def positioned(access: Access) -> list[tuple[Op, Read]]:
+    """The reductions that give positions, such as argmax: they want all of their axis in one tile."""
+    reductions = [(op, read) for read in access.reductions() if (op := access.nodes[read].op) is not None]
+    return [(op, r) for op, r in reductions if op.name == "reduce" and COMBINES[op.attrs["fn"]].position]
