@@ -11,8 +11,10 @@ from rooftile.ir.expr import Expr, Size, Symbol, symbols
 from rooftile.ir.literals import type_text
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
+from rooftile.ir.schedule import OPTIONS
 from rooftile.ir.scope import Scope
 from rooftile.ir.text import GRAPH, KERNEL_ATTRS, TILE, is_kernel
+from rooftile.ir.tile_ops import loop_starts
 
 Complaints = Iterator[str]
 ROLES = ("grid", "loop", "whole")
@@ -220,7 +222,7 @@ def kernel_attrs(graph: Graph, scope: Scope) -> Complaints:
     """A kernel says how it is launched, and returns nothing."""
     if not is_kernel(graph):
         return
-    if set(graph.attrs) != set(KERNEL_ATTRS):
+    if set(graph.attrs) | set(OPTIONS) != set(KERNEL_ATTRS):
         yield f"a kernel has the attributes {list(KERNEL_ATTRS)}, not {list(graph.attrs)}"
         return
     if graph.outputs:

@@ -21,6 +21,7 @@ from rooftile.ir.polynomial import add, mul, product
 from rooftile.ir.ranges import at_least, equal
 from rooftile.ir.reference import contract_reference, gather_reference
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
+from rooftile.ir.schedule import OPTIONS
 from rooftile.ir.substitution import evaluate
 
 Types = Sequence[TensorType]
@@ -281,7 +282,7 @@ GRAPH_OPS: dict[str, OpDef] = {
         OpDef(
             "region",
             "Ops that become one kernel: the body, and once lowered the kernel, are its regions (see ir/schedule.py).",
-            ("name", "axes", "defs", "roles", "grid", "group", "num_warps", "num_stages"),
+            ("name", "axes", "defs", "roles", "grid", "group", "num_warps", "num_stages", *OPTIONS),
             _infer_region,
             None,
         ),

@@ -5,11 +5,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from rooftile.ir.expr import Size
 
 Role = Literal["grid", "loop", "whole", "parts"]
+
+# How a kernel runs its tiles, beside warps and stages, and the usual value of each; an attribute is kept only where it
+# has another one.
+#
+# - ``descriptors``: tiles go between memory and the chip through tensor descriptors, wherever that is legal.
+# - ``specialize``: warps of their own load what the hot loop reads.
+# - ``persistent``: one program for each multiprocessor, which takes tile after tile; else one program for each tile.
+# - ``flatten``: a persistent program's loop over tiles and the loop inside are made one, so that loads run ahead from a
+#   tile into the next.
+# - ``epilogue``: in how many pieces, along their last axis, the results of the last loop are worked up and stored.
+OPTIONS: Mapping[str, bool | int] = MappingProxyType(
+    {"descriptors": False, "specialize": False, "persistent": False, "flatten": False, "epilogue": 1}
+)
+
+
+def unusual(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``options`` that don't have their usual value."""
+    return {name: options[name] for name, usual in OPTIONS.items() if options.get(name, usual) != usual}
 
 
 @dataclass(frozen=True)
@@ -30,7 +49,7 @@ class Schedule:
     ``defs`` defines axes that were merged or split as expressions over the leaf axes: ``b = t // L, l = t % L``.
     ``grid`` names the grid axes in launch order,
     fastest first; ``group`` is ``(axis, n)``: programs of ``n`` neighbouring tiles of the axis are numbered together,
-    for L2 reuse.
+    for L2 reuse. What the options mean stands at ``OPTIONS``.
     """
 
     axes: tuple[AxisRole, ...]
@@ -39,6 +58,11 @@ class Schedule:
     group: tuple[str, int] | None = None
     num_warps: int = 4
     num_stages: int = 2
+    descriptors: bool = False
+    specialize: bool = False
+    persistent: bool = False
+    flatten: bool = False
+    epilogue: int = 1
 
     def role(self, name: str) -> AxisRole:
         """The role of the leaf axis ``name``."""
@@ -54,7 +78,12 @@ class Schedule:
             "group": self.group,
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
+            **self.options(),
         }
+
+    def options(self) -> dict[str, Any]:
+        """The options that don't have their usual value."""
+        return unusual({name: getattr(self, name) for name in OPTIONS})
 
     @staticmethod
     def from_attrs(attrs: Mapping[str, Any]) -> Schedule:
@@ -62,7 +91,8 @@ class Schedule:
         extents = dict(attrs["axes"])
         roles = tuple(AxisRole(name, extents[name], role, tile) for name, role, tile in attrs["roles"])
         defs, group = dict(attrs["defs"]), attrs["group"]
-        return Schedule(roles, defs, tuple(attrs["grid"]), group, attrs["num_warps"], attrs["num_stages"])
+        grid, warps, stages = tuple(attrs["grid"]), attrs["num_warps"], attrs["num_stages"]
+        return Schedule(roles, defs, grid, group, warps, stages, **unusual(attrs))
 
     def __str__(self) -> str:
         return ", ".join(f"{a.name}: {a.role}" + ("" if a.role == "whole" else f"({a.tile})") for a in self.axes)

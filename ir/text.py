@@ -65,6 +65,7 @@ from rooftile.ir.dtypes import DTYPES
 from rooftile.ir.graph_ops import GRAPH_OPS, infer_graph_op
 from rooftile.ir.optable import OpDef
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
+from rooftile.ir.schedule import OPTIONS
 from rooftile.ir.tile_ops import TILE_OPS, infer_tile_op
 
 Types = tuple[TensorType, ...]
@@ -124,8 +125,8 @@ TILE = Level(
 )
 
 KEYWORDS: dict[str, Level] = {"graph": GRAPH, "kernel": TILE, "body": TILE}
-# A kernel's attributes, in the order in which they print.
-KERNEL_ATTRS = ("axes", "grid", "group", "num_warps", "num_stages", "outputs")
+# A kernel's attributes, in the order in which they print; options are there only with an unusual value.
+KERNEL_ATTRS = ("axes", "grid", "group", "num_warps", "num_stages", *OPTIONS, "outputs")
 # Attributes whose strings are names of axes and roles.
 NAME_ATTRS = frozenset({"out", "axis", "grid", "group", "roles"})
 # The tables that hold the functions an op may have as its `fn`.

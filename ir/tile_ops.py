@@ -8,7 +8,7 @@ returns nothing. Its attributes:
 - ``grid``: the names of the grid axes in launch order, fastest first.
 - ``group``: ``(axis, n)`` or None: programs are numbered so that ``n`` neighbouring tiles of ``axis`` run together (L2
   reuse).
-- ``num_warps``, ``num_stages``.
+- ``num_warps``, ``num_stages``, and options of ``rooftile.ir.schedule``.
 
 An axis name inside an index expression stands for the positions that the current tile covers, so program ids and tile
 offsets never appear. A tile value's ``axes`` name its dimensions (axes with a tile of 1 are scalars and absent); tiles

@@ -103,7 +103,8 @@ class _Lowering:
         s = self.schedule
         axes = tuple((a.name, a.extent, a.role, a.tile) for a in s.axes if a.role != "parts")
         attrs = {"outputs": len(self.outputs), "axes": axes, "grid": s.grid, "group": s.group}
-        return self.builder.finish((), attrs | {"num_warps": s.num_warps, "num_stages": s.num_stages})
+        launch = {"num_warps": s.num_warps, "num_stages": s.num_stages} | s.options()
+        return self.builder.finish((), attrs | launch)
 
     # Where things go.
 

@@ -135,6 +135,7 @@ class _Part:
             "group": None if schedule.group is None else list(schedule.group),
             "num_warps": schedule.num_warps,
             "num_stages": schedule.num_stages,
+            **schedule.options(),
         }
 
     def loops(self, schedule: Schedule) -> tuple[Loop, ...]:
