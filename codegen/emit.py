@@ -150,7 +150,7 @@ def _text(statements: list[Statement]) -> str:
     lines: list[str] = []
     for statement in statements:
         if isinstance(statement, Loop):
-            lines += [statement.stop, _text(statement.body)]
+            lines += [statement.start, statement.stop, _text(statement.body)]
         elif isinstance(statement, Store):
             lines += [statement.pointer, statement.value, statement.mask]
         else:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rooftile.codegen.names import Names, readable
 from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.tile_ops import loop_starts
 
 
 def name_values(kernel: Graph, buffers: dict[Value, str], names: Names) -> dict[Value, str]:
@@ -48,7 +49,10 @@ class _Naming:
 
     def block(self, graph: Graph) -> None:
         state_of = {
-            init: result for op in graph.ops if op.regions for init, result in zip(op.inputs, op.outputs, strict=True)
+            init: result
+            for op in graph.ops
+            if op.regions
+            for init, result in zip(loop_starts(op), op.outputs, strict=True)
         }
         for op in graph.ops:
             if op.regions:
@@ -74,7 +78,7 @@ class _Naming:
 
     def _loop(self, op: Op) -> None:
         (body,) = op.regions
-        for init, inner, result, after in zip(op.inputs, body.inputs, op.outputs, body.outputs, strict=True):
+        for init, inner, result, after in zip(loop_starts(op), body.inputs, op.outputs, body.outputs, strict=True):
             share = self._one_float(init) and init in self.found
             name = self.found[init] if share else self._names.fresh(readable(result.name, "state"))
             self.found[inner] = name

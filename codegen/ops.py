@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rooftile.codegen import expressions
@@ -13,11 +14,13 @@ from rooftile.codegen.bounds import ANY_INT64, Range
 from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS, TRITON_TYPE, Row, apply, literal
 from rooftile.codegen.guards import needed
 from rooftile.codegen.positions import Positions
+from rooftile.codegen.space import Axis
 from rooftile.codegen.statements import Assign, Statement, Store, Writer
 from rooftile.codegen.tile import Tile, number_tile
 from rooftile.errors import InternalError
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import F32, I64
+from rooftile.ir.tile_ops import loop_ranges, loop_starts
 
 LEAST_DOT_DEPTH = {1: 32, 2: 16, 4: 16, 8: 16}  # the fewest elements that a dot may sum over, by bytes of an element
 
@@ -139,6 +142,13 @@ class OpWriter:
         else:
             self._define(op, mask, axes)
 
+    def _first(self, op: Op) -> None:
+        start = self._space[op.attrs["axis"]].start
+        if isinstance(start, int):
+            self._tiles[op.output] = number_tile(start, I64)
+        else:
+            self._define(op, f"tl.cast({self._positions.arithmetic.text(start, ())}, tl.int64)", ())
+
     # Values from values
 
     def _constant(self, op: Op) -> None:
@@ -241,14 +251,12 @@ class OpWriter:
     def _loop(self, op: Op) -> None:
         (body,) = op.regions
         axis = self._space[op.attrs["axis"]]
-        for start, state in zip(op.inputs, body.inputs, strict=True):
+        for start, state in zip(loop_starts(op), body.inputs, strict=True):
             self._enter(start, state)
-        if axis.single:
+        if axis.single and not op.attrs["ranges"]:
             self._steps(op)
         else:
-            name = self._positions.start_name(axis.name)
-            stop = self._positions.arithmetic.text(axis.extent, ())
-            with self._writer.loop(name, stop, axis.tile, f"{axis.name} < {axis.extent}"):
+            with self._tiles_of(axis, op) as name:
                 self._positions.place(axis.name, name, self._writer.depth)
                 for state in body.inputs:
                     self._tiles[state] = self._state_tile(state)
@@ -256,6 +264,41 @@ class OpWriter:
             self._positions.leave(axis.name)
         for result, state in zip(op.outputs, body.inputs, strict=True):
             self._tiles[result] = self._state_tile(state)
+
+    @contextmanager
+    def _tiles_of(self, axis: Axis, op: Op) -> Iterator[str]:
+        """A loop over the tiles of ``axis`` that ``op`` runs over, several ranges end to end; its variable, the tile's
+        first position."""
+        name, comment = self._positions.start_name(axis.name), f"{axis.name} < {axis.extent}"
+        ends = [(self._position(first, axis), self._position(end, axis)) for first, end in loop_ranges(op)]
+        if len(ends) < 2:
+            start, stop = ends[0] if ends else ("0", self._positions.arithmetic.text(axis.extent, ()))
+            with self._writer.loop(name, start, stop, axis.tile, comment):
+                if ends:
+                    self._writer.add(Assign(name, f"tl.multiple_of({name}, {axis.tile})"))
+                yield name
+            return
+        step = self._writer.names.fresh(f"{name}_step")
+        stops = [self._end_of_steps(axis, ends[: number + 1]) for number in range(len(ends))]
+        with self._writer.loop(step, "0", stops[-1], 1, comment):
+            text = f"{ends[-1][0]} + ({step} - {stops[-2]}) * {axis.tile}"
+            for number in range(len(ends) - 2, -1, -1):
+                before = f"({step} - {stops[number - 1]})" if number else step
+                text = f"tl.where({step} < {stops[number]}, {ends[number][0]} + {before} * {axis.tile}, {text})"
+            self._writer.add(Assign(name, f"tl.multiple_of({text}, {axis.tile})"))
+            yield name
+
+    def _end_of_steps(self, axis: Axis, ends: Sequence[tuple[str, str]]) -> str:
+        """A variable that holds how many steps the ranges ``ends`` take together."""
+        counts = [f"tl.maximum({end} - {first} + {axis.tile - 1}, 0) // {axis.tile}" for first, end in ends]
+        return self._writer.shared(f"{self._positions.axis_name(axis.name)}_steps", " + ".join(counts), self._writer.depth)
+
+    def _position(self, value: Value, axis: Axis) -> str:
+        """An end of a loop's range, in 32 bits where the axis's positions have these."""
+        tile = self._tiles[value]
+        if tile.number is not None:
+            return str(tile.number)
+        return f"tl.cast({tile.text}, tl.int32)" if self._positions.fits_int32(axis.name) else tile.text
 
     def _state_tile(self, state: Value) -> Tile:
         return Tile(self._names[state], self._held(state), state.dtype, self._writer.depth)

@@ -32,9 +32,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Loop:
-    """``for variable in range(0, stop, step)`` over ``body``."""
+    """``for variable in range(start, stop, step)`` over ``body``."""
 
     variable: str
+    start: str
     stop: str
     step: int
     comment: str
@@ -85,9 +86,9 @@ class Writer:
         return name
 
     @contextmanager
-    def loop(self, variable: str, stop: str, step: int, comment: str) -> Iterator[None]:
+    def loop(self, variable: str, start: str, stop: str, step: int, comment: str) -> Iterator[None]:
         """The statements added inside the ``with`` block are the body of a loop."""
-        loop = Loop(variable, stop, step, comment)
+        loop = Loop(variable, start, stop, step, comment)
         self._blocks.append(loop.body)
         self._known.append({})
         try:

@@ -135,8 +135,8 @@ def _loop_body(op: Op) -> Complaints:
         yield f"a loop has one body, not {len(op.regions)}"
         return
     (body,) = op.regions
-    yield from _same_values("the body's inputs", body.inputs, "the carried values", op.inputs)
-    yield from _same_values("what the body returns", body.outputs, "the carried values", op.inputs)
+    yield from _same_values("the body's inputs", body.inputs, "the carried values", loop_starts(op))
+    yield from _same_values("what the body returns", body.outputs, "the carried values", loop_starts(op))
 
 
 def _same_values(what: str, got: tuple[Value, ...], like: str, wanted: tuple[Value, ...]) -> Complaints:
@@ -193,8 +193,10 @@ def buffers_used(op: Op, scope: Scope) -> Complaints:
         yield f"%{op.inputs[0].name} is none of the kernel's outputs"
 
 
-def loop_axis(op: Op, scope: Scope) -> Complaints:
-    """A loop runs over an axis of that role, once."""
+def open_axis(op: Op, scope: Scope) -> Complaints:
+    """A tile's first position is asked for where its axis has one; a loop runs over an axis of that role, once."""
+    if op.name == "first" and op.attrs.get("axis") not in scope.open:
+        yield f"the axis {op.attrs.get('axis')} has no position here"
     if op.name != "loop":
         return
     axis = scope.axes.get(op.attrs.get("axis", ""))
@@ -268,7 +270,7 @@ OP_RULES: dict[str, tuple[OpRule, ...]] = {
         axes_distinct,
         symbols_known,
         tiles_fit,
-        loop_axis,
+        open_axis,
     ),
 }
 START_RULES: tuple[GraphRule, ...] = (inputs_distinct, kernel_attrs)

@@ -7,7 +7,7 @@ its type, and tiles meet by the names of their axes. A read outside a buffer tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 
 import torch
 
@@ -21,6 +21,7 @@ from rooftile.ir.reference import Index, index_value
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.text import TILE
+from rooftile.ir.tile_ops import loop_ranges, loop_starts
 
 Axes = tuple[tuple[str, int], ...]
 _DIVISIONS = frozenset({"floordiv", "truncdiv", "mod", "fmod"})
@@ -176,6 +177,10 @@ class _Program:
         axes = op.attrs["axes"]
         return [self.value(op.attrs["expr"], self.names(axes, op.inputs), axes)]
 
+    def first(self, op: Op) -> list[torch.Tensor]:
+        position = self.positions[op.attrs["axis"]]
+        return [torch.as_tensor(position).flatten()[0]]
+
     def inside(self, op: Op) -> list[torch.Tensor]:
         axes = op.attrs["axes"]
         return [self.mask(op.attrs["guard"], self.names(axes, op.inputs), axes)]
@@ -218,8 +223,9 @@ class _Program:
     def loop(self, op: Op) -> list[torch.Tensor]:
         axis, body = op.attrs["axis"], op.regions[0]
         extent, tile = self.extents[axis]
-        state = [self.values[v] for v in op.inputs]
-        for start in range(0, extent, tile):
+        ranges = [(int(self.values[first]), int(self.values[end])) for first, end in loop_ranges(op)]
+        state = [self.values[v] for v in loop_starts(op)]
+        for start in chain.from_iterable(range(*ends, tile) for ends in ranges or [(0, extent)]):
             self.positions[axis] = _positions(start, tile)
             self.values.update(zip(body.inputs, state, strict=True))
             state = self.run(body)

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rooftile.ir.core import TensorType
+from rooftile.ir.core import Op, TensorType, Value
 from rooftile.ir.dtypes import B1, I64
 from rooftile.ir.optable import InferenceError, OpDef, require
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
@@ -111,8 +111,27 @@ def _infer_dot(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return _tile(attrs["acc"], rest)
 
 
+def _infer_first(_: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    return _tile(I64, ())
+
+
 def _infer_loop(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    return tuple(types)
+    ends = 2 * attrs["ranges"]
+    require(len(types) >= ends, f"a loop over {attrs['ranges']} ranges takes {ends} ends, got {len(types)} operands")
+    for t in types[:ends]:
+        require(t.dtype is I64 and t.rank == 0, f"the ends of a loop's ranges are i64 scalars, got {t}")
+    return tuple(types[ends:])
+
+
+def loop_ranges(op: Op) -> list[tuple[Value, Value]]:
+    """The first position and the end of each range that a loop runs over; none where it runs over its whole axis."""
+    ends = op.inputs[: 2 * op.attrs["ranges"]]
+    return list(zip(ends[::2], ends[1::2], strict=True))
+
+
+def loop_starts(op: Op) -> tuple[Value, ...]:
+    """The operands of a loop that its carried state starts from."""
+    return op.inputs[2 * op.attrs["ranges"] :]
 
 
 TILE_OPS: dict[str, OpDef] = {
@@ -133,6 +152,7 @@ TILE_OPS: dict[str, OpDef] = {
             None,
         ),
         OpDef("index", "The value of an index expression, as i64.", ("expr", "axes"), _infer_index, None),
+        OpDef("first", "The first position of the current tile of axis, as i64.", ("axis",), _infer_first, None),
         OpDef("inside", "Whether the guard holds.", ("guard", "axes"), _infer_inside, None),
         OpDef("constant", "A number, broadcast to axes.", ("value", "dtype", "axes"), _infer_constant, None),
         OpDef("pointwise", "A scalar function of tiles, aligned by axis name.", ("fn", "axes"), _infer_pointwise, None),
@@ -154,8 +174,10 @@ TILE_OPS: dict[str, OpDef] = {
         ),
         OpDef(
             "loop",
-            "Run the body for each tile of axis in order; operands are the carried state's start, results its end.",
-            ("axis",),
+            "Run the body for each tile of axis in order; operands are the carried state's start, results its end. Before "
+            "them stand the first position and the end of each of the ranges (0: the whole axis) that alone are run; a "
+            "range starts where a tile does.",
+            ("axis", "ranges"),
             _infer_loop,
             None,
         ),

@@ -181,7 +181,7 @@ class _Lowering:
             self.place_store(number, body)
         region = Graph(name, tuple(state), tuple(body.ops), tuple(ends))
         outputs = tuple(Value(self.builder.fresh(m.value.name), s.type) for m, s in zip(members, starts, strict=True))
-        block.ops.append(Op("loop", tuple(starts), outputs, freeze_attrs({"axis": name}), (region,)))
+        block.ops.append(Op("loop", tuple(starts), outputs, freeze_attrs({"axis": name, "ranges": 0}), (region,)))
         for member, value in zip(members, outputs, strict=True):
             block.known[member] = self.cast(value, member.value.dtype, block)
 

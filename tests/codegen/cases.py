@@ -49,6 +49,11 @@ def _nested(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return x.sum((1, 2)), x[:, :32].sum((1, 2))
 
 
+def _ranges(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    below = torch.stack([row[: (r // 4 * 4 + 4 + 15) // 16 * 16].sum() for r, row in enumerate(x)])
+    return below, below + x[:, 32:].sum(1)
+
+
 def _scatter(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     return torch.full((50, 16), torch.nan, dtype=x.dtype).index_copy(0, where.long(), x)
 
@@ -70,6 +75,7 @@ CASES: dict[str, Case] = {
     "matmul_batched": Case(lambda q, k: q @ k.repeat_interleave(4, 1).mT),
     "matmul_symbolic": Case(lambda a, b: a @ b, {"m": 130, "n": 40, "k": 77}, tolerance=1e-3),
     "nested_loops": Case(_nested),
+    "ranges": Case(_ranges, {"n": 30}),
     "scatter": Case(_scatter, integers=50),
     "softmax": Case(lambda x: x.softmax(1), {"s": 10}, tolerance=4e-3),
     "strided": Case(lambda x: (x.diagonal(), x + x.diagonal()[:, None])),
