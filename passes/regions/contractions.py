@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rooftile.passes.regions.access import Access, Read
+from rooftile.ir.graph_ops import GRAPH_OPS
+from rooftile.passes.regions.access import Access, Node, Read
 
 
 def contractions(access: Access) -> list[Read]:
@@ -26,6 +27,26 @@ def is_loaded(access: Access, read: Read) -> bool:
             return False
         node = access.nodes[node.operands[0]]
     return True
+
+
+def loads_of_contractions(access: Access) -> set[Read]:
+    """The loads that nothing but contractions reads, directly or through views."""
+    users: dict[Read, list[tuple[Read, Node]]] = {}
+    for read, node in access.nodes.items():
+        for operand in (*node.operands, *access.index_reads(read).values()):
+            users.setdefault(operand, []).append((read, node))
+
+    def only(read: Read) -> bool:
+        return bool(users.get(read)) and all(
+            node.op is not None
+            and (
+                node.op.name == "contract" or (len(node.operands) == 1 and GRAPH_OPS[node.op.name].view and only(user))
+            )
+            for user, node in users[read]
+        )
+
+    stored = {read for _, read in access.roots}
+    return {read for read in access.loads() if read not in stored and only(read)}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from rooftile.ir.parser import parse_graph
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.ir.verifier import verify
 from rooftile.passes.base import PassContext
-from rooftile.passes.lower import Lower, space_of
+from rooftile.passes.lower import Lower
+from rooftile.passes.lowering.region import space_of
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.regions.compose import compose

@@ -1,0 +1,1 @@
+"""How ``lower`` writes a kernel: where each value is computed, and what each kind of op becomes."""

@@ -1,0 +1,92 @@
+"""A scheduled region's kernel: every output stored, every read computed where it is first wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rooftile.ir.core import Graph, Value
+from rooftile.ir.schedule import Schedule
+from rooftile.passes.lowering.contractions import contract
+from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.lowering.reductions import reduce
+from rooftile.passes.lowering.sweeps import place_store, sweep_for
+from rooftile.passes.lowering.values import choose, index_value, load
+from rooftile.passes.regions.access import Node, Read, Space
+from rooftile.passes.regions.compose import compose
+
+
+def space_of(schedule: Schedule) -> Space:
+    """The iteration space that a schedule describes."""
+    parts = tuple(a.name for a in schedule.axes if a.role == "parts")
+    return Space(dict(schedule.defs), {a.name: a.extent for a in schedule.axes}, parts)
+
+
+def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "ieee") -> Graph:
+    """The tile-level kernel that computes ``body`` by ``schedule``."""
+    kernel = Kernel(compose(body, space_of(schedule)), schedule, name, precision, _compute)
+    root = Block(None, frozenset())
+    roots, level = kernel.access.roots, kernel.sweeps.level
+    for number in sorted(range(len(roots)), key=lambda n: max(level[roots[n][1]].values(), default=0)):
+        if number not in kernel.stored:
+            place_store(kernel, number, root)
+    kernel.builder.ops = root.ops
+    axes = tuple((a.name, a.extent, a.role, a.tile) for a in schedule.axes if a.role != "parts")
+    attrs = {"outputs": len(kernel.outputs), "axes": axes, "grid": schedule.grid, "group": schedule.group}
+    launch = {"num_warps": schedule.num_warps, "num_stages": schedule.num_stages} | schedule.options()
+    return kernel.builder.finish((), attrs | launch)
+
+
+def _compute(kernel: Kernel, read: Read, home: Block) -> None:
+    """Make ``read`` known in ``home``: by a sweep where it reduces an axis that is a loop, else by one tile."""
+    node = kernel.access.nodes[read]
+    swept = [a for a in node.bound if a in kernel.loops]
+    if swept:
+        sweep_for(kernel, read, node, swept[0], home)
+    elif node.op is None:
+        home.known[read] = load(kernel, read, home)
+    else:
+        home.known[read] = COMPUTE.get(node.op.name, _moved)(kernel, read, node, home)
+
+
+def _moved(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    """A view is its operand: the index at which that is read says all."""
+    return kernel.emit(node.operands[0], block)
+
+
+def _constant(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    assert node.op is not None
+    return kernel.number(node.op.attrs["value"], node.op.output.dtype, block)
+
+
+def _pointwise(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    assert node.op is not None
+    return kernel.pointwise(node.op.attrs["fn"], [kernel.emit(o, block) for o in node.operands], block)
+
+
+def _cast(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    assert node.op is not None
+    return kernel.cast(kernel.emit(node.operands[0], block), node.op.output.dtype, block)
+
+
+def _reduce(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    return reduce(kernel, node, block)
+
+
+def _contract(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    assert node.op is not None
+    return kernel.cast(contract(kernel, node, block, None), node.op.output.dtype, block)
+
+
+# Views have no row.
+COMPUTE: Mapping[str, Callable[[Kernel, Read, Node, Block], Value]] = {
+    "constant": _constant,
+    "size": index_value,
+    "iota": index_value,
+    "pointwise": _pointwise,
+    "cast": _cast,
+    "concat": choose,
+    "pad": choose,
+    "reduce": _reduce,
+    "scan": _reduce,
+    "contract": _contract,
+}

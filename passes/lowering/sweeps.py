@@ -1,0 +1,81 @@
+"""The loops of a kernel: which reductions and stores share one, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rooftile.ir.core import Graph, Op, Value, freeze_attrs
+from rooftile.ir.expr import symbols
+from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.lowering.states import identity, run_members
+from rooftile.passes.regions.access import Node, Read
+
+
+def place_store(kernel: Kernel, number: int, block: Block) -> None:
+    """Store root ``number``, opening the loops over which it varies."""
+    read = kernel.access.roots[number][1]
+    missing = _root_axes(kernel, read) & kernel.loops - block.loops
+    if not missing:
+        _store(kernel, number, block)
+    else:
+        name = min(missing, key=kernel.order.__getitem__)
+        _sweep(kernel, name, kernel.sweeps.level[read].get(name, 0), block, [], [number])
+
+
+def _store(kernel: Kernel, number: int, block: Block) -> None:
+    kernel.stored.add(number)
+    output, read = kernel.access.roots[number]
+    value = kernel.cast(kernel.emit(read, block), kernel.outputs[output].dtype, block)
+    guard = kernel.within(kernel.axes_in(read.index)) + read.guard
+    op = Op("store", (kernel.outputs[output], value), (), freeze_attrs({"index": read.index, "guard": guard}))
+    block.ops.append(op)
+
+
+def _root_axes(kernel: Kernel, read: Read) -> frozenset[str]:
+    return kernel.access.free[read] | {s.name for e in read.index for s in symbols(e) if s.extent is not None}
+
+
+def sweep_for(kernel: Kernel, read: Read, node: Node, name: str, block: Block) -> None:
+    """Open the loop that computes ``read``, together with every reduction that can share it."""
+    level = kernel.sweeps.number[read][name]
+    members = [r for r in kernel.access.reductions() if _shares(kernel, r, name, level, block)]
+    roots = [
+        n
+        for n, (_, r) in enumerate(kernel.access.roots)
+        if n not in kernel.stored and _stores_in(kernel, r, name, level, block)
+    ]
+    _sweep(kernel, name, level, block, members, roots)
+
+
+def _shares(kernel: Kernel, read: Read, name: str, level: int, block: Block) -> bool:
+    node = kernel.access.nodes[read]
+    return (
+        name in node.bound
+        and read not in block.known
+        and kernel.access.free[read] & kernel.loops <= block.loops
+        and kernel.block_for(read, block) is block
+        and kernel.sweeps.number[read][name] == level
+    )
+
+
+def _stores_in(kernel: Kernel, read: Read, name: str, level: int, block: Block) -> bool:
+    return (
+        _root_axes(kernel, read) & kernel.loops == block.loops | {name}
+        and kernel.sweeps.level[read].get(name, 0) == level
+    )
+
+
+def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequence[Read], roots: Sequence[int]) -> None:
+    """A loop over axis ``name`` that carries the members' states and stores the roots."""
+    body = Block(block, block.loops | {name})
+    starts = [identity(kernel, m, block) for m in members]
+    state = [Value(kernel.builder.fresh(f"{m.value.name}_part"), s.type) for m, s in zip(members, starts, strict=True)]
+    ends = run_members(kernel, members, state, body)
+    for number in roots:
+        kernel.stored.add(number)
+        place_store(kernel, number, body)
+    region = Graph(name, tuple(state), tuple(body.ops), tuple(ends))
+    outputs = tuple(Value(kernel.builder.fresh(m.value.name), s.type) for m, s in zip(members, starts, strict=True))
+    block.ops.append(Op("loop", tuple(starts), outputs, freeze_attrs({"axis": name, "ranges": 0}), (region,)))
+    for member, value in zip(members, outputs, strict=True):
+        block.known[member] = kernel.cast(value, member.value.dtype, block)

@@ -1,0 +1,66 @@
+"""What reads become that neither reduce nor contract: loads, numbers, positions, choices."""
+
+from __future__ import annotations
+
+from rooftile.ir.core import Value
+from rooftile.ir.expr import of, size_symbols, symbols
+from rooftile.ir.substitution import evaluate
+from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.regions.access import Guard, Node, Read, address
+from rooftile.passes.regions.sizes import likely
+
+
+def load(kernel: Kernel, read: Read, block: Block) -> Value:
+    """The tile of a buffer that ``read`` is."""
+    guard = _full_guard(kernel, read)
+    exprs, operands = kernel.with_indices(read, [*read.index, *(e for e, _ in guard)], block)
+    index, conditions = exprs[: len(read.index)], exprs[len(read.index) :]
+    attrs = {
+        "index": tuple(index),
+        "axes": _memory_order(kernel, read) if read in kernel.dot_only else kernel.held(kernel.access.free[read]),
+        "guard": tuple((e, n) for e, (_, n) in zip(conditions, guard, strict=True)),
+        "fill": 0.0 if guard else None,
+    }
+    return kernel.add(block, "load", (kernel.buffers[read.value], *operands), attrs, name=read.value.name)
+
+
+def _full_guard(kernel: Kernel, read: Read) -> Guard:
+    """The read's own guard, and that every axis is within its extent."""
+    return kernel.within(kernel.axes_in((*read.index, *(e for e, _ in read.guard)))) + read.guard
+
+
+def _memory_order(kernel: Kernel, read: Read) -> tuple[tuple[str, int], ...]:
+    """The axes that a load's tile holds, the one along which memory is contiguous last: what a dot's operand wants."""
+    position = address(read)
+    sizes = {s.name: likely(of(s)) for s in size_symbols(position)}
+    start = {s.name: 0 for s in symbols(position)} | sizes
+
+    def step(name: str) -> int:
+        return evaluate(position, start | {name: 1}) - evaluate(position, start)
+
+    return tuple(sorted(kernel.held(kernel.access.free[read]), key=lambda held: -abs(step(held[0]))))
+
+
+def index_value(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    """A size, or the position along an axis."""
+    op = node.op
+    assert op is not None
+    expr = op.attrs["value"] if op.name == "size" else read.index[0]
+    (at,), operands = kernel.with_indices(read, [expr], block)
+    value = kernel.add(block, "index", operands, {"expr": at, "axes": kernel.held(kernel.access.free[read])})
+    return kernel.cast(value, op.output.dtype, block)
+
+
+def choose(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    """The operand whose case holds (concat), or the padding value where none does (pad)."""
+    op = node.op
+    assert op is not None
+    values = [kernel.emit(o, block) for o in node.operands]
+    if op.name == "concat":
+        result, pairs = values[-1], list(zip(node.cases, values, strict=True))[-2::-1]
+    else:
+        result = kernel.number(op.attrs["value"], op.output.dtype, block)
+        pairs = list(zip(node.cases, values, strict=True))
+    for case, value in pairs:
+        result = value if not case else kernel.pointwise("where", [kernel.inside(case, block), value, result], block)
+    return result
