@@ -49,10 +49,7 @@ class Addresses:
         The dimensions are those of ``order`` over which index or guard vary. ``reuse`` allows the invariant parts to be
         shared between accesses.
         """
-        strides = type.strides or contiguous(type.shape)
-        offset: Size = 0
-        for position, stride in zip(index, strides, strict=True):
-            offset = add(offset, mul(position, stride))
+        offset = offset_of(type, index)
         conditions = needed(guard, self._space)
         varying = self._arithmetic.axes(offset)
         masked = {a for c in conditions for a in self._condition_axes(c)}
@@ -126,3 +123,11 @@ class Addresses:
         name = "_".join([*(self._positions.axis_name(a) for a in own), "ok"])
         variable = self._writer.shared(name, f"{left} {'<' if condition.bound else '>='} {right}", depth)
         return depth, aligned(variable, own, target)
+
+
+def offset_of(type: TensorType, index: Sequence[Size]) -> Size:
+    """The element of a buffer, counted from its first, that ``index`` names."""
+    offset: Size = 0
+    for position, stride in zip(index, type.strides or contiguous(type.shape), strict=True):
+        offset = add(offset, mul(position, stride))
+    return offset

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from rooftile.codegen.bounds import LARGEST_SIZE, range_of_symbol
+from rooftile.codegen.epilogue import epilogue_of, pieces
 from rooftile.codegen.example import example_buffer, example_size, largest_safe_index
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
@@ -19,10 +20,12 @@ from rooftile.codegen.ops import OpWriter
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Space
 from rooftile.codegen.statements import Loop, Statement, Store, Writer
+from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
 from rooftile.ir.core import Graph
 from rooftile.ir.expr import Symbol
 from rooftile.ir.printer import print_graph
+from rooftile.ir.schedule import option
 from rooftile.ir.substitution import evaluate
 from rooftile.target import Target
 
@@ -48,7 +51,7 @@ class _Emission:
     def __init__(self, graph: Graph, target: Target) -> None:
         self.graph = graph
         self.target = target
-        self.space = Space(graph)
+        self.space = Space.of(graph)
         self.names = Names()
         # The plan binds a size to the parameter of its symbol's own name.
         self.sizes = {s: self.names.fresh(s.name) for s in graph.size_symbols()}
@@ -67,17 +70,29 @@ class _Emission:
         except SyntaxError as error:
             raise InternalError(f"kernel {self.name} does not parse: {error}", op=str(error.text)) from error
         warps, stages = self.graph.attrs["num_warps"], self.graph.attrs["num_stages"]
-        return Kernel(self.name, source, params, grid, warps, stages)
+        most = self.target.sm_count if option(self.graph.attrs, "persistent") else None
+        return Kernel(self.name, source, params, grid, warps, stages, most)
 
     def statements(self) -> list[Statement]:
         """The kernel's body."""
         writer = Writer(self.names)
         sizes = {s.name: n for s, n in self.sizes.items()}
         positions = Positions(self.space, writer, self.names, sizes)
-        values = name_values(self.graph, self.buffers, self.names)
-        Grid(self.graph, positions, writer).write()
-        OpWriter(positions, writer, self.buffers, values).block(self.graph.ops)
+        values = Values(positions, writer, name_values(self.graph, self.buffers, self.names))
+        with Grid(self.graph, positions, writer, self.target.sm_count).tiles():
+            self.ops(values)
         return writer.body
+
+    def ops(self, values: Values) -> None:
+        """The kernel's ops, those of an epilogue in pieces once for each piece."""
+        descriptors = option(self.graph.attrs, "descriptors")
+        epilogue = epilogue_of(self.graph, self.space)
+        before = self.graph.ops if epilogue is None else self.graph.ops[: -len(epilogue.ops)]
+        OpWriter(values, self.buffers, descriptors=descriptors).block(before)
+        if epilogue is None:
+            return
+        for piece in pieces(epilogue, values):
+            OpWriter(piece, self.buffers, descriptors=descriptors).block(epilogue.ops)
 
     def params(self, statements: list[Statement]) -> tuple[KernelParam, ...]:
         """The buffers, then the run-time sizes that the text mentions."""

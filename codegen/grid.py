@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Axis, Space
 from rooftile.codegen.statements import Assign, Writer
 from rooftile.ir.core import Graph
 from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import product
+from rooftile.ir.schedule import option
 
 
 def launch_grid(kernel: Graph, space: Space) -> tuple[Size, ...]:
@@ -16,9 +20,15 @@ def launch_grid(kernel: Graph, space: Space) -> tuple[Size, ...]:
 
 
 class Grid:
-    """Writes the statements that say which tile of each grid axis a program takes."""
+    """Writes the statements that say which tile of each grid axis a program takes.
 
-    def __init__(self, kernel: Graph, positions: Positions, writer: Writer) -> None:
+    A persistent kernel has ``programs`` of them, each of which takes every ``programs``-th tile.
+    """
+
+    def __init__(self, kernel: Graph, positions: Positions, writer: Writer, programs: int) -> None:
+        self._persistent = option(kernel.attrs, "persistent")
+        self._programs = programs
+        self._options = ("flatten=True",) if option(kernel.attrs, "flatten") else ("flatten=False",)
         self._positions = positions
         self._writer = writer
         self._axes = [positions.space[a] for a in kernel.attrs["grid"] if not positions.space[a].single]
@@ -32,15 +42,27 @@ class Grid:
             return False
         return isinstance(tiles, int) and tiles <= self._group[1]
 
-    def write(self) -> None:
+    @contextmanager
+    def tiles(self) -> Iterator[None]:
+        """What is written inside the ``with`` block runs for one tile of every grid axis, or for one after another."""
+        if not self._persistent or not self._axes:
+            self._write("tl.program_id(0)")
+            yield
+            return
+        count = self._count(self._axes)
+        with self._writer.loop("tile", "tl.program_id(0)", count, self._programs, "tiles of the grid", self._options):
+            self._write("tile")
+            yield
+
+    def _write(self, number: str) -> None:
         """Define the tile number and the start of every grid axis that has more than one tile."""
         if not self._axes:
             return
         pair = self._grouped_pair()
         if len(self._axes) == 1:
-            self._place(self._axes[0], "tl.program_id(0)")
+            self._place(self._axes[0], number)
             return
-        self._writer.add(Assign("pid", "tl.program_id(0)"))
+        self._writer.add(Assign("pid", number))
         plain = self._axes
         before: list[Axis] = []
         if pair is not None:
@@ -100,4 +122,4 @@ class Grid:
         end = min(axis.tile, axis.extent) if isinstance(axis.extent, int) else axis.tile
         comment = f"{axis.name} < {axis.extent}, {end} at a time" if end > 1 else f"{axis.name} < {axis.extent}"
         self._writer.add(Assign(name, number, comment))
-        self._positions.place(axis.name, name, 0)
+        self._positions.place(axis.name, name, self._writer.depth)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from rooftile.ir.expr import Size
+from rooftile.ir.substitution import evaluate
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Kernel:
 
     ``source`` is the text of a file that runs on its own; the kernel is its ``@triton.jit`` function ``name``, whose
     parameters are ``params`` in order (there are no ``tl.constexpr`` parameters: sizes that are known are literals in
-    the text). ``grid`` holds one to three sizes in programs, over the plan's symbols. ``num_warps`` and ``num_stages``
-    go to Triton's compiler.
+    the text). ``grid`` holds one to three sizes in programs, over the plan's symbols; a persistent kernel has a
+    one-dimensional grid of tiles, for which at most ``most_programs`` programs are to be launched. ``num_warps`` and
+    ``num_stages`` go to Triton's compiler.
     """
 
     name: str
@@ -40,3 +43,9 @@ class Kernel:
     grid: tuple[Size, ...]
     num_warps: int = 4
     num_stages: int = 2
+    most_programs: int | None = None
+
+    def programs(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The grid to launch for these sizes."""
+        grid = tuple(evaluate(size, sizes) for size in self.grid)
+        return grid if self.most_programs is None else (min(grid[0], self.most_programs), *grid[1:])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rooftile.codegen import expressions
-from rooftile.codegen.addresses import Access, Addresses
 from rooftile.codegen.align import transposed
-from rooftile.codegen.arithmetic import Variable
-from rooftile.codegen.bounds import ANY_INT64, Range
-from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS, TRITON_TYPE, Row, apply, literal
+from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS, TRITON_TYPE, Row, apply
 from rooftile.codegen.guards import needed
-from rooftile.codegen.positions import Positions
+from rooftile.codegen.memory import Memory
 from rooftile.codegen.space import Axis
-from rooftile.codegen.statements import Assign, Statement, Store, Writer
+from rooftile.codegen.statements import Assign, Statement
 from rooftile.codegen.tile import Tile, number_tile
+from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import F32, I64
@@ -26,18 +23,16 @@ LEAST_DOT_DEPTH = {1: 32, 2: 16, 4: 16, 8: 16}  # the fewest elements that a dot
 
 
 class OpWriter:
-    """Writes the statements of a kernel's ops; ``buffers`` are the pointers' names, ``names`` the values' variables."""
+    """Writes the statements of a kernel's ops; ``buffers`` are the pointers' names."""
 
-    def __init__(
-        self, positions: Positions, writer: Writer, buffers: dict[Value, str], names: dict[Value, str]
-    ) -> None:
-        self._positions = positions
-        self._space = positions.space
-        self._writer = writer
-        self._addresses = Addresses(positions, writer)
-        self._buffers = buffers
-        self._names = names
-        self._tiles: dict[Value, Tile] = {}
+    def __init__(self, values: Values, buffers: Mapping[Value, str], *, descriptors: bool) -> None:
+        self._values = values
+        self._positions = values.positions
+        self._space = values.space
+        self._writer = values.writer
+        self._names = values.names
+        self._tiles = values.tiles
+        self._memory = Memory(values, buffers, descriptors=descriptors)
         self._accurate = not any(v.dtype.is_float and v.dtype.bytes < 4 for v in buffers)
 
     def block(self, ops: Sequence[Op]) -> None:
@@ -53,101 +48,49 @@ class OpWriter:
             self._positions.bind_indices({})
             method(op)
 
-    # Values
-
-    def _held(self, value: Value) -> tuple[str, ...]:
-        return self._space.held(value.type)
-
-    def _define(self, op: Op, text: str, axes: tuple[str, ...]) -> None:
-        """Assign ``text``, with the dimensions ``axes``, to the variable of the op's result."""
-        value = op.output
-        self._writer.add(Assign(self._names[value], text, self._comment(value)))
-        self._tiles[value] = Tile(self._names[value], axes, value.dtype, self._writer.depth)
-
-    def _comment(self, value: Value) -> str:
-        axes = self._held(value)
-        return f"{value.dtype}[{', '.join(axes)}]" if axes else f"{value.dtype}"
-
-    def _full(self, value: Value) -> str:
-        return self._tiles[value].full(self._held(value), self._space)
-
     # Memory
 
-    def _bind(self, indices: Sequence[Value]) -> bool:
-        """Let ``idx1``, ``idx2``, ... stand for the values of ``indices``; whether there are any."""
-        variables: dict[str, tuple[str, Variable]] = {}
-        for number, value in enumerate(indices, start=1):
-            tile = self._tiles[value]
-            wide = value.dtype is I64
-            reach = ANY_INT64 if wide else Range(-(2**31), 2**31 - 1)
-            variables[f"idx{number}"] = (tile.text, Variable(tile.axes, tile.depth, reach, wide))
-        self._positions.bind_indices(variables)
-        return bool(indices)
-
     def _load(self, op: Op) -> None:
-        buffer, *indices = op.inputs
-        gathered = self._bind(indices)
-        guard: Any = op.attrs["guard"]
-        access = self._addresses.access(
-            self._buffers[buffer], buffer.type, op.attrs["index"], guard, self._held(op.output), reuse=not gathered
-        )
-        self._define(op, f"tl.load({access.pointer}{self._mask_arguments(op, access)})", access.axes)
-
-    def _mask_arguments(self, op: Op, access: Access) -> str:
-        if not access.mask:
-            return ""
-        fill = op.attrs["fill"]
-        other = "" if fill is None else f", other={literal(fill, op.output.dtype)}"
-        return f", mask={access.mask}{other}"
+        self._memory.load(op)
 
     def _store(self, op: Op) -> None:
-        buffer, value, *indices = op.inputs
-        scattered = self._bind(indices)
-        tile, held = self._tiles[value], self._held(value)
-        # A value is broadcast over the axes that it lacks.
-        order = held + tuple(a for a in self._space.axes if a not in held)
-        access = self._addresses.access(
-            self._buffers[buffer], buffer.type, op.attrs["index"], op.attrs["guard"], order, reuse=not scattered
-        )
-        if not set(tile.axes) <= set(access.axes):
-            raise InternalError(f"a store of {value.name} over {tile.axes} at an index that varies over {access.axes}")
-        self._writer.add(Store(access.pointer, tile.aligned(access.axes), access.mask))
+        self._memory.store(op)
 
     # Positions
 
     def _index(self, op: Op) -> None:
-        self._bind(op.inputs)
+        self._values.bind(op.inputs)
         size = op.attrs["expr"]
         arithmetic = self._positions.arithmetic
         if isinstance(size, int):
             self._tiles[op.output] = number_tile(size, I64)
             return
-        axes = tuple(a for a in self._held(op.output) if a in arithmetic.axes(size))
+        axes = tuple(a for a in self._values.held(op.output) if a in arithmetic.axes(size))
         text = arithmetic.text(size, axes)
         if not arithmetic.wide(size):
             text = f"{arithmetic.atom(size, axes)}.to(tl.int64)" if axes else f"tl.cast({text}, tl.int64)"
-        self._define(op, text, axes)
+        self._values.define(op, text, axes)
 
     def _inside(self, op: Op) -> None:
-        self._bind(op.inputs)
+        self._values.bind(op.inputs)
         conditions = needed(op.attrs["guard"], self._space)
         arithmetic = self._positions.arithmetic
         varying = {a for c in conditions for side in (c.left, c.right) for a in arithmetic.axes(side)}
-        axes = tuple(a for a in self._held(op.output) if a in varying)
-        mask = self._addresses.mask(conditions, axes)
+        axes = tuple(a for a in self._values.held(op.output) if a in varying)
+        mask = self._memory.addresses.mask(conditions, axes)
         if not mask:
             self._tiles[op.output] = number_tile(True, op.output.dtype)
         elif mask.isidentifier():
             self._tiles[op.output] = Tile(mask, axes, op.output.dtype, self._writer.depth)
         else:
-            self._define(op, mask, axes)
+            self._values.define(op, mask, axes)
 
     def _first(self, op: Op) -> None:
         start = self._space[op.attrs["axis"]].start
         if isinstance(start, int):
             self._tiles[op.output] = number_tile(start, I64)
         else:
-            self._define(op, f"tl.cast({self._positions.arithmetic.text(start, ())}, tl.int64)", ())
+            self._values.define(op, f"tl.cast({self._positions.arithmetic.text(start, ())}, tl.int64)", ())
 
     # Values from values
 
@@ -159,7 +102,7 @@ class OpWriter:
         if tile.number is not None:
             self._tiles[op.output] = number_tile(tile.number, target)
         else:
-            self._define(op, expressions.cast(tile.text, tile.dtype, target), tile.axes)
+            self._values.define(op, expressions.cast(tile.text, tile.dtype, target), tile.axes)
 
     def _pointwise(self, op: Op) -> None:
         name = op.attrs["fn"]
@@ -167,7 +110,7 @@ class OpWriter:
         values = range(1, len(tiles)) if name == "where" else range(len(tiles))
         row, dtype = POINTWISE.get(name), tiles[-1].dtype
         row = ACCURATE.get(name, row) if self._accurate else row
-        axes = tuple(a for a in self._held(op.output) if any(a in t.axes for t in tiles))
+        axes = tuple(a for a in self._values.held(op.output) if any(a in t.axes for t in tiles))
         texts = [t.aligned(axes) for t in tiles]
         if all(tiles[n].number is not None for n in values):
             texts[values[0]] = tiles[values[0]].full((), self._space)
@@ -175,7 +118,7 @@ class OpWriter:
             texts[0] = tiles[0].full((), self._space)
         for n in values:
             texts[n] = self._to_computation(texts[n], tiles[n], row)
-        self._define(op, apply(row, name, texts, dtype, op.output.dtype), axes)
+        self._values.define(op, apply(row, name, texts, dtype, op.output.dtype), axes)
 
     def _to_computation(self, text: str, tile: Tile, row: Row | None) -> str:
         """``text`` in the type in which ``row`` is computed; a literal takes the type of what it meets."""
@@ -186,22 +129,22 @@ class OpWriter:
     # Along an axis
 
     def _reduce(self, op: Op) -> None:
-        kept = tuple(a for a in self._held(op.inputs[0]) if a != op.attrs["axis"])
+        kept = tuple(a for a in self._values.held(op.inputs[0]) if a != op.attrs["axis"])
         self._along(op, REDUCTIONS.get(op.attrs["fn"]), kept)
 
     def _scan(self, op: Op) -> None:
-        self._along(op, SCANS.get(op.attrs["fn"]), self._held(op.inputs[0]))
+        self._along(op, SCANS.get(op.attrs["fn"]), self._values.held(op.inputs[0]))
 
     def _along(self, op: Op, row: Row | None, result: tuple[str, ...]) -> None:
         (value,), axis = op.inputs, op.attrs["axis"]
-        held = self._held(value)
+        held = self._values.held(value)
         if axis not in held:
             self._define_single(op)
             return
-        operands = [self._to_computation(self._full(value), Tile("", (), value.dtype), row)]
+        operands = [self._to_computation(self._values.full(value), Tile("", (), value.dtype), row)]
         positions = Tile(self._lanes(axis), (axis,), I64).full(held, self._space)
         text = apply(row, op.attrs["fn"], [*operands, positions], value.dtype, op.output.dtype, held.index(axis))
-        self._define(op, text, result)
+        self._values.define(op, text, result)
 
     def _lanes(self, axis: str) -> str:
         return f"tl.arange(0, {self._space[axis].tile})"
@@ -214,15 +157,15 @@ class OpWriter:
         elif tile.number is not None:
             self._tiles[op.output] = tile
         else:
-            self._define(op, tile.text, tile.axes)
+            self._values.define(op, tile.text, tile.axes)
 
     def _dot(self, op: Op) -> None:
         left, right, *start = op.inputs
         axis, acc = op.attrs["axis"], op.attrs["acc"]
         m, n = self._dot_axes(op)
         arguments = [
-            transposed(self._full(left), self._held(left), (m, axis)),
-            transposed(self._full(right), self._held(right), (axis, n)),
+            transposed(self._values.full(left), self._values.held(left), (m, axis)),
+            transposed(self._values.full(right), self._values.held(right), (axis, n)),
         ]
         if start and self._tiles[start[0]].number != 0:
             arguments.append(f"acc={self._tiles[start[0]].full((m, n), self._space)}")
@@ -230,7 +173,7 @@ class OpWriter:
             arguments.append(f'input_precision="{op.attrs["precision"] or "ieee"}"')
         if acc is not F32:
             arguments.append(f"out_dtype={TRITON_TYPE[acc]}")
-        self._define(op, f"tl.dot({', '.join(arguments)})", (m, n))
+        self._values.define(op, f"tl.dot({', '.join(arguments)})", (m, n))
 
     def _dot_axes(self, op: Op) -> tuple[str, str]:
         """The axes of a dot's rows and columns.
@@ -239,10 +182,10 @@ class OpWriter:
             InternalError: a tile is smaller than matrix units take.
         """
         left, right, axis = op.inputs[0], op.inputs[1], op.attrs["axis"]
-        rest = [a for v in (left, right) for a in self._held(v) if a != axis]
+        rest = [a for v in (left, right) for a in self._values.held(v) if a != axis]
         least = LEAST_DOT_DEPTH[left.dtype.bytes]
         if len(rest) != 2 or self._space[axis].tile < least:
-            shapes = [[self._space[a].tile for a in self._held(v)] for v in (left, right)]
+            shapes = [[self._space[a].tile for a in self._values.held(v)] for v in (left, right)]
             raise InternalError(f"a dot of tiles {shapes} over {axis}: it takes two axes each, {least} steps at least")
         return rest[0], rest[1]
 
@@ -291,7 +234,9 @@ class OpWriter:
     def _end_of_steps(self, axis: Axis, ends: Sequence[tuple[str, str]]) -> str:
         """A variable that holds how many steps the ranges ``ends`` take together."""
         counts = [f"tl.maximum({end} - {first} + {axis.tile - 1}, 0) // {axis.tile}" for first, end in ends]
-        return self._writer.shared(f"{self._positions.axis_name(axis.name)}_steps", " + ".join(counts), self._writer.depth)
+        return self._writer.shared(
+            f"{self._positions.axis_name(axis.name)}_steps", " + ".join(counts), self._writer.depth
+        )
 
     def _position(self, value: Value, axis: Axis) -> str:
         """An end of a loop's range, in 32 bits where the axis's positions have these."""
@@ -301,13 +246,13 @@ class OpWriter:
         return f"tl.cast({tile.text}, tl.int32)" if self._positions.fits_int32(axis.name) else tile.text
 
     def _state_tile(self, state: Value) -> Tile:
-        return Tile(self._names[state], self._held(state), state.dtype, self._writer.depth)
+        return Tile(self._names[state], self._values.held(state), state.dtype, self._writer.depth)
 
     def _enter(self, start: Value, state: Value) -> None:
         """Put the state's start into its variable, in its whole shape."""
-        name, text = self._names[state], self._tiles[start].full(self._held(state), self._space)
+        name, text = self._names[state], self._tiles[start].full(self._values.held(state), self._space)
         if text != name:
-            self._writer.add(Assign(name, text, self._comment(state)))
+            self._writer.add(Assign(name, text, self._values.comment(state)))
         self._tiles[state] = self._state_tile(state)
 
     def _steps(self, op: Op) -> None:
@@ -316,7 +261,7 @@ class OpWriter:
         self.block(body.ops)
         moves = []
         for state, after in zip(body.inputs, body.outputs, strict=True):
-            name, text = self._names[state], self._tiles[after].full(self._held(state), self._space)
+            name, text = self._names[state], self._tiles[after].full(self._values.held(state), self._space)
             if text != name:
                 moves.append((name, text))
         self._writer_moves(moves, together=any(after in body.inputs for after in body.outputs))

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
 
 from rooftile.codegen.arithmetic import Arithmetic, Variable
 from rooftile.codegen.bounds import LARGEST_SIZE, Range, range_of_symbol
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.space import LANE, START, Axis, Space
-from rooftile.codegen.statements import Writer
+from rooftile.codegen.statements import Assign, Writer
 from rooftile.errors import InternalError
 from rooftile.ir.expr import Size, Symbol
+
+
+@dataclass(frozen=True)
+class _AxisVariables:
+    """What an axis is called in the text."""
+
+    positions: str
+    start: str
+    lanes: str
+
+    @staticmethod
+    def fresh(axis: str, names: Names) -> _AxisVariables:
+        name = names.fresh(readable(axis, "axis"))
+        return _AxisVariables(name, names.fresh(f"{name}0"), names.fresh(f"{name}_lane"))
 
 
 class Positions:
@@ -24,23 +40,37 @@ class Positions:
         self.space = space
         self._writer = writer
         self._sizes = sizes
-        self._names = {a: names.fresh(readable(a, "axis")) for a in space.axes}
-        self._starts = {a: names.fresh(f"{n}0") for a, n in self._names.items()}
-        self._lanes = {a: names.fresh(f"{n}_lane") for a, n in self._names.items()}
+        self._variables = {a: _AxisVariables.fresh(a, names) for a in space.axes}
         self._placed: dict[str, tuple[str, int]] = {}  # the start of each axis: its text, and the depth where it holds
         self._indices: dict[str, tuple[str, Variable]] = {}
 
     def axis_name(self, axis: str) -> str:
         """The variable that holds the positions of an axis."""
-        return self._names[axis]
+        return self._variables[axis].positions
 
     def start_name(self, axis: str) -> str:
         """The variable that holds the first position of an axis's tile; with a tile of 1 that is the position."""
-        return self._names[axis] if self.space[axis].tile == 1 else self._starts[axis]
+        return self._variables[axis].positions if self.space[axis].tile == 1 else self._variables[axis].start
+
+    def start(self, axis: Axis) -> str:
+        """The text of the first position of an axis's tile."""
+        return self.arithmetic.text(axis.start, ())
 
     def place(self, axis: str, text: str, depth: int) -> None:
         """Say what the start of an axis is: ``text``, in the block at ``depth`` and those inside it."""
         self._placed[axis] = (text, depth)
+
+    def piece(self, name: str, number: int, count: int) -> Positions:
+        """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece ``number``."""
+        axis, part = self.space[name], copy(self)
+        part.space = self.space.with_tile(name, axis.tile // count)
+        part._variables = self._variables | {name: _AxisVariables.fresh(name, self._writer.names)}
+        part._placed = dict(self._placed)
+        start = part._variables[name].start
+        offset = number * (axis.tile // count)
+        self._writer.add(Assign(start, f"{self.start(axis)} + {offset}", f"piece {number + 1} of {count}"))
+        part.place(name, start, self._writer.depth)
+        return part
 
     def leave(self, axis: str) -> None:
         """The axis's loop is over."""
@@ -110,12 +140,12 @@ class Positions:
     def _lane(self, axis: Axis) -> str:
         if axis.single:
             return self._position(axis)
-        return self._writer.shared(self._lanes[axis.name], f"tl.arange(0, {axis.tile})", 0, fixed=True)
+        return self._writer.shared(self._variables[axis.name].lanes, f"tl.arange(0, {axis.tile})", 0, fixed=True)
 
     def _position(self, axis: Axis) -> str:
         if axis.tile == 1:
             return "0" if axis.single else self._start(axis)[0]
-        lanes, name = f"tl.arange(0, {axis.tile})", self._names[axis.name]
+        lanes, name = f"tl.arange(0, {axis.tile})", self._variables[axis.name].positions
         if axis.single:
             return self._writer.shared(name, lanes, 0, fixed=True)
         start, depth = self._start(axis)

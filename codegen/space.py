@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from rooftile.ir.core import Graph, TensorType
 from rooftile.ir.division import ceildiv, divides
@@ -51,8 +52,17 @@ class Axis:
 class Space:
     """The axes of one kernel, by name."""
 
-    def __init__(self, kernel: Graph) -> None:
-        self.axes: dict[str, Axis] = {row[0]: Axis(*row) for row in kernel.attrs["axes"]}
+    def __init__(self, axes: Iterable[Axis]) -> None:
+        self.axes: dict[str, Axis] = {axis.name: axis for axis in axes}
+
+    @staticmethod
+    def of(kernel: Graph) -> Space:
+        """The axes of a tile-level graph."""
+        return Space(Axis(*row) for row in kernel.attrs["axes"])
+
+    def with_tile(self, name: str, tile: int) -> Space:
+        """The same axes, the one called ``name`` with another tile."""
+        return Space(replace(axis, tile=tile) if axis.name == name else axis for axis in self.axes.values())
 
     def __getitem__(self, name: str) -> Axis:
         return self.axes[name]

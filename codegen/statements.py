@@ -31,19 +31,34 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A statement that is just ``text``, called for what it does."""
+
+    text: str
+    kind: Literal["call"] = "call"
+
+
+@dataclass(frozen=True)
 class Loop:
-    """``for variable in range(start, stop, step)`` over ``body``."""
+    """``for variable in range(start, stop, step)`` over ``body``; ``options`` are those of ``tl.range``."""
 
     variable: str
     start: str
     stop: str
     step: int
     comment: str
+    options: tuple[str, ...] = ()
     body: list[Statement] = field(default_factory=list)
     kind: Literal["loop"] = "loop"
 
+    @property
+    def steps(self) -> str:
+        """What the variable runs over, as text."""
+        function = "tl.range" if self.options else "range"
+        return f"{function}({', '.join([self.start, self.stop, str(self.step), *self.options])})"
 
-Statement: TypeAlias = Assign | Store | Loop
+
+Statement: TypeAlias = Assign | Store | Call | Loop
 
 
 class Writer:
@@ -86,9 +101,11 @@ class Writer:
         return name
 
     @contextmanager
-    def loop(self, variable: str, start: str, stop: str, step: int, comment: str) -> Iterator[None]:
+    def loop(
+        self, variable: str, start: str, stop: str, step: int, comment: str, options: tuple[str, ...] = ()
+    ) -> Iterator[None]:
         """The statements added inside the ``with`` block are the body of a loop."""
-        loop = Loop(variable, start, stop, step, comment)
+        loop = Loop(variable, start, stop, step, comment, options)
         self._blocks.append(loop.body)
         self._known.append({})
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from rooftile.ir.expr import FloorDiv, Monomial, Size, Symbol, atom_key, from_terms, terms_of
+from rooftile.ir.expr import Atom, Expr, FloorDiv, Monomial, Size, Symbol, atom_key, from_terms, terms_of
 
 
 def add(a: Size, b: Size) -> Size:
@@ -45,6 +45,22 @@ def product(sizes: tuple[Size, ...] | list[Size]) -> Size:
     for size in sizes:
         total = mul(total, size)
     return total
+
+
+def linear_in(size: Expr, atom: Atom) -> tuple[Size | None, Size]:
+    """``(c, r)`` with ``size == c * atom + r``, neither holding ``atom``; ``c`` is None where that fails."""
+    coefficient: Size = 0
+    rest: Size = 0
+    for monomial, c in size.terms:
+        count = monomial.count(atom)
+        if count > 1:
+            return None, size
+        if count == 1:
+            others = tuple(a for a in monomial if a != atom)
+            coefficient = add(coefficient, from_terms({others: c}))
+        else:
+            rest = add(rest, from_terms({monomial: c}))
+    return coefficient, rest
 
 
 def _join_divisions(size: Size) -> Size:

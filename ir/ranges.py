@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from rooftile.ir.expr import Atom, Expr, FloorDiv, Mod, Monomial, Size, Symbol, from_terms, symbols
-from rooftile.ir.polynomial import add, mul
+from rooftile.ir.expr import Atom, Expr, FloorDiv, Mod, Monomial, Size, Symbol, symbols
+from rooftile.ir.polynomial import add, linear_in, mul
 
 
 def in_range(size: Size, extent: Size) -> bool:
@@ -46,7 +46,7 @@ def _elimination_order(atom: Atom) -> tuple[int, str]:
 
 def _lower_bounds(size: Expr, atom: Atom) -> list[Size]:
     """Expressions without the factor ``atom``, each a lower bound of a positive multiple of ``size``."""
-    coefficient, rest = _linear_in(size, atom)
+    coefficient, rest = linear_in(size, atom)
     if coefficient is None:
         return []
     if _nonnegative(coefficient):
@@ -83,7 +83,7 @@ def _highest(size: Size) -> Size | None:
     """``size`` with each axis at the end where it is greatest; None where that isn't known."""
     axes = (s for s in symbols(size) if s.extent is not None)
     for each in sorted(axes, key=lambda s: s.name):
-        coefficient, rest = _linear_in(size, each) if isinstance(size, Expr) else (0, size)
+        coefficient, rest = linear_in(size, each) if isinstance(size, Expr) else (0, size)
         if coefficient is None or each in symbols(rest):
             return None
         if _nonnegative(coefficient):
@@ -93,22 +93,6 @@ def _highest(size: Size) -> Size | None:
         else:
             return None
     return size
-
-
-def _linear_in(size: Expr, atom: Atom) -> tuple[Size | None, Size]:
-    """``(c, r)`` with ``size == c * atom + r``, neither holding ``atom``; ``c`` is None where that fails."""
-    coefficient: Size = 0
-    rest: Size = 0
-    for monomial, c in size.terms:
-        count = monomial.count(atom)
-        if count > 1:
-            return None, size
-        if count == 1:
-            others = tuple(a for a in monomial if a != atom)
-            coefficient = add(coefficient, from_terms({others: c}))
-        else:
-            rest = add(rest, from_terms({monomial: c}))
-    return coefficient, rest
 
 
 def _nonnegative_above_lower_ends(size: Expr) -> bool:

@@ -26,9 +26,14 @@ OPTIONS: Mapping[str, bool | int] = MappingProxyType(
 )
 
 
+def option(attrs: Mapping[str, Any], name: str) -> Any:
+    """The value of an option in the attributes of a region or a kernel."""
+    return attrs.get(name, OPTIONS[name])
+
+
 def unusual(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``options`` that don't have their usual value."""
-    return {name: options[name] for name, usual in OPTIONS.items() if options.get(name, usual) != usual}
+    return {name: option(options, name) for name, usual in OPTIONS.items() if option(options, name) != usual}
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_text_computes_the_expression(size: Size) -> None:
 @settings(max_examples=100)
 @given(sizes(depth=2), st.integers(1, 60))
 def test_dropped_guards_hold_everywhere(size: Size, extent: int) -> None:
-    conditions = needed(((size, extent),), Space(_kernel(size)))
+    conditions = needed(((size, extent),), Space.of(_kernel(size)))
     lower = any(not c.bound for c in conditions)
     upper = any(c.bound for c in conditions)
     for at in POSITIONS:

@@ -1,0 +1,74 @@
+"""An epilogue in pieces: what follows the last loop is done on one part of the loop's results after another.
+
+So a large accumulator needs neither registers nor shared memory for all of it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rooftile.codegen.space import Axis, Space
+from rooftile.codegen.statements import Assign, Writer
+from rooftile.codegen.tile import Tile
+from rooftile.codegen.values import Values
+from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.division import divides
+from rooftile.ir.schedule import option
+
+_ELEMENTWISE = frozenset({"load", "store", "pointwise", "cast", "index", "inside", "constant"})
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """The ops behind a kernel's last loop, done in ``count`` pieces along ``axis``; ``results`` are split into them."""
+
+    axis: Axis
+    count: int
+    ops: tuple[Op, ...]
+    results: tuple[Value, ...]
+
+
+def epilogue_of(kernel: Graph, space: Space) -> Epilogue | None:
+    """The epilogue in the pieces that the kernel's schedule asks for; None for one, or where it can't be split."""
+    count: int = option(kernel.attrs, "epilogue")
+    last = max((n for n, op in enumerate(kernel.ops) if op.name == "loop"), default=-1)
+    if count == 1 or last < 0:
+        return None
+    ops = kernel.ops[last + 1 :]
+    made = {v for op in ops for v in op.outputs}
+    outside = {v for op in ops for v in op.inputs} - made - set(kernel.inputs)
+    results = tuple(v for v in kernel.ops[last].outputs if v in outside and len(space.held(v.type)) == 2)
+    if not results or any(op.name not in _ELEMENTWISE for op in ops):
+        return None
+    axis = space[space.held(results[0].type)[-1]]
+    others = [v for v in outside if axis.name in (v.type.axes or ()) and v not in results]
+    fits = all(space.held(v.type)[-1] == axis.name for v in results)
+    whole = axis.role == "grid" and axis.tile % count == 0 and divides(axis.tile, axis.extent)
+    return Epilogue(axis, count, ops, results) if fits and whole and not others else None
+
+
+def pieces(epilogue: Epilogue, values: Values) -> Iterator[Values]:
+    """The values that each piece sees: those before the epilogue, and its part of the results."""
+    name, count = epilogue.axis.name, epilogue.count
+    parts = {v: _split(values.tiles[v], _lengths(v, values), count, values.writer) for v in epilogue.results}
+    for number in range(count):
+        piece = Values(values.positions.piece(name, number, count), values.writer, values.names)
+        piece.tiles |= values.tiles | {v: tiles[number] for v, tiles in parts.items()}
+        yield piece
+
+
+def _lengths(value: Value, values: Values) -> list[int]:
+    return [values.space[a].tile for a in values.held(value)]
+
+
+def _split(tile: Tile, lengths: Sequence[int], count: int, writer: Writer) -> list[Tile]:
+    """A two-dimensional tile of ``lengths`` as ``count`` tiles, a power of two, side by side along its last axis."""
+    if count == 1:
+        return [tile]
+    rows, half = lengths[0], lengths[1] // 2
+    names = [writer.names.fresh(f"{tile.text}_part") for _ in range(2)]
+    apart = f"tl.permute(tl.reshape({tile.text}, [{rows}, 2, {half}]), (0, 2, 1))"
+    writer.add(Assign(", ".join(names), f"tl.split({apart})"))
+    halves = [Tile(name, tile.axes, tile.dtype, writer.depth) for name in names]
+    return [piece for part in halves for piece in _split(part, (rows, half), count // 2, writer)]

@@ -1,0 +1,115 @@
+"""Loads and stores: through tensor descriptors where the schedule wants that and it is legal, else through pointers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rooftile.codegen.addresses import Access, Addresses, offset_of
+from rooftile.codegen.descriptors import Block, block_of
+from rooftile.codegen.expressions import literal
+from rooftile.codegen.statements import Call, Store
+from rooftile.codegen.values import Values
+from rooftile.errors import InternalError
+from rooftile.ir.core import Op, Value
+from rooftile.ir.expr import symbols
+
+
+class Memory:
+    """Writes the loads and stores of a kernel; ``buffers`` are the pointers' names.
+
+    ``carriers`` says of each access how it went: None through a descriptor, else why not.
+    """
+
+    def __init__(self, values: Values, buffers: Mapping[Value, str], *, descriptors: bool) -> None:
+        self._values = values
+        self._positions = values.positions
+        self._writer = values.writer
+        self._buffers = buffers
+        self._descriptors = descriptors
+        self.addresses = Addresses(values.positions, values.writer)
+        self.carriers: dict[tuple[str, Value], str | None] = {}
+
+    def load(self, op: Op) -> None:
+        """Define the tile that a load reads."""
+        buffer, *indices = op.inputs
+        gathered = self._values.bind(indices)
+        held = self._values.held(op.output)
+        block = self._block(op, held)
+        if block is not None:
+            self._values.define(op, self._block_loaded(buffer, block), block.held)
+            return
+        access = self.addresses.access(
+            self._buffers[buffer], buffer.type, op.attrs["index"], op.attrs["guard"], held, reuse=not gathered
+        )
+        self._values.define(op, f"tl.load({access.pointer}{_mask_arguments(op, access)})", access.axes)
+
+    def store(self, op: Op) -> None:
+        """Write a tile; a value is broadcast over the axes that it lacks."""
+        buffer, value, *indices = op.inputs
+        scattered = self._values.bind(indices)
+        tile, held = self._values.tiles[value], self._values.held(value)
+        order = held + tuple(a for a in self._values.space.axes if a not in held)
+        block = self._block(op, self._addressed(op, order))
+        if block is not None and set(tile.axes) <= set(block.held):
+            self._store_block(buffer, block, tile.full(block.held, self._values.space))
+            return
+        access = self.addresses.access(
+            self._buffers[buffer], buffer.type, op.attrs["index"], op.attrs["guard"], order, reuse=not scattered
+        )
+        if not set(tile.axes) <= set(access.axes):
+            raise InternalError(f"a store of {value.name} over {tile.axes} at an index that varies over {access.axes}")
+        self._writer.add(Store(access.pointer, tile.aligned(access.axes), access.mask))
+
+    # Through descriptors
+
+    def _block(self, op: Op, held: tuple[str, ...]) -> Block | None:
+        """The block that an access moves, None where it goes through pointers."""
+        if not self._descriptors:
+            return None
+        buffer, fill = op.inputs[0], op.attrs.get("fill")
+        offset = offset_of(buffer.type, op.attrs["index"])
+        found = block_of(buffer.dtype, offset, op.attrs["guard"], held, self._positions)
+        if isinstance(found, Block) and fill not in (None, 0):
+            found = f"it reads {fill} where its guard fails"
+        self.carriers[op.name, buffer] = None if isinstance(found, Block) else found
+        return found if isinstance(found, Block) else None
+
+    def _addressed(self, op: Op, order: Sequence[str]) -> tuple[str, ...]:
+        """The axes of ``order``, among those that the tile of a store has or could have, that move its address."""
+        moved = {s.name for e in op.attrs["index"] for s in symbols(e)}
+        return tuple(a for a in order if a in moved and self._values.space[a].tile > 1)
+
+    def _block_loaded(self, buffer: Value, block: Block) -> str:
+        text = f"{self._descriptor(buffer, block)}.load([{self._starts(block)}])"
+        if len(block.held) == len(block.axes):
+            return text
+        return f"tl.reshape({text}, {self.addresses.shape(block.held)})"
+
+    def _store_block(self, buffer: Value, block: Block, text: str) -> None:
+        if len(block.held) != len(block.axes):
+            text = f"tl.reshape({text}, {_tiles(block)})"
+        self._writer.add(Call(f"{self._descriptor(buffer, block)}.store([{self._starts(block)}], {text})"))
+
+    def _starts(self, block: Block) -> str:
+        return ", ".join(self._positions.start(axis) for axis in block.axes)
+
+    def _descriptor(self, buffer: Value, block: Block) -> str:
+        """The variable of a block's descriptor, which is made once, before all loops."""
+        arithmetic, name = self._positions.arithmetic, self._buffers[buffer]
+        base = name if block.base == 0 else f"{name} + {arithmetic.text(block.base, ())}"
+        shape = ", ".join(arithmetic.text(axis.extent, ()) for axis in block.axes)
+        strides = ", ".join(arithmetic.text(stride, ()) for stride in block.strides)
+        text = f"tl.make_tensor_descriptor({base}, [{shape}], [{strides}], {_tiles(block)})"
+        return self._writer.shared(name.removesuffix("_ptr") + "_block", text, 0)
+
+
+def _tiles(block: Block) -> str:
+    return f"[{', '.join(str(axis.tile) for axis in block.axes)}]"
+
+
+def _mask_arguments(op: Op, access: Access) -> str:
+    if not access.mask:
+        return ""
+    fill = op.attrs["fill"]
+    other = "" if fill is None else f", other={literal(fill, op.output.dtype)}"
+    return f", mask={access.mask}{other}"
