@@ -24,15 +24,28 @@ class CudaError(RooftileError):
     """The CUDA driver refused a call."""
 
 
+class LaunchConfig(ctypes.Structure):
+    """``CUlaunchConfig``: how many programs of how many threads, on which stream (a handle)."""
+
+    _fields_ = (
+        *((f"grid_{axis}", ctypes.c_uint) for axis in "xyz"),
+        *((f"block_{axis}", ctypes.c_uint) for axis in "xyz"),
+        ("shared_bytes", ctypes.c_uint),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.c_void_p),
+        ("attribute_count", ctypes.c_uint),
+    )
+
+
 class CudaDriver:
     """The driver library. All addresses and handles are plain integers."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
         self._contexts: dict[int, ctypes.c_void_p] = {}
-        pointer, word = ctypes.c_void_p, ctypes.c_uint
-        self._launch = library.cuLaunchKernel
-        self._launch.argtypes = [pointer, *[word] * 7, pointer, pointer, pointer]
+        pointer = ctypes.c_void_p
+        self._launch = library.cuLaunchKernelEx
+        self._launch.argtypes = [pointer, pointer, pointer, pointer]
         self._launch.restype = ctypes.c_int
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -80,14 +93,17 @@ class CudaDriver:
         assert function.value is not None
         return function.value
 
-    def launch(self, device: int, *arguments: Any) -> None:
-        """``cuLaunchKernel``; enters the context of ``device`` if another or none is current. Raises CudaError."""
-        status = self._launch(*arguments)
+    def launch(self, device: int, config: Any, function: Any, parameters: Any) -> None:
+        """``cuLaunchKernelEx``; enters the context of ``device`` if another or none is current. Raises CudaError.
+
+        ``config`` refers to a ``LaunchConfig``; ``parameters`` is an array of pointers to the arguments.
+        """
+        status = self._launch(config, function, parameters, None)
         if status in _NO_CONTEXT:
             with self.context_of(device):
-                status = self._launch(*arguments)
+                status = self._launch(config, function, parameters, None)
         if status:
-            self.check(status, "cuLaunchKernel")
+            self.check(status, "cuLaunchKernelEx")
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from rooftile.codegen.kernel import Kernel
@@ -98,13 +99,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Layout:
-    """A plan's memory for one set of sizes: each arena buffer's offset in bytes, the arena's size, and the peak.
+    """A plan's memory for one set of sizes: each arena buffer's offset in bytes, that of the scratch memory of each
+    step that has some, the arena's size, and the peak.
 
     The peak counts what the plan allocates: arena, results, and what extern calls return; not the inputs, nor what
     ATen takes inside a call.
     """
 
     offsets: Mapping[int, int]
+    scratch: Mapping[int, int]
     arena_bytes: int
     peak_bytes: int
 
@@ -138,18 +141,20 @@ class Plan:
                 found |= {s.name: s for s in size_symbols(size)}
         return tuple(found[name] for name in sorted(found))
 
-    def layout(self, sizes: Mapping[str, int]) -> Layout:
-        """Place the buffers for these sizes."""
+    def layout(self, sizes: Mapping[str, int], scratch: Mapping[int, int] = MappingProxyType({})) -> Layout:
+        """Place the buffers for these sizes, and the bytes of scratch memory that steps need, by the step's number."""
         inside = [b for b in self.buffers if b.home == "arena"]
-        placement = place([Life(b.bytes(sizes), b.first, b.last) for b in inside])
+        lives = [Life(b.bytes(sizes), b.first, b.last) for b in inside]
+        placement = place([*lives, *(Life(size, step, step) for step, size in scratch.items())])
         fresh = [b for b in self.buffers if b.home == "fresh"]
         results = sum(aligned(b.bytes(sizes)) for b in fresh)
         copies = sum(aligned(self.buffers[r.buffer].bytes(sizes)) for r in self.results if r.copy)
         outside = [b for b in self.buffers if b.home == "aten"]
         during = [sum(b.bytes(sizes) for b in outside if b.first <= n <= b.last) for n in range(len(self.steps) + 1)]
         held = [size + (copies if n == len(self.steps) else 0) for n, size in enumerate(during)]
-        offsets = {b.number: offset for b, offset in zip(inside, placement.offsets, strict=True)}
-        return Layout(offsets, placement.bytes, placement.bytes + results + max(held))
+        offsets = dict(zip((b.number for b in inside), placement.offsets, strict=False))
+        behind = dict(zip(scratch, placement.offsets[len(inside) :], strict=True))
+        return Layout(offsets, behind, placement.bytes, placement.bytes + results + max(held))
 
 
 def make_plan(graph: Graph, kernels: Mapping[Op, Kernel]) -> Plan:

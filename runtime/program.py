@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +15,11 @@ import torch
 from rooftile.errors import InputError
 from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.expr import Symbol
-from rooftile.runtime.arguments import Expected, aligned, check, expected_of
-from rooftile.runtime.launch import Argument, Launcher
-from rooftile.runtime.plan import Buffer, Layout, Plan
-from rooftile.runtime.steps import Action, actions
+from rooftile.runtime.arguments import check, expected_of
+from rooftile.runtime.frame import Binding, Frame, Fresh
+from rooftile.runtime.launch import Launcher
+from rooftile.runtime.plan import Plan
+from rooftile.runtime.steps import bind_steps
 
 # Bindings kept; a program that is called with more different sizes than this works some out again.
 _BINDINGS_KEPT = 1024
@@ -38,7 +37,7 @@ class Program:
         self.device = device
         self._launchers = tuple(launchers)
         self._symbols = plan.symbols
-        self._bindings: dict[tuple[int, ...], _Binding] = {}
+        self._bindings: dict[tuple[int, ...], Binding] = {}
 
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> list[torch.Tensor]:
         """Run on ``tensors``, one for each of the graph's inputs; ``sizes`` are its size symbols, if not to be read
@@ -48,10 +47,15 @@ class Program:
             InputError: a tensor has another dtype, rank, size, layout or device than the plan is for, or a size is
                 out of its range. Nothing has been launched then.
         """
-        binding = self._binding(self._sizes(tensors) if sizes is None else sizes)
-        check(tensors, binding.expected)
-        with self._on_device():
-            return _Run(self, binding, tensors).results()
+        binding = self.binding(tensors, sizes)
+        with self.on_device():
+            frame = binding.take_frame()
+            frame.enter(tensors, binding.memory())
+            for act in frame.actions:
+                act()
+            results = frame.leave()
+        binding.keep_frame(frame)
+        return results
 
     def time_steps(
         self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None, repeats: int = 20
@@ -62,11 +66,21 @@ class Program:
         Raises:
             InputError: as for a call.
         """
+        binding = self.binding(tensors, sizes)
+        with self.on_device():
+            frame = Frame(binding, drops=False)  # a step that is repeated wants its inputs again
+            frame.enter(tensors, binding.memory())
+            return [_time(act, repeats) for act in frame.actions]
+
+    def binding(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> Binding:
+        """What a call with these tensors needs.
+
+        Raises:
+            InputError: as for a call.
+        """
         binding = self._binding(self._sizes(tensors) if sizes is None else sizes)
         check(tensors, binding.expected)
-        with self._on_device():
-            run = _Run(self, binding, tensors)
-            return [_time(partial(action, run), repeats) for action in binding.actions]
+        return binding
 
     def peak_bytes(self, sizes: Mapping[str, int] | None = None) -> int:
         """The most bytes that a call with these sizes holds at once, beside its inputs."""
@@ -75,12 +89,13 @@ class Program:
     def _sizes(self, tensors: Sequence[torch.Tensor]) -> Mapping[str, int]:
         return bind_sizes(self.plan.graph.inputs, [tuple(t.shape) for t in tensors])
 
-    def _on_device(self) -> AbstractContextManager[Any]:
+    def on_device(self) -> AbstractContextManager[Any]:
+        """A context in which the program's GPU is torch's current one."""
         if self.device.type != "cuda" or self.device.index == torch.cuda.current_device():
             return nullcontext()
         return torch.cuda.device(self.device)
 
-    def _binding(self, sizes: Mapping[str, int]) -> _Binding:
+    def _binding(self, sizes: Mapping[str, int]) -> Binding:
         try:
             key = tuple(sizes[s.name] for s in self._symbols)
         except KeyError as missing:
@@ -92,81 +107,6 @@ class Program:
                 self._bindings.clear()
             binding = self._bindings[key] = _bind(self.plan, self._launchers, self.device, sizes)
         return binding
-
-
-@dataclass(frozen=True)
-class _Fresh:
-    """A result to be allocated."""
-
-    number: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class _Binding:
-    """What a call with certain sizes needs."""
-
-    sizes: Mapping[str, int]
-    expected: tuple[Expected, ...]
-    layout: Layout
-    fresh: tuple[_Fresh, ...]
-    actions: tuple[Action, ...]
-    slots: tuple[int, ...]
-
-
-class _Run:
-    """One call: see ``rooftile.runtime.steps.Run``."""
-
-    def __init__(self, program: Program, binding: _Binding, tensors: Sequence[torch.Tensor]) -> None:
-        self.plan, self.device, self.binding = program.plan, program.device, binding
-        self.by_address = self.device.type == "cuda"
-        self.tensors: dict[int, torch.Tensor] = {}
-        self.slots: list[Argument] = list(binding.slots)
-        self.arena = torch.empty(binding.layout.arena_bytes, dtype=torch.uint8, device=self.device)
-        for number, tensor in enumerate(tensors):
-            self.hold(number, aligned(tensor))
-        for f in binding.fresh:
-            self.hold(f.number, torch.empty_strided(f.shape, f.strides, dtype=f.dtype, device=self.device))
-        self._place_intermediates()
-
-    def results(self) -> list[torch.Tensor]:
-        """Take every step, then hand out the results."""
-        for action in self.binding.actions:
-            action(self)
-        return [self._copy(r.buffer) if r.copy else self.tensors[r.buffer] for r in self.plan.results]
-
-    def hold(self, number: int, tensor: torch.Tensor) -> None:
-        """Make ``tensor`` what buffer ``number`` is."""
-        self.tensors[number] = tensor
-        self.slots[number] = tensor.data_ptr() if self.by_address else tensor
-
-    def drop(self, number: int) -> None:
-        """Buffer ``number`` is needed no more."""
-        del self.tensors[number]
-        self.slots[number] = 0
-
-    def tensor(self, number: int) -> torch.Tensor:
-        """Buffer ``number`` as a tensor."""
-        if number not in self.tensors:
-            self.tensors[number] = self._view(self.plan.buffers[number])
-        return self.tensors[number]
-
-    def _place_intermediates(self) -> None:
-        base = self.arena.data_ptr()
-        for number, offset in self.binding.layout.offsets.items():
-            self.slots[number] = base + offset if self.by_address else self.tensor(number)
-
-    def _view(self, buffer: Buffer) -> torch.Tensor:
-        sizes, offset = self.binding.sizes, self.binding.layout.offsets[buffer.number]
-        line = self.arena[offset : offset + buffer.bytes(sizes)].view(buffer.type.dtype.torch)
-        return line.as_strided(buffer.shape(sizes), buffer.strides(sizes))
-
-    def _copy(self, number: int) -> torch.Tensor:
-        sizes, source = self.binding.sizes, self.tensor(number)
-        buffer = self.plan.buffers[number]
-        return torch.empty(buffer.shape(sizes), dtype=source.dtype, device=source.device).copy_(source)
 
 
 def _time(step: Callable[[], None], repeats: int) -> float:
@@ -181,17 +121,15 @@ def _time(step: Callable[[], None], repeats: int) -> float:
     return float(start.elapsed_time(end)) * 1e3 / repeats
 
 
-def _bind(plan: Plan, launchers: Sequence[Launcher], device: torch.device, sizes: Mapping[str, int]) -> _Binding:
-    acts, extra = actions(plan, launchers, sizes)
+def _bind(plan: Plan, launchers: Sequence[Launcher], device: torch.device, sizes: Mapping[str, int]) -> Binding:
+    bound = bind_steps(plan, launchers, sizes)
     fresh = [
-        _Fresh(b.number, b.shape(sizes), b.strides(sizes), b.type.dtype.torch)
-        for b in plan.buffers
-        if b.home == "fresh"
+        Fresh(b.number, b.shape(sizes), b.strides(sizes), b.type.dtype.torch) for b in plan.buffers if b.home == "fresh"
     ]
     in_kernels = {number for step in plan.launches for number in step.reads}
     expected = tuple(expected_of(b, device if b.number in in_kernels else None, sizes) for b in plan.arguments)
-    slots = (*(0,) * len(plan.buffers), *extra)
-    return _Binding(dict(sizes), expected, plan.layout(sizes), tuple(fresh), acts, slots)
+    layout = plan.layout(sizes, {number: step.scratch_bytes for number, step in bound.in_scratch.items()})
+    return Binding(plan, device, dict(sizes), expected, layout, tuple(fresh), bound)
 
 
 def _check_sizes(symbols: Sequence[Symbol], sizes: Mapping[str, int]) -> None:

@@ -1,10 +1,10 @@
-"""The steps of a plan for one set of sizes, as functions that act on a run."""
+"""The steps of a plan for one set of sizes, and what each does to a frame."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -12,20 +12,21 @@ import torch
 from rooftile.errors import InternalError
 from rooftile.ir.extern import call_extern
 from rooftile.ir.substitution import evaluate
-from rooftile.runtime.launch import Argument, Launcher
+from rooftile.runtime.launch import Launcher, programs
 from rooftile.runtime.plan import Buffer, Call, Launch, Plan
 
 _LOG = logging.getLogger("rooftile.launches")
 
 
-class Run(Protocol):
+class Frame(Protocol):
     """One call of a program, as its steps see it.
 
-    ``slots`` holds what kernels are passed: for each buffer its address on CUDA and its tensor on the CPU, and
-    behind the buffers the sizes that kernels take.
+    ``slots`` holds what kernels are passed, in the places that ``Bound`` describes.
     """
 
-    slots: list[Argument]
+    @property
+    def slots(self) -> Any:
+        """Of the kind that the program's launchers read."""
 
     def tensor(self, number: int) -> torch.Tensor:
         """Buffer ``number`` as a tensor."""
@@ -37,67 +38,113 @@ class Run(Protocol):
         """Buffer ``number`` is needed no more."""
 
 
-Action: TypeAlias = Callable[[Any], None]
+Action: TypeAlias = Callable[[], None]
 
 
-def actions(
-    plan: Plan, launchers: Sequence[Launcher], sizes: Mapping[str, int]
-) -> tuple[tuple[Action, ...], tuple[int, ...]]:
-    """What each step does to a run, and the sizes that stand behind the buffers in its slots.
+@dataclass(frozen=True)
+class BoundLaunch:
+    """A launch for one set of sizes: its grid, the places of its arguments in order, and that of its scratch memory,
+    of which it needs ``scratch_bytes``."""
+
+    name: str
+    launcher: Launcher
+    grid: tuple[int, ...]
+    places: tuple[int, ...]
+    scratch: int | None
+    scratch_bytes: int
+
+    def on(self, frame: Frame) -> Action:
+        """The launch, reading the frame's slots."""
+        act = self.launcher.bind(self.grid, frame.slots, self.places, self.scratch)
+        return _logged(self, act) if _LOG.isEnabledFor(logging.DEBUG) else act
+
+
+@dataclass(frozen=True)
+class BoundCall:
+    """An ATen call for one set of sizes."""
+
+    step: Call
+    results: tuple[Buffer, ...]
+    sizes: Mapping[str, int]
+
+    def on(self, frame: Frame) -> Action:
+        """The call on the frame's tensors."""
+
+        def act() -> None:
+            _LOG.debug("call %s", self.step.name)
+            with torch.no_grad():
+                returned = call_extern(self.step.op, [frame.tensor(n) for n in self.step.reads], self.sizes)
+            for buffer, tensor in zip(self.results, returned, strict=True):
+                frame.hold(buffer.number, _laid_out(tensor, buffer, self.sizes))
+
+        return act
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A plan's steps for one set of sizes.
+
+    The places of a frame's slots: the buffers by number, ``numbers`` (the sizes that kernels take), and the scratch
+    memory of each launch that needs some. Behind step ``n``, the buffers ``dead[n]`` are needed no more: their memory,
+    which ATen handed out, goes back before the next step.
+    """
+
+    steps: tuple[BoundLaunch | BoundCall, ...]
+    dead: tuple[tuple[int, ...], ...]
+    numbers: tuple[int, ...]
+
+    @property
+    def in_scratch(self) -> dict[int, BoundLaunch]:
+        """The launches that need scratch memory, by their steps' numbers."""
+        launches = [(number, step) for number, step in enumerate(self.steps) if isinstance(step, BoundLaunch)]
+        return {number: step for number, step in launches if step.scratch is not None}
+
+    def actions(self, frame: Frame, *, drops: bool = True) -> tuple[Action, ...]:
+        """What is to be done in order, on the frame; without ``drops``, no memory goes back."""
+        pairs = zip(self.steps, self.dead, strict=True)
+        return tuple(_then_drop(step.on(frame), frame, dead if drops else ()) for step, dead in pairs)
+
+
+def bind_steps(plan: Plan, launchers: Sequence[Launcher], sizes: Mapping[str, int]) -> Bound:
+    """The steps of ``plan``; ``launchers`` has one for each launch, in order.
 
     Raises:
         InternalError: a kernel was built for sizes with a divisor that one of these does not have.
     """
-    extra: list[int] = []
+    names = list(dict.fromkeys(p.name for step in plan.launches for p in step.kernel.params if p.kind == "size"))
+    place_of = {name: len(plan.buffers) + n for n, name in enumerate(names)}
+    behind = iter(range(len(plan.buffers) + len(names), 2**31))
     waiting = iter(launchers)
-    done = [
-        _launch(step, next(waiting), sizes, len(plan.buffers), extra)
-        if isinstance(step, Launch)
-        else _call(step, plan, sizes)
-        for step in plan.steps
-    ]
-    return tuple(_then_drop(act, _last_used(plan, number)) for number, act in enumerate(done)), tuple(extra)
+    steps: list[BoundLaunch | BoundCall] = []
+    for step in plan.steps:
+        if isinstance(step, Launch):
+            steps.append(_launch(step, next(waiting), sizes, place_of, behind))
+        else:
+            steps.append(BoundCall(step, tuple(plan.buffers[n] for n in step.writes), sizes))
+    dead = tuple(_last_used(plan, number) for number in range(len(steps)))
+    return Bound(tuple(steps), dead, tuple(sizes[name] for name in names))
 
 
-def _launch(step: Launch, launcher: Launcher, sizes: Mapping[str, int], first_extra: int, extra: list[int]) -> Action:
+def _launch(
+    step: Launch, launcher: Launcher, sizes: Mapping[str, int], place_of: Mapping[str, int], behind: Iterator[int]
+) -> BoundLaunch:
     grid = tuple(evaluate(size, sizes) for size in step.kernel.grid)
     buffers = iter((*step.reads, *step.writes))
-    slots: list[int] = []
     for param in step.kernel.params:
-        if param.kind == "buffer":
-            slots.append(next(buffers))
-            continue
-        value = sizes[param.name]
-        if param.aligned and value % 16:
+        if param.kind == "size" and param.aligned and sizes[param.name] % 16:
+            value = sizes[param.name]
             raise InternalError(f"kernel {step.name} was built for multiples of 16 of {param.name}, which is {value}")
-        slots.append(first_extra + len(extra))
-        extra.append(value)
-    # itemgetter gives a tuple only for two or more.
-    arguments: Callable[[Any], Any] = itemgetter(*slots) if len(slots) > 1 else lambda s: (s[slots[0]],)
-    if _LOG.isEnabledFor(logging.DEBUG):
-        return _logged(step, grid, launcher, arguments)
-    return lambda run: launcher(grid, arguments(run.slots))
+    places = tuple(next(buffers) if p.kind == "buffer" else place_of[p.name] for p in step.kernel.params)
+    scratch = launcher.scratch_bytes * programs(grid)
+    return BoundLaunch(step.name, launcher, grid, places, next(behind) if scratch else None, scratch)
 
 
-def _logged(step: Launch, grid: tuple[int, ...], launcher: Launcher, arguments: Callable[[Any], Any]) -> Action:
-    def act(run: Run) -> None:
-        _LOG.debug("launch %s, %s programs", step.name, " x ".join(map(str, grid)))
-        launcher(grid, arguments(run.slots))
+def _logged(launch: BoundLaunch, act: Action) -> Action:
+    def act_and_say() -> None:
+        _LOG.debug("launch %s, %s programs", launch.name, " x ".join(map(str, launch.grid)))
+        act()
 
-    return act
-
-
-def _call(step: Call, plan: Plan, sizes: Mapping[str, int]) -> Action:
-    results = [plan.buffers[number] for number in step.writes]
-
-    def act(run: Run) -> None:
-        _LOG.debug("call %s", step.name)
-        with torch.no_grad():
-            returned = call_extern(step.op, [run.tensor(number) for number in step.reads], sizes)
-        for buffer, tensor in zip(results, returned, strict=True):
-            run.hold(buffer.number, _laid_out(tensor, buffer, sizes))
-
-    return act
+    return act_and_say
 
 
 def _laid_out(tensor: torch.Tensor, buffer: Buffer, sizes: Mapping[str, int]) -> torch.Tensor:
@@ -109,17 +156,16 @@ def _laid_out(tensor: torch.Tensor, buffer: Buffer, sizes: Mapping[str, int]) ->
 
 
 def _last_used(plan: Plan, step: int) -> tuple[int, ...]:
-    """What ATen returned and no later step needs: its memory goes back before the next step."""
     return tuple(b.number for b in plan.buffers if b.home == "aten" and b.last == step)
 
 
-def _then_drop(act: Action, dead: tuple[int, ...]) -> Action:
+def _then_drop(act: Action, frame: Frame, dead: tuple[int, ...]) -> Action:
     if not dead:
         return act
 
-    def act_and_drop(run: Run) -> None:
-        act(run)
+    def act_and_drop() -> None:
+        act()
         for number in dead:
-            run.drop(number)
+            frame.drop(number)
 
     return act_and_drop

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +14,11 @@ from rooftile.runtime.binary import Binary
 from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.cuda_driver import CudaDriver, CudaError
 from rooftile.runtime.launch import CudaLauncher
+from rooftile.runtime.slots import AddressSlots
 from tests.runtime import kernels
 
 FUNCTION, STREAM, PRIMARY = 0x7F00_0000_1234, 0x7F00_0000_5678, 0x7F00_0000_9000
-POINTER, WORD = ctypes.c_void_p, ctypes.c_uint
+POINTER = ctypes.c_void_p
 
 
 def give(place: Any, value: int) -> int:
@@ -36,7 +36,8 @@ class FakeCuda:
         self.current = 0
         self.statuses: list[int] = []
         self.parameter_bytes: list[int] = []
-        launch = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, *[WORD] * 7, POINTER, POINTER, POINTER)(self._launch)
+        self.allocated: list[torch.Tensor] = []
+        launch = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER, POINTER, POINTER)(self._launch)
         self.library = SimpleNamespace(
             cuInit=lambda flags: 0,
             cuDevicePrimaryCtxRetain=lambda context, device: give(context, PRIMARY + device),
@@ -47,7 +48,7 @@ class FakeCuda:
             cuFuncSetCacheConfig=lambda function, config: 0,
             cuFuncSetAttribute=self._set_attribute,
             cuGetErrorString=lambda status, text: 0,
-            cuLaunchKernel=launch,
+            cuLaunchKernelEx=launch,
         )
 
     def _set_context(self, context: Any) -> int:
@@ -58,8 +59,10 @@ class FakeCuda:
         self.attributes.append((attribute, value))
         return 0
 
-    def _launch(self, function: int, *rest: Any) -> int:
-        *numbers, stream, parameters, _ = rest
+    def _launch(self, config: int, function: int, parameters: int, _: Any) -> int:
+        # CUlaunchConfig of cuda.h: seven unsigned ints, then, aligned, the stream, the attributes and their number.
+        *numbers, stream, attributes, count = struct.unpack("@7I4xQQI", ctypes.string_at(config, 52))
+        assert (attributes, count) == (0, 0)
         pointers = ctypes.cast(parameters, ctypes.POINTER(POINTER))
         values = [ctypes.string_at(pointers[i], size) for i, size in enumerate(self.parameter_bytes)]
         self.launches.append(
@@ -71,9 +74,14 @@ class FakeCuda:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: STREAM, raising=False)
-    real: Callable[..., torch.Tensor] = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *sizes, device=None, **options: real(*sizes, **options))
-    return FakeCuda()
+    fake, real = FakeCuda(), torch.empty
+
+    def empty(*sizes: int, device: object = None, **options: Any) -> torch.Tensor:
+        fake.allocated.append(real(*sizes, **options))
+        return fake.allocated[-1]
+
+    monkeypatch.setattr(torch, "empty", empty)
+    return fake
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +127,14 @@ def test_an_empty_grid_is_not_launched(cuda: FakeCuda, gather: Binary) -> None:
 def test_descriptors_get_scratch_memory_for_every_program(cuda: FakeCuda, descriptors: Binary) -> None:
     launch = CudaLauncher(descriptors, 0, CudaDriver(cuda.library))
     cuda.parameter_bytes = [8, 8, 8, 4, 4, 4, 8]
-    for grid in ((2, 2), (2, 1), (8, 8)):
+    for grid in ((2, 2), (8, 8)):
         launch(grid, [16, 32, 48, 1, 2, 3])
+    assert [memory.numel() for memory in cuda.allocated] == [
+        4 * descriptors.scratch_bytes,
+        64 * descriptors.scratch_bytes,
+    ]
     scratch = [struct.unpack("<Q", call.values[6])[0] for call in cuda.launches]
-    assert scratch[0] and scratch[0] == scratch[1] != scratch[2]
+    assert scratch == [memory.data_ptr() for memory in cuda.allocated]
 
 
 def test_much_shared_memory_is_asked_for(cuda: FakeCuda, matmul: Binary, descriptors: Binary) -> None:
@@ -130,6 +142,19 @@ def test_much_shared_memory_is_asked_for(cuda: FakeCuda, matmul: Binary, descrip
     assert cuda.attributes == []
     CudaLauncher(descriptors, 0, CudaDriver(cuda.library))
     assert cuda.attributes == [(8, descriptors.shared_bytes)]
+
+
+def test_a_bound_launch_reads_what_its_slots_hold_then(cuda: FakeCuda, gather: Binary) -> None:
+    slots = AddressSlots(5)
+    launch = CudaLauncher(gather, 0, CudaDriver(cuda.library)).bind((2,), slots, (3, 0, 1, 4), None)
+    cuda.parameter_bytes = [8, 8, 8, 8]
+    for first, stream in ((0x10, 1), (0x20, 2)):
+        for place in range(5):
+            slots.put(place, first + place)
+        slots.run_on(stream)
+        launch()
+    found = [([struct.unpack("<Q", v)[0] for v in call.values], call.stream) for call in cuda.launches]
+    assert found == [([0x13, 0x10, 0x11, 0x14], 1), ([0x23, 0x20, 0x21, 0x24], 2)]
 
 
 @pytest.mark.parametrize("another", [0, PRIMARY])
@@ -146,5 +171,5 @@ def test_a_launch_enters_its_devices_context(cuda: FakeCuda, gather: Binary, ano
 def test_a_refused_launch_raises(cuda: FakeCuda, gather: Binary) -> None:
     launch = CudaLauncher(gather, 0, CudaDriver(cuda.library))
     cuda.statuses = [719]
-    with pytest.raises(CudaError, match=r"cuLaunchKernel failed: .*\(719\)"):
+    with pytest.raises(CudaError, match=r"cuLaunchKernelEx failed: .*\(719\)"):
         launch((1,), [1, 2, 3, 4])

@@ -167,6 +167,29 @@ def test_what_aten_returned_is_given_back_after_its_last_use(monkeypatch: pytest
     assert alive == [0, 0, 0]
 
 
+def test_scratch_memory_lies_in_the_arena_while_its_step_runs() -> None:
+    plan = sums(3)
+    plain, with_scratch = plan.layout({"n": 1024}), plan.layout({"n": 1024}, {1: 1000})
+    assert with_scratch.arena_bytes == plain.arena_bytes + 1024
+    assert with_scratch.scratch[1] % ALIGNMENT == 0 and with_scratch.scratch[1] not in with_scratch.offsets.values()
+
+
+def test_a_failed_call_leaves_the_program_usable() -> None:
+    run = program(sums(2))
+    with pytest.raises(InputError):
+        run([torch.ones(8), torch.ones(9)], {"n": 8})
+    assert run([torch.ones(8), torch.ones(8)], {"n": 8})[0].tolist() == [3.0] * 8
+
+
+def test_a_call_keeps_no_tensor_alive() -> None:
+    run = program(sums(2))
+    x = torch.ones(8)
+    (result,) = run([x, x], {"n": 8})
+    watched = [weakref.ref(t) for t in (x, result)]
+    del x, result
+    assert [ref() for ref in watched] == [None, None]
+
+
 def test_a_strided_input_is_read_where_it_lies() -> None:
     chain = Chain("x", "y", strides=[3])
     plan = chain.plan(chain.add(chain.inputs[0], replace_strides(chain)))

@@ -1,0 +1,153 @@
+"""A frame: what one call of a program works with. Frames are kept and used again, each by one call at a time.
+
+Everything that a set of sizes decides is in the frame's binding; what stays the same from call to call, such as
+launches bound to their arguments' places, is made with the frame; a call brings tensors and memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from rooftile.runtime.arguments import Expected, aligned
+from rooftile.runtime.plan import Buffer, Layout, Plan
+from rooftile.runtime.slots import AddressSlots, TensorSlots
+from rooftile.runtime.steps import Action, Bound
+
+_NOTHING = torch.empty(0, dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A result to be allocated."""
+
+    number: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a call with certain sizes needs."""
+
+    plan: Plan
+    device: torch.device
+    sizes: Mapping[str, int]
+    expected: tuple[Expected, ...]
+    layout: Layout
+    fresh: tuple[Fresh, ...]
+    bound: Bound
+
+    @cached_property
+    def _idle(self) -> list[Frame]:
+        return []
+
+    def take_frame(self) -> Frame:
+        """A frame that no other call is using; ``keep_frame`` gives it back. Threads may do both at once."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Frame(self)
+
+    def keep_frame(self, frame: Frame) -> None:
+        """Keep a frame for a later call; one whose call failed is not to be used again."""
+        self._idle.append(frame)
+
+    def memory(self) -> Memory:
+        """New memory for a call."""
+        arena = torch.empty(self.layout.arena_bytes, dtype=torch.uint8, device=self.device)
+        results = [torch.empty_strided(f.shape, f.strides, dtype=f.dtype, device=self.device) for f in self.fresh]
+        return Memory(arena, results)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where a call puts what it computes: intermediates into the arena, and its ``Binding.fresh`` results."""
+
+    arena: torch.Tensor
+    results: Sequence[torch.Tensor]
+
+
+class Frame:
+    """See the module's docstring, and ``rooftile.runtime.steps.Frame`` for what steps use.
+
+    Without ``drops``, what ATen returned stays until the call is over.
+    """
+
+    def __init__(self, binding: Binding, *, drops: bool = True) -> None:
+        self._binding = binding
+        self._plan = binding.plan
+        self._tensors: dict[int, torch.Tensor] = {}
+        self._arena = _NOTHING
+        self._arena_address = -1
+        bound, buffers = binding.bound, len(self._plan.buffers)
+        count = buffers + len(bound.numbers) + len(bound.in_scratch)
+        self._addresses = AddressSlots(count) if binding.device.type == "cuda" else None
+        self.slots: AddressSlots | TensorSlots = self._addresses or TensorSlots(count)
+        for place, number in enumerate(bound.numbers, start=buffers):
+            self.slots.put(place, number)
+        behind = [(step.scratch, binding.layout.scratch[number]) for number, step in bound.in_scratch.items()]
+        self._offsets = (*binding.layout.offsets.items(), *((place, at) for place, at in behind if place is not None))
+        self.actions: tuple[Action, ...] = bound.actions(self, drops=drops)
+
+    def enter(self, tensors: Sequence[torch.Tensor], memory: Memory) -> None:
+        """Take a call's tensors and memory."""
+        for number, tensor in enumerate(tensors):
+            self.hold(number, aligned(tensor))
+        for fresh, tensor in zip(self._binding.fresh, memory.results, strict=True):
+            self.hold(fresh.number, tensor)
+        self._place_intermediates(memory.arena)
+        if self._addresses is not None:
+            self._addresses.run_on(torch._C._cuda_getCurrentRawStream(self._binding.device.index))
+
+    def leave(self) -> list[torch.Tensor]:
+        """The results; the frame lets go of all tensors."""
+        results = [self._copy(r.buffer) if r.copy else self._tensors[r.buffer] for r in self._plan.results]
+        self._tensors.clear()
+        self._arena = _NOTHING
+        if self._addresses is None:  # the slots hold the tensors themselves
+            for number in range(len(self._plan.buffers)):
+                self.slots.put(number, 0)
+        return results
+
+    def hold(self, number: int, tensor: torch.Tensor) -> None:
+        """Make ``tensor`` what buffer ``number`` is."""
+        self._tensors[number] = tensor
+        self.slots.put(number, tensor)
+
+    def drop(self, number: int) -> None:
+        """Buffer ``number`` is needed no more."""
+        del self._tensors[number]
+        self.slots.put(number, 0)
+
+    def tensor(self, number: int) -> torch.Tensor:
+        """Buffer ``number`` as a tensor."""
+        if number not in self._tensors:
+            self._tensors[number] = self._view(self._plan.buffers[number])
+        return self._tensors[number]
+
+    def _place_intermediates(self, arena: torch.Tensor) -> None:
+        self._arena = arena
+        if self._addresses is None:
+            for number in self._binding.layout.offsets:
+                self.slots.put(number, self.tensor(number))
+            return
+        base = arena.data_ptr()
+        if base != self._arena_address:  # mostly torch hands out the memory of the call before
+            self._arena_address = base
+            for place, offset in self._offsets:
+                self.slots.put(place, base + offset)
+
+    def _view(self, buffer: Buffer) -> torch.Tensor:
+        sizes, offset = self._binding.sizes, self._binding.layout.offsets[buffer.number]
+        line = self._arena[offset : offset + buffer.bytes(sizes)].view(buffer.type.dtype.torch)
+        return line.as_strided(buffer.shape(sizes), buffer.strides(sizes))
+
+    def _copy(self, number: int) -> torch.Tensor:
+        sizes, source = self._binding.sizes, self.tensor(number)
+        buffer = self._plan.buffers[number]
+        return torch.empty(buffer.shape(sizes), dtype=source.dtype, device=source.device).copy_(source)
