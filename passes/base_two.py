@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import e as euler
-from math import isinf, log2
+from math import isfinite, log2
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
@@ -33,6 +33,7 @@ from rooftile.passes.dtypes import is_narrow
 from rooftile.passes.liveness import live_ops
 
 LOG2_E = log2(euler)
+LARGEST = float.fromhex("0x1.fffffep127")  # in fp32
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,12 @@ def _scaled(op: Op, taken: frozenset[int], copies: dict[Value, Value]) -> tuple[
         return (replace(op, inputs=inputs),)
     copy = copies[op.output] = Value(f"{op.output.name}_log2e", op.output.type)
     attrs = op.attrs
-    if op.name == "constant" and not isinf(op.attrs["value"]):
-        attrs = freeze_attrs({**op.attrs, "value": op.attrs["value"] * LOG2_E})
+    if op.name == "constant":
+        attrs = freeze_attrs({**op.attrs, "value": _times_log2_e(op.attrs["value"])})
     return op, replace(op, inputs=inputs, outputs=(copy,), attrs=attrs)
+
+
+def _times_log2_e(number: float) -> float:
+    """The product, kept finite where ``number`` is: a mask's lowest number may not become an infinity, since rows that
+    hold nothing else would become NaN."""
+    return max(-LARGEST, min(number * LOG2_E, LARGEST)) if isfinite(number) else number
