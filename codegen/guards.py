@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rooftile.codegen.space import Space
-from rooftile.ir.expr import Size, terms_of
+from rooftile.ir.core import is_index_value
+from rooftile.ir.expr import Size, symbols, terms_of
 from rooftile.ir.ranges import at_least
 
 
@@ -23,6 +24,7 @@ def needed(guard: tuple[tuple[Size, Size], ...], space: Space) -> tuple[Conditio
     """The comparisons that ``guard``, pairs meaning ``0 <= expr < extent``, takes over whole tiles.
 
     An axis runs to the end of its last tile, so its own ``a < extent`` is dropped only if the tile divides the extent.
+    Nothing is known of an index that comes from data.
     """
     return tuple(dict.fromkeys(condition for pair in guard for condition in _needed_of_pair(*pair, space)))
 
@@ -30,7 +32,8 @@ def needed(guard: tuple[tuple[Size, Size], ...], space: Space) -> tuple[Conditio
 def _needed_of_pair(position: Size, extent: Size, space: Space) -> Iterator[Condition]:
     covered = space.split(position)
     shift = terms_of(position).get((), 0)
-    if not at_least(covered, 0):
+    is_data = any(is_index_value(s.name) for s in symbols(position))
+    if is_data or not at_least(covered, 0):
         yield Condition(position - shift, -shift, bound=False)
-    if not at_least(extent - covered, 1):
+    if is_data or not at_least(extent - covered, 1):
         yield Condition(position - shift, extent - shift, bound=True)

@@ -11,12 +11,13 @@ from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS,
 from rooftile.codegen.guards import needed
 from rooftile.codegen.memory import Memory
 from rooftile.codegen.space import Axis
-from rooftile.codegen.statements import Assign, Statement
+from rooftile.codegen.statements import Assign, Call, Statement
 from rooftile.codegen.tile import Tile, number_tile
 from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import F32, I64
+from rooftile.ir.text import quoted
 from rooftile.ir.tile_ops import loop_ranges, loop_starts
 
 LEAST_DOT_DEPTH = {1: 32, 2: 16, 4: 16, 8: 16}  # the fewest elements that a dot may sum over, by bytes of an element
@@ -91,6 +92,11 @@ class OpWriter:
             self._tiles[op.output] = number_tile(start, I64)
         else:
             self._values.define(op, f"tl.cast({self._positions.arithmetic.text(start, ())}, tl.int64)", ())
+
+    def _check(self, op: Op) -> None:
+        tile = self._tiles[op.inputs[0]]
+        if tile.number is not True:
+            self._writer.add(Call(f"tl.device_assert({tile.text}, {quoted(op.attrs['message'])})"))
 
     # Values from values
 

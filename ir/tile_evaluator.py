@@ -11,7 +11,7 @@ from itertools import chain, product
 
 import torch
 
-from rooftile.errors import InternalError
+from rooftile.errors import InternalError, OutOfRangeError
 from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.core import Graph, Op, Value, exprs
 from rooftile.ir.dtypes import DType
@@ -51,6 +51,7 @@ def run_kernel(kernel: Graph, buffers: Sequence[torch.Tensor], bindings: Mapping
 
     Raises:
         OutOfBounds: a guard is missing.
+        OutOfRangeError: an index among the data lies outside what it indexes.
         InputError: the shapes of the buffers don't fit.
     """
     sizes = bind_sizes(kernel.inputs, [tuple(b.shape) for b in buffers], bindings)
@@ -180,6 +181,11 @@ class _Program:
     def first(self, op: Op) -> list[torch.Tensor]:
         position = self.positions[op.attrs["axis"]]
         return [torch.as_tensor(position).flatten()[0]]
+
+    def check(self, op: Op) -> list[torch.Tensor]:
+        if not self.values[op.inputs[0]].all():
+            raise OutOfRangeError(op.attrs["message"], where=op.loc.source)
+        return []
 
     def inside(self, op: Op) -> list[torch.Tensor]:
         axes = op.attrs["axes"]

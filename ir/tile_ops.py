@@ -134,6 +134,11 @@ def loop_starts(op: Op) -> tuple[Value, ...]:
     return op.inputs[2 * op.attrs["ranges"] :]
 
 
+def _infer_check(types: Types, _: Attrs) -> tuple[TensorType, ...]:
+    require(types[0].dtype is B1, f"check wants a b1, got {types[0].dtype}")
+    return ()
+
+
 TILE_OPS: dict[str, OpDef] = {
     row.name: row
     for row in (
@@ -154,6 +159,7 @@ TILE_OPS: dict[str, OpDef] = {
         OpDef("index", "The value of an index expression, as i64.", ("expr", "axes"), _infer_index, None),
         OpDef("first", "The first position of the current tile of axis, as i64.", ("axis",), _infer_first, None),
         OpDef("inside", "Whether the guard holds.", ("guard", "axes"), _infer_inside, None),
+        OpDef("check", "Stop with message unless all of a b1 tile is true.", ("message",), _infer_check, None),
         OpDef("constant", "A number, broadcast to axes.", ("value", "dtype", "axes"), _infer_constant, None),
         OpDef("pointwise", "A scalar function of tiles, aligned by axis name.", ("fn", "axes"), _infer_pointwise, None),
         OpDef("cast", "The same values in another dtype.", ("dtype",), _infer_cast, None),

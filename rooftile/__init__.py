@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rooftile.errors import InputError as InputError
     from rooftile.errors import InternalError as InternalError
     from rooftile.errors import OptionError as OptionError
+    from rooftile.errors import OutOfRangeError as OutOfRangeError
     from rooftile.errors import ParseError as ParseError
     from rooftile.errors import RequirementError as RequirementError
     from rooftile.errors import RooftileError as RooftileError
@@ -39,6 +40,7 @@ _HOMES = {
     "InputError": "rooftile.errors",
     "InternalError": "rooftile.errors",
     "OptionError": "rooftile.errors",
+    "OutOfRangeError": "rooftile.errors",
     "ParseError": "rooftile.errors",
     "RequirementError": "rooftile.errors",
     "RooftileError": "rooftile.errors",

@@ -54,6 +54,10 @@ class InputError(UserError):
     """A call brings a tensor of the wrong rank, size, dtype or device for the compiled plan."""
 
 
+class OutOfRangeError(UserError, IndexError):
+    """An index among a call's data lies outside the dimension that it reads; ``where`` is the line that reads there."""
+
+
 class UnsupportedError(UserError):
     """The model or the IR text asks for something that Rooftile cannot do at all (an op without a row is no error)."""
 

@@ -76,6 +76,8 @@ def _run_stages(kernel: Kernel, arch: int, target: Any, backend: Any) -> Binary:
         source = ASTSource(jit_function(kernel), signature(kernel.params), constexprs={}, attrs=aligned)
     # Fusing multiply and add is Triton's default so far; said here because a later version changes it.
     wanted = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "enable_fp_fusion": True}
+    if "tl.device_assert(" in kernel.source:  # left out otherwise; what else is asserted then is not asked for
+        wanted |= {"debug": True, "sanitize_overflow": False}
     options = backend.parse_options(wanted)
     stages: dict[str, Callable[[Any, dict[str, Any]], Any]] = {}
     backend.add_stages(stages, options, source.language)

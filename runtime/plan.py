@@ -71,6 +71,12 @@ class Launch:
         """The region's name."""
         return str(self.op.attrs["name"])
 
+    @property
+    def gathers(self) -> tuple[str, ...]:
+        """Where in the model the region reads at indices that are data."""
+        ops = [op for op in self.op.regions[0].ops if op.name == "gather" and len(op.inputs) > 1]
+        return tuple(dict.fromkeys(op.loc.source or op.loc.module or "an unknown line" for op in ops))
+
 
 @dataclass(frozen=True)
 class Call:

@@ -9,9 +9,11 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 
-from rooftile.errors import InternalError
+from rooftile.errors import InternalError, OutOfRangeError
 from rooftile.ir.extern import call_extern
 from rooftile.ir.substitution import evaluate
+from rooftile.runtime.interpreter.language import DeviceAssertion
+from rooftile.runtime.interpreter.program import KernelError
 from rooftile.runtime.launch import Launcher, programs
 from rooftile.runtime.plan import Buffer, Call, Launch, Plan
 
@@ -44,7 +46,7 @@ Action: TypeAlias = Callable[[], None]
 @dataclass(frozen=True)
 class BoundLaunch:
     """A launch for one set of sizes: its grid, the places of its arguments in order, and that of its scratch memory,
-    of which it needs ``scratch_bytes``."""
+    of which it needs ``scratch_bytes``. ``gathers`` are the places in the model whose indices the kernel checks."""
 
     name: str
     launcher: Launcher
@@ -52,10 +54,12 @@ class BoundLaunch:
     places: tuple[int, ...]
     scratch: int | None
     scratch_bytes: int
+    gathers: tuple[str, ...]
 
     def on(self, frame: Frame) -> Action:
         """The launch, reading the frame's slots."""
         act = self.launcher.bind(self.grid, frame.slots, self.places, self.scratch)
+        act = _explained(self, act) if self.gathers else act
         return _logged(self, act) if _LOG.isEnabledFor(logging.DEBUG) else act
 
 
@@ -136,7 +140,21 @@ def _launch(
             raise InternalError(f"kernel {step.name} was built for multiples of 16 of {param.name}, which is {value}")
     places = tuple(next(buffers) if p.kind == "buffer" else place_of[p.name] for p in step.kernel.params)
     scratch = launcher.scratch_bytes * programs(grid)
-    return BoundLaunch(step.name, launcher, grid, places, next(behind) if scratch else None, scratch)
+    return BoundLaunch(step.name, launcher, grid, places, next(behind) if scratch else None, scratch, step.gathers)
+
+
+def _explained(launch: BoundLaunch, act: Action) -> Action:
+    """``act``, which on the CPU fails where an index is out of range: it can be said where in the model."""
+
+    def act_and_explain() -> None:
+        try:
+            act()
+        except KernelError as error:
+            if not isinstance(error.__cause__, DeviceAssertion):
+                raise
+            raise OutOfRangeError(str(error.__cause__), where=", ".join(launch.gathers)) from error
+
+    return act_and_explain
 
 
 def _logged(launch: BoundLaunch, act: Action) -> Action:

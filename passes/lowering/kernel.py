@@ -21,13 +21,15 @@ from rooftile.passes.regions.sweeps import plan_sweeps
 @dataclass
 class Block:
     """A list of ops that runs once per step of the loops in ``loops``; ``known`` holds what it (not its parents) has
-    computed, ``running`` the reductions whose states so far stand in ``known``."""
+    computed, ``running`` the reductions whose states so far stand in ``known``, ``checked`` the bounds of indices that
+    it has checked."""
 
     parent: Block | None
     loops: frozenset[str]
     ops: list[Op] = field(default_factory=list)
     known: dict[Read, Value] = field(default_factory=dict)
     running: set[Read] = field(default_factory=set)
+    checked: set[tuple[Size, Size]] = field(default_factory=set)
 
 
 class Kernel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rooftile.ir.core import Value
 from rooftile.ir.expr import of, size_symbols, symbols
 from rooftile.ir.substitution import evaluate
+from rooftile.passes.lowering.indices import checked_indices
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.regions.access import Guard, Node, Read, address
 from rooftile.passes.regions.sizes import likely
@@ -12,7 +13,7 @@ from rooftile.passes.regions.sizes import likely
 
 def load(kernel: Kernel, read: Read, block: Block) -> Value:
     """The tile of a buffer that ``read`` is."""
-    guard = _full_guard(kernel, read)
+    guard = _full_guard(kernel, read) + checked_indices(kernel, read, block)
     exprs, operands = kernel.with_indices(read, [*read.index, *(e for e, _ in guard)], block)
     index, conditions = exprs[: len(read.index)], exprs[len(read.index) :]
     attrs = {

@@ -98,11 +98,15 @@ def _unchanged(input: Any, *hints: Any) -> Any:
     return input
 
 
+class DeviceAssertion(AssertionError):
+    """A ``tl.device_assert`` of the kernel did not hold."""
+
+
 def device_assert(cond: Operand, msg: str = "", mask: Operand | None = None) -> None:
     """``tl.device_assert``, always on."""
     holds = np.asarray(to_tensor(cond).data)
     if not np.all(holds if mask is None else holds | ~np.asarray(to_tensor(mask).data)):
-        raise AssertionError(msg or "device_assert failed")
+        raise DeviceAssertion(msg or "device_assert failed")
 
 
 def static_assert(cond: Any, msg: str = "") -> None:
