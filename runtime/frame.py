@@ -30,7 +30,7 @@ class Fresh:
     dtype: torch.dtype
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Binding:
     """What a call with certain sizes needs."""
 

@@ -49,11 +49,15 @@ class Program:
         """
         binding = self.binding(tensors, sizes)
         with self.on_device():
-            frame = binding.take_frame()
-            frame.enter(tensors, binding.memory())
-            for act in frame.actions:
-                act()
-            results = frame.leave()
+            return self.run(binding, tensors)
+
+    def run(self, binding: Binding, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Run on tensors that fit ``binding``, on the current device."""
+        frame = binding.take_frame()
+        frame.enter(tensors, binding.memory())
+        for act in frame.actions:
+            act()
+        results = frame.leave()
         binding.keep_frame(frame)
         return results
 
