@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import jinja2
@@ -13,12 +13,14 @@ from rooftile.codegen.epilogue import epilogue_of, pieces
 from rooftile.codegen.example import example_buffer, example_size, largest_safe_index
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
+from rooftile.codegen.header import carriers_note, header
 from rooftile.codegen.kernel import Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.naming import name_values
 from rooftile.codegen.ops import OpWriter
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Space
+from rooftile.codegen.specialize import specialized
 from rooftile.codegen.statements import Loop, Statement, Store, Writer
 from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
@@ -26,7 +28,6 @@ from rooftile.ir.core import Graph
 from rooftile.ir.expr import Symbol
 from rooftile.ir.printer import print_graph
 from rooftile.ir.schedule import option
-from rooftile.ir.substitution import evaluate
 from rooftile.target import Target
 
 _TEMPLATES = jinja2.Environment(
@@ -57,21 +58,20 @@ class _Emission:
         self.sizes = {s: self.names.fresh(s.name) for s in graph.size_symbols()}
         self.name = self.names.fresh(readable(graph.name, "kernel"))
         self.buffers = {v: self.names.fresh(readable(v.name, "buffer"), "_ptr") for v in graph.inputs}
+        self.notes: list[str] = []  # on how the schedule's options were carried out
 
     def kernel(self, body: Graph | None) -> Kernel:
         """The kernel as data, its text checked for syntax."""
-        statements = self.statements()
-        params = self.params(statements)
-        grid = launch_grid(self.graph, self.space)
-        context = self.context(statements, params, body)
-        source = _TEMPLATES.get_template("kernel.py.jinja2").render(context)
+        statements, attrs = self.statements(), self.graph.attrs
+        grid, most = launch_grid(self.graph, self.space), self.target.sm_count if option(attrs, "persistent") else None
+        warps, stages = attrs["num_warps"], attrs["num_stages"]
+        kernel = Kernel(self.name, "", self.params(statements), grid, warps, stages, most)
+        source = _TEMPLATES.get_template("kernel.py.jinja2").render(self.context(statements, kernel, body))
         try:
             ast.parse(source)
         except SyntaxError as error:
             raise InternalError(f"kernel {self.name} does not parse: {error}", op=str(error.text)) from error
-        warps, stages = self.graph.attrs["num_warps"], self.graph.attrs["num_stages"]
-        most = self.target.sm_count if option(self.graph.attrs, "persistent") else None
-        return Kernel(self.name, source, params, grid, warps, stages, most)
+        return replace(kernel, source=source)
 
     def statements(self) -> list[Statement]:
         """The kernel's body."""
@@ -79,20 +79,27 @@ class _Emission:
         sizes = {s.name: n for s, n in self.sizes.items()}
         positions = Positions(self.space, writer, self.names, sizes)
         values = Values(positions, writer, name_values(self.graph, self.buffers, self.names))
+        carriers: dict[str, str | None] | None = {} if option(self.graph.attrs, "descriptors") else None
         with Grid(self.graph, positions, writer, self.target.sm_count).tiles():
-            self.ops(values)
-        return writer.body
+            self.ops(values, carriers)
+        if carriers:
+            self.notes.append(carriers_note({n.removesuffix("_ptr"): reason for n, reason in carriers.items()}))
+        return self.specialized(writer.body) if option(self.graph.attrs, "specialize") else writer.body
 
-    def ops(self, values: Values) -> None:
+    def ops(self, values: Values, carriers: dict[str, str | None] | None) -> None:
         """The kernel's ops, those of an epilogue in pieces once for each piece."""
-        descriptors = option(self.graph.attrs, "descriptors")
         epilogue = epilogue_of(self.graph, self.space)
         before = self.graph.ops if epilogue is None else self.graph.ops[: -len(epilogue.ops)]
-        OpWriter(values, self.buffers, descriptors=descriptors).block(before)
-        if epilogue is None:
-            return
-        for piece in pieces(epilogue, values):
-            OpWriter(piece, self.buffers, descriptors=descriptors).block(epilogue.ops)
+        OpWriter(values, self.buffers, carriers).block(before)
+        if epilogue is not None:
+            for piece in pieces(epilogue, values):
+                OpWriter(piece, self.buffers, carriers).block(epilogue.ops)
+
+    def specialized(self, body: list[Statement]) -> list[Statement]:
+        """``body`` with warps of its own for loads, where that can be."""
+        found = specialized(body, self.graph.attrs)
+        self.notes.append("Warps of their own load." if isinstance(found, list) else f"No warps of their own: {found}.")
+        return found if isinstance(found, list) else body
 
     def params(self, statements: list[Statement]) -> tuple[KernelParam, ...]:
         """The buffers, then the run-time sizes that the text mentions."""
@@ -105,36 +112,25 @@ class _Emission:
         ]
         return (*buffers, *sizes)
 
-    def context(
-        self, statements: list[Statement], params: tuple[KernelParam, ...], body: Graph | None
-    ) -> dict[str, Any]:
+    def context(self, statements: list[Statement], kernel: Kernel, body: Graph | None) -> dict[str, Any]:
         """What the templates print."""
-        functions = functions_in(_text(statements))
+        text = _text(statements)
+        functions = functions_in(text)
         return {
-            "header": _escape(self.header(body)),
+            "header": _escape(header(self.graph, self.space, self.target, body, self.notes)),
             "ir": "" if body is None else _escape(print_graph(body).rstrip("\n")),
             "functions": functions,
-            "libdevice": any("libdevice." in text for text in (_text(statements), *functions)),
+            "libdevice": any("libdevice." in part for part in (text, *functions)),
+            "descriptors": "tl.make_tensor_descriptor(" in text,
             "name": self.name,
-            "params": [p.name for p in params],
+            "params": [p.name for p in kernel.params],
             "body": statements,
-            "num_warps": self.graph.attrs["num_warps"],
-            "num_stages": self.graph.attrs["num_stages"],
-            **self.example(),
+            "num_warps": kernel.num_warps,
+            "num_stages": kernel.num_stages,
+            **self.example(kernel),
         }
 
-    def header(self, body: Graph | None) -> str:
-        """What the file's first lines say: the kernel's name, its schedule, and the user's lines that it computes."""
-        schedule = ", ".join(
-            f"{a.name} < {a.extent}: {a.role}" + ("" if a.role == "whole" else f"({a.tile})")
-            for a in self.space.axes.values()
-        )
-        launch = f"{self.graph.attrs['num_warps']} warps, {self.graph.attrs['num_stages']} stages"
-        lines = [f"{self.graph.name}, for {self.target.name}.", "", f"Schedule: {schedule}; {launch}."]
-        sources = sorted({op.loc.source for op in body.ops if op.loc.source} if body is not None else ())
-        return "\n".join([*lines, *(["", "Computes:", *(f"    {s}" for s in sources)] if sources else [])])
-
-    def example(self) -> dict[str, Any]:
+    def example(self, kernel: Kernel) -> dict[str, Any]:
         """The arguments with which the file checks itself."""
         sizes = [example_size(s, n) for s, n in self.sizes.items()]
         bindings = {size.symbol: size.example for size in sizes}
@@ -145,11 +141,10 @@ class _Emission:
             example_buffer(v, name, bindings, output=n >= first_output, largest_index=safe)
             for n, (v, name) in enumerate(self.buffers.items())
         ]
-        (programs,) = launch_grid(self.graph, self.space)
         return {
             "sizes": [asdict(size) for size in sizes],
             "buffers": buffers,
-            "grid": evaluate(programs, bindings),
+            "grid": kernel.programs(bindings)[0],
             "inputs": names[:first_output],
             "outputs": names[first_output:],
             "output_names": [f'"{v.name}"' for v in self.graph.inputs[first_output:]],

@@ -50,19 +50,21 @@ class Grid:
             yield
             return
         count = self._count(self._axes)
-        with self._writer.loop("tile", "tl.program_id(0)", count, self._programs, "tiles of the grid", self._options):
-            self._write("tile")
+        with self._writer.loop("pid", "tl.program_id(0)", count, self._programs, "tile by tile", self._options):
+            self._write("pid")
             yield
 
     def _write(self, number: str) -> None:
-        """Define the tile number and the start of every grid axis that has more than one tile."""
-        if not self._axes:
-            return
-        pair = self._grouped_pair()
+        """Define the tile ``number`` and the start of every grid axis that has more than one tile."""
         if len(self._axes) == 1:
             self._place(self._axes[0], number)
-            return
-        self._writer.add(Assign("pid", number))
+        elif self._axes:
+            if number != "pid":
+                self._writer.add(Assign("pid", number))
+            self._place_several()
+
+    def _place_several(self) -> None:
+        pair = self._grouped_pair()
         plain = self._axes
         before: list[Axis] = []
         if pair is not None:

@@ -17,17 +17,17 @@ from rooftile.ir.expr import symbols
 class Memory:
     """Writes the loads and stores of a kernel; ``buffers`` are the pointers' names.
 
-    ``carriers`` says of each access how it went: None through a descriptor, else why not.
+    ``carriers``, where descriptors are wanted, is told of each buffer how it was accessed: None through descriptors,
+    else why not.
     """
 
-    def __init__(self, values: Values, buffers: Mapping[Value, str], *, descriptors: bool) -> None:
+    def __init__(self, values: Values, buffers: Mapping[Value, str], carriers: dict[str, str | None] | None) -> None:
         self._values = values
         self._positions = values.positions
         self._writer = values.writer
         self._buffers = buffers
-        self._descriptors = descriptors
+        self._carriers = carriers
         self.addresses = Addresses(values.positions, values.writer)
-        self.carriers: dict[tuple[str, Value], str | None] = {}
 
     def load(self, op: Op) -> None:
         """Define the tile that a load reads."""
@@ -64,15 +64,16 @@ class Memory:
 
     def _block(self, op: Op, held: tuple[str, ...]) -> Block | None:
         """The block that an access moves, None where it goes through pointers."""
-        if not self._descriptors:
+        if self._carriers is None:
             return None
         buffer, fill = op.inputs[0], op.attrs.get("fill")
-        offset = offset_of(buffer.type, op.attrs["index"])
+        offset, name = offset_of(buffer.type, op.attrs["index"]), self._buffers[buffer]
         found = block_of(buffer.dtype, offset, op.attrs["guard"], held, self._positions)
-        if isinstance(found, Block) and fill not in (None, 0):
-            found = f"it reads {fill} where its guard fails"
-        self.carriers[op.name, buffer] = None if isinstance(found, Block) else found
-        return found if isinstance(found, Block) else None
+        if isinstance(found, Block) and fill in (None, 0):
+            self._carriers.setdefault(name, None)
+            return found
+        self._carriers[name] = found if isinstance(found, str) else f"it reads {fill} where its guard fails"
+        return None
 
     def _addressed(self, op: Op, order: Sequence[str]) -> tuple[str, ...]:
         """The axes of ``order``, among those that the tile of a store has or could have, that move its address."""

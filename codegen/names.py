@@ -10,7 +10,7 @@ from rooftile.ir.core import unique_name
 
 LONGEST = 48
 # What the statements that number the programs call their values.
-GRID_NAMES = ("tile", "pid", "pair", "first", "rows", "inner")
+GRID_NAMES = ("pid", "pair", "first", "rows", "inner")
 # Names that the text uses for itself: a variable of that name would hide what a later line means.
 RESERVED = frozenset({"tl", "triton", "libdevice", *GRID_NAMES, *FUNCTIONS, *keyword.kwlist, "range", "float"})
 

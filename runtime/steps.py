@@ -11,7 +11,6 @@ import torch
 
 from rooftile.errors import InternalError, OutOfRangeError
 from rooftile.ir.extern import call_extern
-from rooftile.ir.substitution import evaluate
 from rooftile.runtime.interpreter.language import DeviceAssertion
 from rooftile.runtime.interpreter.program import KernelError
 from rooftile.runtime.launch import Launcher, programs
@@ -132,7 +131,7 @@ def bind_steps(plan: Plan, launchers: Sequence[Launcher], sizes: Mapping[str, in
 def _launch(
     step: Launch, launcher: Launcher, sizes: Mapping[str, int], place_of: Mapping[str, int], behind: Iterator[int]
 ) -> BoundLaunch:
-    grid = tuple(evaluate(size, sizes) for size in step.kernel.grid)
+    grid = step.kernel.programs(sizes)
     buffers = iter((*step.reads, *step.writes))
     for param in step.kernel.params:
         if param.kind == "size" and param.aligned and sizes[param.name] % 16:
