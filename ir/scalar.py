@@ -27,6 +27,7 @@ class Scalar:
     - ``factors`` says which operand is a factor of the rest: ``{operand: (the rest, what applies it again)}``.
     - ``terms`` gives the signs of the operands of a sum.
     - ``turns_shift_into_factor`` holds where ``f(a + b) = f(a) * f(b)``.
+    - ``chooses`` holds where operand 0 says which of the others the result is.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Scalar:
     factors: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     terms: tuple[int, ...] = ()
     turns_shift_into_factor: bool = False
+    chooses: bool = False
     flops: int = 1
 
     def result_dtype(self, operands: tuple[DType, ...]) -> DType:
@@ -151,7 +153,15 @@ _BITS = (
 )
 
 _SELECT = (
-    _row("where", 3, torch.where, homogeneous=_jointly(1, 2), shifted=_jointly(1, 2), nondecreasing=frozenset({1, 2})),
+    _row(
+        "where",
+        3,
+        torch.where,
+        homogeneous=_jointly(1, 2),
+        shifted=_jointly(1, 2),
+        nondecreasing=frozenset({1, 2}),
+        chooses=True,
+    ),
 )
 
 SCALARS: dict[str, Scalar] = {row.name: row for row in (*_ARITHMETIC, *_FLOAT, *_COMPARISONS, *_BITS, *_SELECT)}

@@ -7,6 +7,7 @@ all of them vary over, and one program runs over the rest, sweeping the reduced 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -154,10 +155,11 @@ def chain_form(access: Access) -> Chain | Reason:
         text = f"{len(dots)} contractions in a chain, {MOST_ACCUMULATORS} at most"
         return Reason("roles", dots[-1].value, text)
     reductions = access.reductions()
-    grid = tuple(a for a in access.axes if all(a in access.free[r] for r in reductions))
+    depends = dependencies(access, reductions)
+    shaping = [r for r in reductions if not _rides_along(access, r, depends)]
+    grid = tuple(a for a in access.axes if all(a in access.free[r] for r in shaping))
     stored = {s.name for _, read in access.roots for e in read.index for s in symbols(e)}
     bound = {a: r for r in reductions for a in access.nodes[r].bound}
-    depends = dependencies(access, reductions)
     inner_ones = frozenset().union(*(depends[o] for r in reductions for o in access.nodes[r].operands))
     outermost = {a for r in reductions if r not in inner_ones for a in access.nodes[r].bound}
     loops: list[str] = []
@@ -179,6 +181,15 @@ def chain_form(access: Access) -> Chain | Reason:
         text = f"%{bound[nested].value.name} would be summed over {nested} again in every step of another sweep"
         return Reason("roles", bound[nested].value, text)
     return _swept(access, Chain(grid, _rows(access, grid), tuple(loops), tuple(whole), plan_sweeps(access, loops)))
+
+
+def _rides_along(access: Access, read: Read, depends: Mapping[Read, frozenset[Read]]) -> bool:
+    """Whether ``read`` reduces what it loads, along axes that contractions are summed over anyway: the grid may have
+    axes along which it is computed again."""
+    summed = {a for dot in contractions(access) for a in access.nodes[dot].bound}
+    node = access.nodes[read]
+    alone = not any(depends[o] for o in node.operands)
+    return node.op is not None and node.op.name == "reduce" and alone and summed.issuperset(node.bound)
 
 
 def is_short(extent: Size) -> bool:

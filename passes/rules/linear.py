@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.dtypes import B1
 from rooftile.ir.expr import axis, symbols
 from rooftile.passes.liveness import live_ops
-from rooftile.passes.rules.terms import Factor, Term, terms
+from rooftile.passes.rules.terms import Chosen, Factor, Term, Varying, terms
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,11 @@ def _rewrite(body: Graph, op: Op, position: int, found: Sequence[Term]) -> Graph
 def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[Term]) -> Value:
     total: Value | None = None
     for term in found:
-        part = _reduced_term(builder, op, position, term)
+        part = reduced = _reduced_term(builder, op, position, term)
         for factor in term.invariant:
             part = builder.pointwise(factor.fn, part, _in_result(builder, op, position, factor))
+        if term.conditions:
+            part = builder.pointwise("where", _somewhere(builder, op, position, term), part, reduced)
         if total is None:
             total = builder.pointwise("neg", part) if term.sign < 0 else part
         else:
@@ -88,20 +91,44 @@ def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[
 
 def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term) -> Value:
     """The reduction of what varies in ``term``; of ones, where nothing does."""
-    operand = op.inputs[position]
-    if not term.varying:
-        varying = builder.broadcast(builder.constant(1.0, operand.dtype), operand.shape)
-    else:
-        varying = builder.cast(term.varying[0], operand.dtype)
-        for value in term.varying[1:]:
-            varying = builder.pointwise("mul", varying, builder.cast(value, operand.dtype))
+    varying = _varying(builder, op.inputs[position], term.varying)
     inputs = (*op.inputs[:position], varying, *op.inputs[position + 1 :])
     return builder.op(op.name, inputs, op.attrs)
 
 
+def _varying(builder: GraphBuilder, operand: Value, product: Sequence[Varying]) -> Value:
+    """The product over the dimensions and in the dtype of ``operand``."""
+    total: Value | None = None
+    for factor in product:
+        value = builder.cast(_choice(builder, factor) if isinstance(factor, Chosen) else factor, operand.dtype)
+        total = value if total is None else builder.pointwise("mul", total, value)
+    return builder.broadcast(builder.constant(1.0, operand.dtype), operand.shape) if total is None else total
+
+
+def _choice(builder: GraphBuilder, chosen: Chosen) -> Value:
+    inputs = list(chosen.choice.inputs)
+    inputs[chosen.position] = _varying(builder, inputs[chosen.position], chosen.of)
+    return builder.pointwise(chosen.choice.attrs["fn"], *inputs)
+
+
+def _somewhere(builder: GraphBuilder, op: Op, position: int, term: Term) -> Value:
+    """Whether the conditions of ``term`` hold anywhere along the reduced axes, over the result's dimensions: a factor
+    that no element took, such as the inverse of a sum of nothing, does not count."""
+    holds: Value | None = None
+    for condition, wanted in term.conditions:
+        one = condition if wanted else builder.pointwise("not", condition)
+        holds = one if holds is None else builder.pointwise("and", holds, one)
+    assert holds is not None
+    dims = sorted(_reduced_dims(op, position))
+    found = builder.reduce("any", holds, dims)
+    kept = tuple(d for d in range(holds.type.rank) if d not in dims)
+    return _in_result(builder, op, position, Factor(found, kept, "mul"))
+
+
 def _in_result(builder: GraphBuilder, op: Op, position: int, factor: Factor) -> Value:
     """The factor over the result's dimensions."""
-    source, result = builder.cast(factor.source, op.output.dtype), op.output
+    source, result = factor.source, op.output
+    source = source if source.dtype is B1 else builder.cast(source, result.dtype)
     kept = [d for d, size in enumerate(source.shape) if size != 1]
     source = builder.reshape(source, [source.shape[d] for d in kept])
     dims = [_result_dim(op, position, factor.dims[d]) for d in kept]
@@ -127,7 +154,7 @@ def _steps(op: Op, position: int, found: Sequence[Term]) -> tuple[Step, ...]:
         steps.append(Step("split", f"{name} = {what}", f"{name} = {' '.join(signed).removeprefix('+ ')}"))
     for term in found:
         for factor in term.invariant:
-            inner = f"{op.name}({' * '.join('%' + v.name for v in term.varying) or '1'})"
+            inner = f"{op.name}({' * '.join(map(_text, term.varying)) or '1'})"
             sign = "*" if factor.fn == "mul" else "/"
             steps.append(Step("commute", f"{op.name}({_product(term)})", f"{inner} {sign} %{factor.source.name}"))
         for cast in term.casts:
@@ -136,7 +163,15 @@ def _steps(op: Op, position: int, found: Sequence[Term]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def _text(factor: Varying) -> str:
+    if isinstance(factor, Value):
+        return "%" + factor.name
+    inputs = [f"%{v.name}" for v in factor.choice.inputs]
+    inputs[factor.position] = " * ".join(map(_text, factor.of)) or "1"
+    return f"{factor.choice.attrs['fn']}({', '.join(inputs)})"
+
+
 def _product(term: Term) -> str:
-    parts = ["%" + v.name for v in term.varying]
+    parts = list(map(_text, term.varying))
     parts += [("1 / " if f.fn == "div" else "") + "%" + f.source.name for f in term.invariant]
     return " * ".join(parts) or "1"

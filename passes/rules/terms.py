@@ -1,13 +1,14 @@
 """A reduction's operand as a sum of products, with the factors that don't vary along the reduced axes told apart.
 
-The walk follows only what the scalar table declares (``factors`` and ``terms``), views that broadcast, and casts. It
-stops at everything else.
+The walk follows only what the scalar table declares (``factors``, ``terms``, and ``chooses`` where one choice is zero),
+views that broadcast, and casts. It stops at everything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.scalar import SCALARS
@@ -27,13 +28,30 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """``choice`` with ``product(of)`` in place of its operand ``position``; the other choice is zero."""
+
+    choice: Op
+    position: int
+    of: tuple[Varying, ...]
+
+
+Varying: TypeAlias = Value | Chosen
+
+
+@dataclass(frozen=True)
 class Term:
-    """``sign * product(varying) * product(invariant)``; ``casts`` are narrowing casts that were passed on the way."""
+    """``sign * product(varying) * product(invariant)``; ``casts`` are narrowing casts that were passed on the way.
+
+    Where a factor was taken out of a choice, it counts only if the choice falls on it somewhere: ``conditions`` are
+    these, each with what it must be.
+    """
 
     sign: int
-    varying: tuple[Value, ...]
+    varying: tuple[Varying, ...]
     invariant: tuple[Factor, ...] = ()
     casts: tuple[Op, ...] = ()
+    conditions: tuple[tuple[Value, bool], ...] = ()
 
     def times(self, other: Term) -> Term:
         """The product of two terms."""
@@ -42,6 +60,7 @@ class Term:
             self.varying + other.varying,
             self.invariant + other.invariant,
             self.casts + other.casts,
+            self.conditions + other.conditions,
         )
 
 
@@ -85,7 +104,23 @@ def _through(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]) -> 
         scaled = _scaled(operands[rest], operands[position], fn)
         if scaled is not None:
             return scaled
+    if row.chooses:
+        for position, other in ((1, 2), (2, 1)):
+            if _is_zero(op.inputs[other], producers) and len(operands[position]) == 1:
+                return [_chosen(op, position, operands[position][0])]
     return [Term(1, (op.output,))]
+
+
+def _is_zero(value: Value, producers: Mapping[Value, Op]) -> bool:
+    op = producers.get(value)
+    while op is not None and op.name in ("expand", "cast"):
+        op = producers.get(op.inputs[0])
+    return op is not None and op.name == "constant" and float(op.attrs["value"]) == 0
+
+
+def _chosen(op: Op, position: int, term: Term) -> Term:
+    conditions = (*term.conditions, (op.inputs[0], position == 1))
+    return replace(term, varying=(Chosen(op, position, term.varying),), conditions=conditions)
 
 
 def _scaled(found: list[Term], factor: list[Term], fn: str) -> list[Term] | None:

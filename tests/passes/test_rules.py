@@ -45,6 +45,11 @@ def summed(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
     return b.reduce("sum", b.pointwise("mul", b.pointwise("add", x, r), r), [1])
 
 
+def chosen(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+    positive = b.pointwise("gt", x, b.constant(3.0, F32))
+    return b.einsum("mk,nk->mn", b.pointwise("where", positive, b.pointwise("div", x, r), b.constant(0.0, F32)), w)
+
+
 def last_reduction(graph: Graph) -> Op:
     return [op for op in graph.ops if op.name in ("contract", "reduce")][-1]
 
@@ -61,6 +66,7 @@ def inputs_of(graph: Graph) -> list[torch.Tensor]:
         (divided, ["commute"]),
         (centered, ["split", "commute"]),
         (summed, ["split", "commute", "commute", "commute"]),
+        (chosen, ["commute"]),
     ],
 )
 def test_linear_rules_keep_the_answer(make: Made, rules: list[str]) -> None:
@@ -81,6 +87,20 @@ def test_the_factor_is_applied_to_the_result() -> None:
     assert last_reduction(after).inputs[0] is before.inputs[0]
     assert after.ops[-1].attrs["fn"] == "mul" and after.outputs == before.outputs
     assert (step.before, step.after) == ("contract(%x * %r)", "contract(%x) * %r")
+
+
+def test_a_factor_that_no_element_takes_does_not_count() -> None:
+    before = product(chosen)
+    applied = linear.apply(before, last_reduction(before))
+    assert applied is not None
+    after, (step,) = applied
+    assert step.after == "contract(where(%gt, %x, %expand_2)) / %r"
+    x, r, w = inputs_of(before)
+    x[0], x[1] = -1.0, -1.0
+    r[0], r[1], r[2] = 0.0, torch.nan, 0.0
+    (expected,), (found,) = evaluate(before, [x, r, w]), evaluate(after, [x, r, w])
+    assert expected[:2].eq(0).all() and expected[2].isinf().any()
+    torch.testing.assert_close(found, expected, equal_nan=True)
 
 
 def test_a_rounding_that_is_left_out_is_written_down() -> None:
