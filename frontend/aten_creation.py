@@ -98,3 +98,13 @@ def tril(im: Import, x: Value, diagonal: Scalar = 0) -> Value:
 @row(aten.triu.default)
 def triu(im: Import, x: Value, diagonal: Scalar = 0) -> Value:
     return im.where(_diagonal_mask(im, x.shape, "ge", diagonal), x, 0, im.dtype)
+
+
+@row(aten.meshgrid.default, aten.meshgrid.indexing)
+def meshgrid(im: Import, tensors: Sequence[Value], *, indexing: str = "ij") -> list[Value]:
+    """Each vector along a dimension of its own; with ``"xy"`` the first two change places."""
+    dims = list(range(len(tensors)))
+    if indexing == "xy":
+        dims[:2] = reversed(dims[:2])
+    vectors = [im.b.reshape(x, (1,)) if x.type.rank == 0 else x for x in tensors]
+    return [im.b.expand(x, im.shape, (d,)) for x, d in zip(vectors, dims, strict=True)]

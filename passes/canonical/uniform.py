@@ -6,6 +6,7 @@ bring every view of such a tensor into it.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TypeAlias
 
 import torch
@@ -91,6 +92,27 @@ def _fold_combine(op: Op, rw: Rewriter) -> Make | None:
     return filled(number, op.output.type, rw) if _FIXED.get(row.scalar, 2) in (None, number) else None
 
 
+def _fold_empty(op: Op, rw: Rewriter) -> Make | None:
+    """A reduction of no elements is what it starts from."""
+    row, dtype = COMBINES[op.attrs["fn"]], op.output.dtype
+    if row.position or not any(op.inputs[0].shape[d] == 0 for d in op.attrs["dims"]):
+        return None
+    if isinstance(row.identity, float):
+        return filled(_as_kind(row.identity, dtype), op.output.type, rw)
+    return filled(-inf if row.identity == "lowest" else inf, op.output.type, rw) if dtype.is_float else None
+
+
+def _fold_empty_contract(op: Op, rw: Rewriter) -> Make | None:
+    """A sum of no products is zero."""
+    summed = [size for name, size in op.attrs["axes"] if name not in op.attrs["out"]]
+    return filled(_as_kind(0.0, op.output.dtype), op.output.type, rw) if 0 in summed else None
+
+
+def _as_kind(number: float, dtype: DType) -> Number:
+    """``number`` as the kind of Python number that constants of ``dtype`` hold."""
+    return bool(number) if dtype.kind == "bool" else int(number) if dtype.kind == "int" else number
+
+
 def _fold_size(op: Op, _: Rewriter) -> Make | None:
     size = op.attrs["value"]
     return Make("constant", (), {"value": size, "dtype": op.output.dtype}) if isinstance(size, int) else None
@@ -112,7 +134,8 @@ UNIFORM_RULES: Rules = {
     "pad": (_joined,),
     "pointwise": (_fold_pointwise,),
     "cast": (_fold_cast,),
-    "reduce": (_fold_combine,),
+    "reduce": (_fold_combine, _fold_empty),
+    "contract": (_fold_empty_contract,),
     "scan": (_fold_combine,),
     "size": (_fold_size,),
     "iota": (_fold_iota,),

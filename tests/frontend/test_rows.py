@@ -221,6 +221,8 @@ INTEGER: dict[str, Callable[[Tensor], Any]] = {
     "arange of sizes": lambda n: (torch.arange(n.shape[1]), n + torch.arange(n.shape[1]) * 2),
     "causal": lambda n: torch.arange(n.shape[1]) <= torch.arange(n.shape[0])[:, None],
     "one_hot": lambda n: F.one_hot(n.abs(), 9),
+    "meshgrid": lambda n: torch.meshgrid(n[0], n[:, 0], indexing="ij"),
+    "meshgrid, x first": lambda n: torch.meshgrid(n[0], torch.arange(2), n[:, 0], torch.tensor(1), indexing="xy"),
     "masks": lambda n: torch.ones(4, 4, dtype=torch.bool).tril() & (torch.arange(4) > 1),
     "clamp": lambda n: (n.clamp(0, 3), n.clamp_min(1), torch.maximum(n, n.flip(0))),
     "where": lambda n: (torch.where(n > 0, n, 0), torch.where(n > 0, 1.5, 0.0), n.masked_fill(n > 0, -1)),
