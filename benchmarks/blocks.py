@@ -8,13 +8,8 @@ calls in new processes: cold with empty caches, then warm.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +17,9 @@ import torch
 
 from benchmarks.cases import CASES
 from benchmarks.contenders import CONTENDERS, DEFAULT
+from benchmarks.processes import run
+from benchmarks.records import RESULTS, save
 from benchmarks.table import markdown
-from benchmarks.trial import MARK
-from rooftile.report.collect import versions
-
-RESULTS = Path(__file__).parent / "results"
-ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
@@ -36,7 +28,8 @@ def main() -> None:
     found = []
     for name in asked.cases:
         found.append(measure(name, asked.device, asked.contenders, asked.limit, compile_times=not asked.no_compile))
-        _save(found[-1], asked)  # each in a file of its own, so that a later one cannot lose it
+        # Each in a file of its own, so that a later one cannot lose it.
+        save(found[-1], asked.device, asked.out, "benchmarks.blocks")
     print(markdown(found))
 
 
@@ -57,7 +50,7 @@ def measure(
     """All trials of one case; a trial that fails leaves its reason as ``failure``."""
     print(f"{case}: speed", flush=True)
     title = CASES[case].title + (", in small" if device == "cpu" else "")
-    found = {"case": case, "title": title, **_trial("speed", case, device, contenders, limit, {})}
+    found = {"case": case, "title": title, **run(["benchmarks.trial", "speed", case, device, *contenders], limit)}
     found.setdefault("contenders", {})
     for name in contenders if compile_times else ():
         if name == "eager":
@@ -70,43 +63,9 @@ def measure(
             }
             for state in ("cold", "warm"):
                 print(f"{case}: compiling with {name}, {state}", flush=True)
-                result = _trial("compile", case, device, [name], limit, fresh)
+                result = run(["benchmarks.trial", "compile", case, device, name], limit, fresh)
                 found["contenders"].setdefault(name, {})[state] = result
     return found
-
-
-def _trial(
-    kind: str, case: str, device: str, contenders: Sequence[str], limit: float, environment: Mapping[str, str]
-) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.trial", kind, case, device, *contenders]
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=limit
-        )
-    except subprocess.TimeoutExpired:
-        return {"failure": f"more than {limit:.0f} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode or not lines:
-        print(done.stderr[-4000:], file=sys.stderr)
-        return {"failure": (done.stderr.strip().splitlines() or ["no output"])[-1]}
-    result: dict[str, Any] = json.loads(lines[-1].removeprefix(MARK))
-    return result
-
-
-def _save(case: Mapping[str, Any], asked: argparse.Namespace) -> None:
-    device = torch.cuda.get_device_name() if asked.device != "cpu" else "CPU"
-    content = {
-        "name": case["case"],
-        "device": device,
-        "versions": versions(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": f"python -m benchmarks.blocks {' '.join(sys.argv[1:])}".strip(),
-        "cases": [case],
-    }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    path = asked.out / f"{case['case']}-{'-'.join(device.lower().split())}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(path)
 
 
 if __name__ == "__main__":

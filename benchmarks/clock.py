@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter
 
 import torch
 
-_L2_AND_MORE = 256 * 2**20  # bytes written between calls, so that nothing is found in cache
+_L2_AND_MORE = 256 * 2**20  # bytes read between calls, so that nothing is found in cache
+_COPIED = 2**30  # bytes of the copy by which bandwidth is measured
+_CALLS_IN_GRAPH = 8
 
 
 def milliseconds(call: Callable[[], object], device: str, repeats: int = 50) -> float:
@@ -17,15 +19,49 @@ def milliseconds(call: Callable[[], object], device: str, repeats: int = 50) -> 
         return median(_wall(call) for _ in range(max(3, repeats // 10))) * 1e3
     for _ in range(3):
         call()
-    flush = torch.empty(_L2_AND_MORE, dtype=torch.uint8, device=device)
+    flush = torch.zeros(_L2_AND_MORE // 4, dtype=torch.float32, device=device)
     events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeats)]
     for start, end in events:
-        flush.zero_()
+        flush.sum()  # reading, since what is written would be on its way to memory during the call
         start.record()
         call()
         end.record()
     torch.cuda.synchronize()
-    return median(start.elapsed_time(end) for start, end in events)
+    return float(median(start.elapsed_time(end) for start, end in events))
+
+
+def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str, repeats: int = 20) -> float:
+    """The median GPU time of a call inside a CUDA graph, launching left out; wall time on the CPU.
+
+    The calls do the same on different memory, which together must be larger than the L2 cache several times: each
+    finds it filled by the one before.
+    """
+    if device == "cpu":
+        return milliseconds(calls[0], device)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for call in calls:
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        kept = [calls[n % len(calls)]() for n in range(_CALLS_IN_GRAPH)]
+    events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeats)]
+    for start, end in events:
+        start.record()
+        graph.replay()
+        end.record()
+    torch.cuda.synchronize()
+    del kept
+    return float(median(start.elapsed_time(end) for start, end in events)) / _CALLS_IN_GRAPH
+
+
+def copy_bandwidth(device: str) -> float:
+    """Bytes read and written in a second by a large copy."""
+    source = torch.zeros(_COPIED if device != "cpu" else 2**20, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / (milliseconds(lambda: target.copy_(source), device, 20) * 1e-3)
 
 
 def _wall(call: Callable[[], object]) -> float:

@@ -1,28 +1,27 @@
-"""Writes what was measured into the README, between its two markers: ``python -m benchmarks.table``."""
+"""Writes what was measured into the README, between its markers: ``python -m benchmarks.table``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
-BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+from benchmarks.attention_table import attention_section
+from benchmarks.markdown import between, table
+from benchmarks.processes import ROOT
+from benchmarks.records import ATTENTION_RESULTS, RESULTS, Record, saved
 
 _COLUMNS = ("model", "with", "time", "peak memory", "compile cold", "compile warm", "error / allowed")
 
 
 def markdown(cases: Sequence[Mapping[str, Any]]) -> str:
     """A table of cases and contenders."""
-    rows = [_COLUMNS, tuple("---" for _ in _COLUMNS)]
+    rows: list[tuple[str, ...]] = []
     for case in cases:
         if failure := case.get("failure"):
             rows.append((case["title"], f"failed: {failure}", *[""] * 5))
         for name, found in case["contenders"].items():
             rows.append((case["title"], name, *_cells(found)))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return table(_COLUMNS, rows)
 
 
 def _cells(found: Mapping[str, Any]) -> tuple[str, ...]:
@@ -42,8 +41,8 @@ def _seconds(compiled: Mapping[str, Any] | None) -> str:
     return f"{compiled['seconds']:.1f} s" if "seconds" in compiled else f"failed: {compiled.get('failure')}"
 
 
-def section(results: Sequence[Mapping[str, Any]]) -> str:
-    """The README's section: one table for each device."""
+def section(results: Sequence[Record]) -> str:
+    """The README's section: one table for each file of results."""
     parts = []
     for r in results:
         versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
@@ -51,24 +50,11 @@ def section(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def rewritten(readme: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """``readme`` with the tables between its markers.
-
-    Raises:
-        ValueError: the README has no markers.
-    """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the README has no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n\n{section(results)}\n\n{END}{after}"
-
-
 def main() -> None:
     """Rewrite the README from every file of results."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     readme = ROOT / "README.md"
-    readme.write_text(rewritten(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+    page = between(readme.read_text(encoding="utf-8"), "benchmarks", section(saved(RESULTS)))
+    readme.write_text(between(page, "attention", attention_section(saved(ATTENTION_RESULTS))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,13 +17,12 @@ import rooftile
 from benchmarks.cases import CASES
 from benchmarks.clock import host_microseconds, milliseconds, peak_bytes, seconds
 from benchmarks.contenders import CONTENDERS
+from benchmarks.processes import tell
 from rooftile.accuracy import promised
 from rooftile.checking import reference
 from rooftile.config import Config
 from rooftile.driver import collecting
 from rooftile.runtime.loading import kernel_cache
-
-MARK = "findings: "  # before the JSON, since libraries print too
 
 
 def speed(case: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def main() -> None:
     """Run the trial that the command line names."""
     kind, case, device, *contenders = sys.argv[1:]
     with torch.no_grad():
-        print(MARK + json.dumps(TRIALS[kind](case, device, contenders)))
+        tell(TRIALS[kind](case, device, contenders))
 
 
 if __name__ == "__main__":

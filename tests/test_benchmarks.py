@@ -9,7 +9,8 @@ import torch
 
 from benchmarks import trial
 from benchmarks.cases import CASES
-from benchmarks.table import BEGIN, END, markdown, rewritten
+from benchmarks.markdown import between
+from benchmarks.table import markdown, section
 
 FOUND = {
     "title": "Llama-8B layer",
@@ -43,12 +44,12 @@ def test_a_case_that_failed_has_a_row() -> None:
 
 def test_the_readme_is_rewritten_between_its_markers() -> None:
     results = [{"device": "H100", "versions": {"torch": "2"}, "date": "2026-11-23", "command": "c", "cases": [FOUND]}]
-    readme = f"# Title\n\n{BEGIN}\n\nstale\n\n{END}\n\nrest\n"
-    once = rewritten(readme, results)
-    assert "stale" not in once and "H100" in once and once.endswith(f"{END}\n\nrest\n")
-    assert rewritten(once, results) == once
-    with pytest.raises(ValueError, match="the README has no"):
-        rewritten("# Title", results)
+    readme = "# Title\n\n<!-- table -->\n\nstale\n\n<!-- /table -->\n\nrest\n"
+    once = between(readme, "table", section(results))
+    assert "stale" not in once and "H100" in once and once.endswith("<!-- /table -->\n\nrest\n")
+    assert between(once, "table", section(results)) == once
+    with pytest.raises(ValueError, match="the README has no <!-- table -->"):
+        between("# Title", "table", "")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,0 +1,128 @@
+"""One case of ``benchmarks.attention`` in a process of its own:
+
+``python -m benchmarks.attention_trial CASE DEVICE LENGTH CONTENDER...``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.clock import copy_bandwidth, milliseconds, peak_bytes, replayed_milliseconds
+from benchmarks.compiled import compiled_kernels
+from benchmarks.memory_bound import MEMORY_BOUND, MemoryBound
+from benchmarks.processes import tell, wait_for_turn
+from benchmarks.rivals import RIVALS, Call
+from benchmarks.variants import VARIANTS, Variant
+from benchmarks.workload import Workload
+from rooftile.accuracy import promised
+from rooftile.checking import reference
+from rooftile.config import Config
+from rooftile.driver import collecting
+from rooftile.report.collect import report_of
+from rooftile.runtime.loading import kernel_cache
+
+ATTENTION_CASES: dict[str, Variant | MemoryBound] = {**VARIANTS, **MEMORY_BOUND}
+_REPEATS = 30
+
+
+@dataclass
+class Prepared:
+    """A case that waits to be measured: of each contender the calls whose results were right, and what was found."""
+
+    device: str
+    work: Workload
+    calls: dict[str, dict[str, Call]] = field(default_factory=dict)
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(case: str, device: str, length: int, contenders: Sequence[str]) -> Prepared:
+    """Compile every contender's alternatives, and compare their results with float64."""
+    prepared = Prepared(device, ATTENTION_CASES[case].workload(device, length))
+    right = _comparison(prepared.work)
+    for name in contenders:
+        for alternative, make in RIVALS[name](prepared.work).items():
+            _try(prepared, name, alternative, make, right)
+    if device != "cpu":
+        torch.cuda.empty_cache()  # other cases are preparing on the same GPU
+    return prepared
+
+
+Comparison = Callable[[Tensor], dict[str, Any]]
+
+
+def _comparison(work: Workload) -> Comparison:
+    inputs = work.checked_inputs()
+    exact, eager = (run(*inputs) for run in (reference(work.model), work.model))
+    torch._dynamo.reset()  # which has seen the sizes of what is checked, and must not take them for varying ones
+
+    def compare(result: Tensor) -> dict[str, Any]:
+        (accuracy,) = promised([work.checked_result(result)], [eager], [exact])
+        return {"error": accuracy.ours, "allowed": accuracy.allowed, "kept": accuracy.kept}
+
+    return compare
+
+
+def _try(prepared: Prepared, name: str, alternative: str, make: Callable[[], Call], compare: Comparison) -> None:
+    """Make a call and check its first result; one that fails leaves its reason, and nothing to measure."""
+    found = prepared.found.setdefault(name, {})
+    try:
+        call = make()
+        with collecting() as compilations:
+            result = call(*prepared.work.inputs)
+        compared = compare(result)
+        if not compared["error"] < found.get("error", 0.0):  # the worst of the alternatives stands for all
+            found.update(compared)
+        prepared.calls.setdefault(name, {})[alternative] = call
+        if compilations:
+            prepared.about["kernels"] = report_of(compilations).to_dict()["kernels"]
+            cache = kernel_cache(Config.from_env().cache_dir)
+            prepared.about["compiled"] = [asdict(kernel) for kernel in compiled_kernels(compilations, cache)]
+    except Exception as error:
+        found["failures"] = {**found.get("failures", {}), alternative: f"{type(error).__name__}: {error}"[:500]}
+
+
+def measure(prepared: Prepared) -> dict[str, Any]:
+    """The time of every contender's fastest call, its peak memory, and the bandwidth to hold it against."""
+    work, device = prepared.work, prepared.device
+    found: dict[str, Any] = {**prepared.about, "flops": work.flops, "bytes": work.bytes, "contenders": prepared.found}
+    if work.twin is None:
+        found["copy_bandwidth"] = copy_bandwidth(device)
+    for name, calls in prepared.calls.items():
+        of_name = prepared.found[name]
+        try:
+            times = {alternative: _milliseconds(work, call, device) for alternative, call in calls.items()}
+            best = min(times, key=times.__getitem__)
+            of_name |= {"ms": times[best], "peak_bytes": peak_bytes(partial(calls[best], *work.inputs), device)}
+            if len(times) > 1:
+                of_name |= {"best": best, "tried": times}
+        except Exception as error:
+            of_name["failures"] = {**of_name.get("failures", {}), "timing": f"{type(error).__name__}: {error}"[:500]}
+    return found
+
+
+def _milliseconds(work: Workload, call: Call, device: str) -> float:
+    if work.twin is not None:
+        return milliseconds(partial(call, *work.inputs), device, _REPEATS)
+    copies = tuple(x.clone() for x in work.inputs)
+    return replayed_milliseconds([partial(call, *work.inputs), partial(call, *copies)], device)
+
+
+def main() -> None:
+    """Run the case that the command line names."""
+    case, device, length, *contenders = sys.argv[1:]
+    with torch.no_grad():
+        prepared = prepare(case, device, int(length), contenders)
+        wait_for_turn()
+        tell(measure(prepared))
+
+
+if __name__ == "__main__":
+    main()

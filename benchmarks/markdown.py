@@ -1,0 +1,24 @@
+"""Tables in Markdown, and sections of a page that are written by a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with a row of titles."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *rows))
+
+
+def between(page: str, marker: str, section: str) -> str:
+    """``page`` with ``section`` between its comments ``<!-- marker -->`` and ``<!-- /marker -->``.
+
+    Raises:
+        ValueError: the page has no such comments.
+    """
+    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the README has no {begin} ... {end}")
+    return f"{before}{begin}\n\n{section}\n\n{end}{after}"

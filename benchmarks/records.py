@@ -1,0 +1,42 @@
+"""What was measured, as files: one for each case and device, with the versions and the command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rooftile.report.collect import versions
+
+RESULTS = Path(__file__).parent / "results"
+ATTENTION_RESULTS = RESULTS / "attention"
+
+Record = dict[str, Any]
+
+
+def save(case: Mapping[str, Any], device: str, folder: Path, module: str) -> Path:
+    """Write what ``module``'s command line found about a case, and print where."""
+    name = torch.cuda.get_device_name() if device != "cpu" else "CPU"
+    content = {
+        "name": case["case"],
+        "device": name,
+        "versions": versions(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": f"python -m {module} {' '.join(sys.argv[1:])}".strip(),
+        "cases": [case],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{case['case']}-{'-'.join(name.lower().split())}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(path, flush=True)
+    return path
+
+
+def saved(folder: Path) -> list[Record]:
+    """Every record in ``folder``, by the name of its file."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
