@@ -87,7 +87,10 @@ def _uncommon_layouts(captured: Captured) -> dict[int, tuple[Size, ...]]:
 def _laid_out(result: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
     if result.stride() == strides:
         return result
-    return torch.empty_strided(result.shape, strides, dtype=result.dtype, device=result.device).copy_(result)
+    # Along a stride of 0 all elements are one: it is written once, and shown as often as the user expects.
+    once = result[tuple(slice(1) if stride == 0 else slice(None) for stride in strides)]
+    laid = torch.empty_strided(once.shape, strides, dtype=result.dtype, device=result.device).copy_(once)
+    return laid.expand(result.shape)
 
 
 def _values(sizes: Sequence[Size], bindings: Mapping[str, int]) -> tuple[int, ...]:

@@ -186,3 +186,13 @@ def test_wrong_inputs_of_a_program_are_refused() -> None:
     for message, (args, kwargs) in wrong.items():
         with pytest.raises(InputError, match=message):
             program(*args, **kwargs)
+
+
+def test_results_that_repeat_one_element_keep_their_strides() -> None:
+    def grid(x: Tensor) -> tuple[Tensor, ...]:
+        return torch.meshgrid(x, x + 1, indexing="ij")
+
+    x = torch.randn(4)
+    got, wanted = rooftile.compile(grid)(x), grid(x)
+    assert all(close(a, b) for a, b in zip(got, wanted, strict=True))
+    assert [a.stride() for a in got] == [b.stride() for b in wanted]
