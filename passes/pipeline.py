@@ -10,6 +10,7 @@ from rooftile.passes.dtypes import Dtypes
 from rooftile.passes.fuse import Fuse
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
+from rooftile.passes.reciprocals import Reciprocals
 from rooftile.passes.tile import Tile
 
 
@@ -20,7 +21,8 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Axes(),  # before anything prints or cuts the graph, so that a dimension has one letter in every dump
         Fuse(),  # on whole-tensor ops, where what a region may be is decided by accesses and bytes alone
         Dtypes(),  # after fuse: between kernels a narrow float saves bytes, inside one it only costs accuracy
-        BaseTwo(),  # after dtypes: on fp32 values, where numbers still stand as constants that can take a factor
+        Reciprocals(),  # after dtypes, which says what is computed in fp32 for narrow results
+        BaseTwo(),  # after reciprocals: numbers that values are multiplied by can take a factor
         Layout(),  # after fuse: only what crosses kernels is in memory at all
         Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
         Lower(precision),  # last: it carries out what the others have decided
