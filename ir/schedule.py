@@ -20,9 +20,11 @@ Role = Literal["grid", "loop", "whole", "parts"]
 # - ``persistent``: one program for each multiprocessor, which takes tile after tile; else one program for each tile.
 # - ``flatten``: a persistent program's loop over tiles and the loop inside are made one, so that loads run ahead from a
 #   tile into the next.
+# - ``phases``: 2 where the steps of a sweep in which its mask holds throughout are a loop of their own, without the
+#   mask; 1 where all are one loop.
 # - ``epilogue``: in how many pieces, along their last axis, the results of the last loop are worked up and stored.
 OPTIONS: Mapping[str, bool | int] = MappingProxyType(
-    {"descriptors": False, "specialize": False, "persistent": False, "flatten": False, "epilogue": 1}
+    {"descriptors": False, "specialize": False, "persistent": False, "flatten": False, "phases": 2, "epilogue": 1}
 )
 
 
@@ -67,6 +69,7 @@ class Schedule:
     specialize: bool = False
     persistent: bool = False
     flatten: bool = False
+    phases: int = 2
     epilogue: int = 1
 
     def role(self, name: str) -> AxisRole:

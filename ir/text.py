@@ -135,7 +135,11 @@ FUNCTIONS: dict[str, Mapping[str, Any]] = {"pointwise": SCALARS, "reduce": COMBI
 TAGS = frozenset({"list", "device", "torch", "complex"})
 
 # Per op: attributes that most often hold one value.
-USUAL: dict[str, dict[str, Any]] = {"load": {"guard": (), "fill": None}, "store": {"guard": ()}, "loop": {"ranges": 0}}
+USUAL: dict[str, dict[str, Any]] = {
+    "load": {"guard": (), "fill": None},
+    "store": {"guard": ()},
+    "loop": {"ranges": 0, "phase": "all"},
+}
 
 RESERVED = frozenset({*DTYPES, "none", "true", "false", "inf", "nan"})
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,11 @@ from rooftile.passes.regions.sweeps import plan_sweeps
 class Block:
     """A list of ops that runs once per step of the loops in ``loops``; ``known`` holds what it (not its parents) has
     computed, ``running`` the reductions whose states so far stand in ``known``, ``checked`` the bounds of indices that
-    it has checked."""
+    it has checked.
+
+    ``settled`` are conditions with what they are in every step that the block is run for; ``full`` the axes that these
+    steps stay within the extent of.
+    """
 
     parent: Block | None
     loops: frozenset[str]
@@ -30,6 +34,12 @@ class Block:
     known: dict[Read, Value] = field(default_factory=dict)
     running: set[Read] = field(default_factory=set)
     checked: set[tuple[Size, Size]] = field(default_factory=set)
+    settled: Mapping[Read, bool] = field(default_factory=dict)
+    full: frozenset[str] = frozenset()
+
+    def within(self) -> Block:
+        """A block that runs with this one and knows what it does, but whose own values this one doesn't know."""
+        return Block(self, self.loops, self.ops, settled=self.settled, full=self.full)
 
 
 class Kernel:
@@ -47,7 +57,7 @@ class Kernel:
         precision: str,
         compute: Callable[[Kernel, Read, Block], None],
     ) -> None:
-        self.access, self.schedule, self.precision = access, schedule, precision
+        self.schedule, self.precision = schedule, precision
         self.order = {a.name: n for n, a in enumerate(schedule.axes)}
         self.tiles = {a.name: a.tile for a in schedule.axes}
         self.loops = frozenset(a.name for a in schedule.axes if a.role == "loop")
@@ -55,6 +65,7 @@ class Kernel:
         self.buffers = {v: self.builder.input(v.name, v.type) for v in access.body.inputs}
         self.outputs = [self.builder.input(v.name, v.type) for v in access.body.outputs]
         self.sweeps = plan_sweeps(access, self.loops)
+        self.access = self.sweeps.access
         self.dot_only = loads_of_contractions(access)
         self.stored: set[int] = set()
         self._compute = compute
@@ -83,9 +94,9 @@ class Kernel:
         """The axes of ``names`` that a tile of them holds, in nesting order, with their tiles."""
         return tuple((n, self.tiles[n]) for n in sorted(names, key=self.order.__getitem__) if self.tiles[n] > 1)
 
-    def within(self, names: Iterable[str]) -> Guard:
+    def within(self, names: Iterable[str], block: Block) -> Guard:
         """That each of the axes is within its extent, for those whose last tile may reach beyond."""
-        extents = ((n, self.access.axes[n]) for n in names)
+        extents = ((n, self.access.axes[n]) for n in names if n not in block.full)
         return tuple((axis(n, extent), extent) for n, extent in extents if not divides(self.tiles[n], extent))
 
     def with_indices(self, read: Read, exprs: Sequence[Size], block: Block) -> tuple[list[Size], tuple[Value, ...]]:

@@ -61,7 +61,7 @@ def absent(kernel: Kernel, node: Node) -> list[str]:
 
 def masked(kernel: Kernel, value: Value, names: Sequence[str], fill: float, block: Block, counted: Guard = ()) -> Value:
     """``value`` with ``fill`` at positions beyond the end of the axes ``names``, and where ``counted`` fails."""
-    guard = kernel.within(n for n in names if n in (value.type.axes or ())) + counted
+    guard = kernel.within((n for n in names if n in (value.type.axes or ())), block) + counted
     if not guard:
         return value
     constant = kernel.number(fill, value.dtype, block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from rooftile.ir.core import Graph, Value
+from rooftile.ir.dtypes import B1
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.lowering.contractions import contract
 from rooftile.passes.lowering.kernel import Block, Kernel
@@ -39,6 +40,9 @@ def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "i
 def _compute(kernel: Kernel, read: Read, home: Block) -> None:
     """Make ``read`` known in ``home``: by a sweep where it reduces an axis that is a loop, else by one tile."""
     node = kernel.access.nodes[read]
+    if read in home.settled:
+        home.known[read] = kernel.number(float(home.settled[read]), B1, home)
+        return
     swept = [a for a in node.bound if a in kernel.loops]
     if swept:
         sweep_for(kernel, read, node, swept[0], home)
@@ -60,6 +64,8 @@ def _constant(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
 
 def _pointwise(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
     assert node.op is not None
+    if node.op.attrs["fn"] == "where" and node.operands[0] in block.settled:
+        return kernel.emit(node.operands[1 if block.settled[node.operands[0]] else 2], block)
     return kernel.pointwise(node.op.attrs["fn"], [kernel.emit(o, block) for o in node.operands], block)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import symbols
+from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.kernel import Block, Kernel
-from rooftile.passes.lowering.states import identity, run_members
+from rooftile.passes.lowering.states import identity, run_members, settle
+from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases
 from rooftile.passes.regions.access import Node, Read
 
 
@@ -26,7 +28,7 @@ def _store(kernel: Kernel, number: int, block: Block) -> None:
     kernel.stored.add(number)
     output, read = kernel.access.roots[number]
     value = kernel.cast(kernel.emit(read, block), kernel.outputs[output].dtype, block)
-    guard = kernel.within(kernel.axes_in(read.index)) + read.guard
+    guard = kernel.within(kernel.axes_in(read.index), block) + read.guard
     op = Op("store", (kernel.outputs[output], value), (), freeze_attrs({"index": read.index, "guard": guard}))
     block.ops.append(op)
 
@@ -66,16 +68,42 @@ def _stores_in(kernel: Kernel, read: Read, name: str, level: int, block: Block) 
 
 
 def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequence[Read], roots: Sequence[int]) -> None:
-    """A loop over axis ``name`` that carries the members' states and stores the roots."""
-    body = Block(block, block.loops | {name})
-    starts = [identity(kernel, m, block) for m in members]
-    state = [Value(kernel.builder.fresh(f"{m.value.name}_part"), s.type) for m, s in zip(members, starts, strict=True)]
-    ends = run_members(kernel, members, state, body)
+    """Loops over axis ``name`` that carry the members' states from one to the next; a single one where roots are
+    stored."""
+    state = [identity(kernel, m, block) for m in members]
+    if roots or not members:
+        state = _loop(kernel, name, block, members, roots, state)
+    else:
+        tile, split = kernel.tiles[name], kernel.schedule.phases > 1
+        phases, predicates = plan_phases(kernel.access, members, name, tile, split=split)
+        bounds = Bounds(kernel, block, predicates)
+        for phase in phases:
+            ends = bounds.ranges(phase, members, state)
+            state = _loop(kernel, name, block, members, (), state, phase, ends)
+    settle(kernel, members, state, block)
+
+
+def _loop(
+    kernel: Kernel,
+    name: str,
+    block: Block,
+    members: Sequence[Read],
+    roots: Sequence[int],
+    starts: Sequence[Value],
+    phase: Phase = EVERY_STEP,
+    ends: Sequence[Value] = (),
+) -> list[Value]:
+    """A loop over the steps of axis ``name`` in ``phase``, which lie between ``ends``; the states behind it."""
+    full = block.full | {name} if phase.full else block.full
+    body = Block(block, block.loops | {name}, settled={**block.settled, **phase.settled}, full=full)
+    fresh = kernel.builder.fresh
+    state = [Value(fresh(f"{m.value.name}_part"), s.type) for m, s in zip(members, starts, strict=True)]
+    after = run_members(kernel, members, state, body)
     for number in roots:
         kernel.stored.add(number)
         place_store(kernel, number, body)
-    region = Graph(name, tuple(state), tuple(body.ops), tuple(ends))
-    outputs = tuple(Value(kernel.builder.fresh(m.value.name), s.type) for m, s in zip(members, starts, strict=True))
-    block.ops.append(Op("loop", tuple(starts), outputs, freeze_attrs({"axis": name, "ranges": 0}), (region,)))
-    for member, value in zip(members, outputs, strict=True):
-        block.known[member] = kernel.cast(value, member.value.dtype, block)
+    region = Graph(name, tuple(state), tuple(body.ops), tuple(after))
+    outputs = tuple(Value(fresh(m.value.name), s.type) for m, s in zip(members, starts, strict=True))
+    attrs = freeze_attrs({"axis": name, "ranges": len(ends) // 2, "phase": phase.name})
+    block.ops.append(Op("loop", (*ends, *starts), outputs, attrs, (region,)))
+    return list(outputs)

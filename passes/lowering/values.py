@@ -13,7 +13,7 @@ from rooftile.passes.regions.sizes import likely
 
 def load(kernel: Kernel, read: Read, block: Block) -> Value:
     """The tile of a buffer that ``read`` is."""
-    guard = _full_guard(kernel, read) + checked_indices(kernel, read, block)
+    guard = _full_guard(kernel, read, block) + checked_indices(kernel, read, block)
     exprs, operands = kernel.with_indices(read, [*read.index, *(e for e, _ in guard)], block)
     index, conditions = exprs[: len(read.index)], exprs[len(read.index) :]
     attrs = {
@@ -25,9 +25,9 @@ def load(kernel: Kernel, read: Read, block: Block) -> Value:
     return kernel.add(block, "load", (kernel.buffers[read.value], *operands), attrs, name=read.value.name)
 
 
-def _full_guard(kernel: Kernel, read: Read) -> Guard:
+def _full_guard(kernel: Kernel, read: Read, block: Block) -> Guard:
     """The read's own guard, and that every axis is within its extent."""
-    return kernel.within(kernel.axes_in((*read.index, *(e for e, _ in read.guard)))) + read.guard
+    return kernel.within(kernel.axes_in((*read.index, *(e for e, _ in read.guard))), block) + read.guard
 
 
 def _memory_order(kernel: Kernel, read: Read) -> tuple[tuple[str, int], ...]:

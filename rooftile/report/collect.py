@@ -10,10 +10,10 @@ import torch
 
 from rooftile import __version__
 from rooftile.compilation import Compilation
-from rooftile.ir.division import ceildiv
 from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add
 from rooftile.ir.schedule import Schedule
+from rooftile.ir.steps import loop_steps
 from rooftile.report.accounting import (
     Work,
     eager_bytes,
@@ -116,7 +116,7 @@ class _Part:
             kind="extern" if extern else "triton",
             launches=1,
             schedule={} if schedule is None else self.schedule(schedule),
-            loops=() if schedule is None else self.loops(schedule),
+            loops=self.loops(step) if isinstance(step, Launch) else (),
             reads=tuple(self.buffer_name(n) for n in dict.fromkeys(step.reads)),
             writes=tuple(self.buffer_name(n) for n in step.writes),
             bytes=self.shown(work.bytes),
@@ -138,10 +138,12 @@ class _Part:
             **schedule.options(),
         }
 
-    def loops(self, schedule: Schedule) -> tuple[Loop, ...]:
-        swept = [a for a in schedule.axes if a.role == "loop"]
-        steps = [self.shown(ceildiv(a.extent, a.tile)) for a in swept]
-        return tuple(Loop(a.name, n, n, ("all",)) for a, n in zip(swept, steps, strict=True))
+    def loops(self, step: Launch) -> tuple[Loop, ...]:
+        kernel = step.op.regions[1]
+        if any(s.name not in self.sizes for s in kernel.size_symbols()):
+            return tuple(Loop(name, None, None, ()) for name, _, role, _ in kernel.attrs["axes"] if role == "loop")
+        counted = loop_steps(kernel, self.sizes)
+        return tuple(Loop(each.axis, each.visited, each.total, each.phases) for each in counted)
 
     def buffer_name(self, number: int) -> str:
         assert self.compilation.plan is not None

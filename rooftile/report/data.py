@@ -20,7 +20,10 @@ Quantity: TypeAlias = int | str | None
 
 @dataclass(frozen=True)
 class Loop:
-    """An axis that a kernel sweeps: the steps it visits of all there are, and the phases they run in."""
+    """An axis that a kernel sweeps: the steps that all its programs visit, of all there are, and the phases these run
+    in. A mask may leave steps out (``masked``) and have others that it lets pass whole (``bare``); ``rest`` are those
+    that only programs run whose masked rows hold nothing else, and don't count as visited. None where the data or a
+    size that is not known decide."""
 
     axis: str
     visited: Quantity

@@ -1,0 +1,130 @@
+"""How many steps the loops of a kernel take, counted from their bounds."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.expr import symbols
+from rooftile.ir.substitution import evaluate
+from rooftile.ir.tile_ops import loop_ranges, loop_starts
+
+MOST_PROGRAMS = 2**16  # more are not counted one by one
+
+_SCALARS: dict[str, Callable[..., int]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "floordiv": operator.floordiv,
+    "mod": operator.mod,
+    "maximum": max,
+    "minimum": min,
+    "eq": operator.eq,
+    "ge": operator.ge,
+    "where": lambda condition, a, b: a if condition else b,
+}
+
+
+@dataclass(frozen=True)
+class LoopSteps:
+    """The loops that sweep ``axis`` together, over all programs: the steps that are run (None where the data decide),
+    of how many, and the phases in which they are run."""
+
+    axis: str
+    visited: int | None
+    total: int
+    phases: tuple[str, ...]
+
+
+def loop_steps(kernel: Graph, sizes: Mapping[str, int]) -> list[LoopSteps]:
+    """The steps of each sweep of ``kernel``, those inside another behind it, for run-time sizes ``sizes``."""
+    axes = {name: (evaluate(extent, sizes), role, tile) for name, extent, role, tile in kernel.attrs["axes"]}
+    programs = prod(-(-extent // tile) for extent, role, tile in axes.values() if role == "grid")
+    return list(_Counter(kernel, sizes, axes).count(kernel, programs, programs))
+
+
+def _sweeps(graph: Graph) -> Iterator[list[Op]]:
+    """The loops of a graph, those together that take up one another's states over one axis."""
+    found: list[list[Op]] = []
+    for op in graph.ops:
+        if op.name != "loop":
+            continue
+        before = found[-1][-1] if found else None
+        follows = before is not None and op.inputs and before.attrs["axis"] == op.attrs["axis"]
+        if follows and before is not None and loop_starts(op) == before.outputs:
+            found[-1].append(op)
+        else:
+            found.append([op])
+    yield from found
+
+
+@dataclass
+class _Counter:
+    kernel: Graph
+    sizes: Mapping[str, int]
+    axes: Mapping[str, tuple[int, str, int]]
+
+    def count(self, graph: Graph, visits: int | None, most: int) -> Iterator[LoopSteps]:
+        """The sweeps in ``graph``, which is run ``visits`` times, of ``most``."""
+        for loops in _sweeps(graph):
+            axis = str(loops[0].attrs["axis"])
+            extent, _, tile = self.axes[axis]
+            steps = -(-extent // tile)
+            visited = None if visits is None else visits * steps
+            if any(op.attrs["ranges"] for op in loops):
+                visited = self._visited(loops, tile) if graph is self.kernel else None
+            yield LoopSteps(axis, visited, most * steps, tuple(str(op.attrs["phase"]) for op in loops))
+            yield from self.count(loops[-1].regions[0], visited, most * steps)
+
+    def _visited(self, loops: Sequence[Op], tile: int) -> int | None:
+        """The steps of loops over ranges, added up over all programs."""
+        tiles = {name: -(-extent // t) for name, (extent, role, t) in self.axes.items() if role == "grid"}
+        producers = self.kernel.producers()
+        ends = [pair for op in loops if op.attrs["phase"] != "rest" for pair in loop_ranges(op)]
+        needed = _needed([value for pair in ends for value in pair], producers)
+        if needed is None:
+            return None
+        varying = {op.attrs["axis"] for op in needed if op.name == "first"}
+        varying |= {s.name for op in needed if op.name == "index" for s in symbols(op.attrs["expr"])} & set(tiles)
+        if prod(tiles[name] for name in varying) > MOST_PROGRAMS:
+            return None
+        visited = 0
+        for at in product(*(range(tiles[name]) for name in varying)):
+            firsts = {name: n * self.axes[name][2] for name, n in zip(varying, at, strict=True)}
+            known = self._run(needed, firsts)
+            visited += sum(max(0, -(-(known[stop] - known[first]) // tile)) for first, stop in ends)
+        return visited * prod(n for name, n in tiles.items() if name not in varying)
+
+    def _run(self, ops: Sequence[Op], firsts: Mapping[str, int]) -> dict[Value, int]:
+        known: dict[Value, int] = {}
+        for op in ops:
+            operands = [known[v] for v in op.inputs]
+            if op.name == "first":
+                known[op.output] = firsts[op.attrs["axis"]]
+            elif op.name == "index":
+                indices = {f"idx{n}": x for n, x in enumerate(operands, start=1)}
+                known[op.output] = evaluate(op.attrs["expr"], {**self.sizes, **firsts, **indices})
+            else:
+                known[op.output] = int(_SCALARS[op.attrs["fn"]](*operands))
+        return known
+
+
+def _needed(values: Sequence[Value], producers: Mapping[Value, Op]) -> list[Op] | None:
+    """The ops that ``values`` are computed by, in order; None where one is not arithmetic on positions."""
+    found: dict[Value, Op] = {}
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if value in found:
+            continue
+        op = producers[value]
+        if op.name not in ("first", "index") and not (op.name == "pointwise" and op.attrs["fn"] in _SCALARS):
+            return None
+        found[value] = op
+        stack.extend(op.inputs)
+    return [op for value, op in producers.items() if value in found]

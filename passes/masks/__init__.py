@@ -1,0 +1,1 @@
+"""Masks become loop bounds: which values vanish where a condition fails, and which tiles that leaves to be visited."""

@@ -1,0 +1,97 @@
+"""The phases of a sweep: the ranges of steps that are run, and what is known to hold in each.
+
+A causal mask makes two: the steps before the tile's first row run without the mask, those along the diagonal with it;
+the rest is not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rooftile.ir.expr import axis as axis_of
+from rooftile.ir.polynomial import add, mul
+from rooftile.passes.masks.predicates import All, AtLeast, Predicates, is_known, negation
+from rooftile.passes.masks.ranges import Bound, Range, Sweep, greatest, is_empty, least
+from rooftile.passes.masks.skipping import Skipping, skipping
+from rooftile.passes.masks.values import Interval
+from rooftile.passes.regions.access import Access, Read
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps of a sweep that are run by one loop; ``name`` is for the reader.
+
+    ``ranges`` are where they lie (None: every step). In each of them the conditions ``settled`` are what that says, and
+    the step is ``full``, within the axis's extent. The phase is left out by programs whose states lie in ``unless``.
+    """
+
+    name: str
+    ranges: tuple[Range, ...] | None
+    settled: Mapping[Read, bool] = field(default_factory=dict)
+    full: bool = False
+    unless: Mapping[Read, Interval] = field(default_factory=dict)
+
+
+EVERY_STEP = Phase("all", None)
+
+
+def plan_phases(
+    access: Access, members: Sequence[Read], axis: str, tile: int, *, split: bool
+) -> tuple[list[Phase], Predicates]:
+    """The phases of the sweep over ``axis`` that the reductions ``members`` share, and what the bounds are made of.
+
+    ``split`` makes a phase of its own of the steps in which the mask holds throughout.
+    """
+    predicates = Predicates(access)
+    found = skipping(access, members, axis, predicates)
+    if found is None:
+        return [EVERY_STEP], predicates
+    extent = access.axes[axis]
+    visited = Sweep(predicates, axis, extent, tile, throughout=False).ranges(found.live)
+    settled = _known(found, predicates) if split else {}
+    certain: list[Range] = []
+    if settled:
+        holds = [p if settled[c] else negation(p) for c in settled for p in (predicates.of(c),)]
+        within = AtLeast(add(extent, add(mul(axis_of(axis, extent), -1), -1)))
+        certain = Sweep(predicates, axis, extent, tile, throughout=True).ranges(All((*holds, within)))
+    bare, masked = _split(visited, certain)
+    stop = Sweep(predicates, axis, extent, tile, throughout=False).stop
+    if not bare and masked == [(0, stop)]:
+        return [EVERY_STEP], predicates
+    phases = [Phase("bare", tuple(bare), settled, full=True)] if bare else []
+    phases += [Phase("masked", tuple(masked))] if masked else []
+    skipped = _between(visited, stop)
+    if found.reached and skipped:
+        phases.append(Phase("rest", tuple(skipped), unless=found.reached))
+    return phases, predicates
+
+
+def _known(found: Skipping, predicates: Predicates) -> dict[Read, bool]:
+    """The settled conditions of which a program can tell for a whole step that they hold."""
+    return {c: holds for c, holds in found.settled.items() if is_known(predicates.of(c))}
+
+
+def _split(visited: list[Range], certain: list[Range]) -> tuple[list[Range], list[Range]]:
+    """The ranges to be run without the mask and those to be run with it, which together are ``visited``.
+
+    The mask is left out in what the last visited range has in common with the last certain one.
+    """
+    if not visited or not certain:
+        return [], visited
+    (first, stop), (from_, to) = visited[-1], certain[-1]
+    middle = (greatest(first, from_), least(stop, to))
+    if is_empty(middle):
+        return [], visited
+    around = [*visited[:-1], (first, least(stop, from_)), (greatest(first, from_, to), stop)]
+    return [middle], [each for each in around if not is_empty(each)]
+
+
+def _between(visited: list[Range], stop: Bound) -> list[Range]:
+    """The steps before ``stop`` that lie in none of the ranges ``visited``, which are in order and may be empty."""
+    gaps: list[Range] = []
+    reached: Bound = 0
+    for first, end in visited:
+        gaps.append((reached, least(first, stop)))
+        reached = greatest(reached, first, end)
+    return [gap for gap in [*gaps, (reached, stop)] if not is_empty(gap)]
