@@ -25,6 +25,7 @@ from benchmarks.rivals import RIVALS
 from benchmarks.variants import LENGTH, VARIANTS
 
 _SMALL = 64  # the length on the CPU
+_TOGETHER = 5  # cases that prepare at once; of longer sequences two, since one head's scores in float64 are large
 
 
 def main() -> None:
@@ -32,8 +33,9 @@ def main() -> None:
     asked = _arguments()
     length = asked.length or (_SMALL if asked.device == "cpu" else LENGTH)
     names = asked.cases or list(VARIANTS if asked.length not in (None, LENGTH) else ATTENTION_CASES)
+    together = asked.side_by_side or (_TOGETHER if length <= LENGTH else 2)
     found = []
-    for case in measured(names, asked.device, length, asked.contenders, asked.limit, asked.side_by_side):
+    for case in measured(names, asked.device, length, asked.contenders, asked.limit, together):
         found.append(case)
         save(case, asked.device, asked.out, "benchmarks.attention")
     print(attention_markdown(found))
@@ -47,19 +49,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=int, help=f"positions of the attention cases, {LENGTH} if not said")
     parser.add_argument("--contenders", nargs="+", choices=list(RIVALS), default=list(RIVALS))
     parser.add_argument("--limit", type=float, default=120, help="seconds for preparing, and for measuring, one case")
-    parser.add_argument("--side-by-side", type=int, default=5, help="how many cases prepare at once")
+    parser.add_argument("--side-by-side", type=int, help="how many cases prepare at once")
     parser.add_argument("--out", type=Path, default=ATTENTION_RESULTS, help="folder for the JSON")
     return parser.parse_args()
 
 
 def measured(
-    names: Sequence[str], device: str, length: int, contenders: Sequence[str], limit: float, side_by_side: int
+    names: Sequence[str], device: str, length: int, contenders: Sequence[str], limit: float, together: int
 ) -> Iterator[dict[str, Any]]:
     """Each case's findings, as soon as they are there."""
     # A case's few kernels are soon compiled by its own process; pools of workers for each would only stand in the way.
     environment = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
-    for start in range(0, len(names), side_by_side):
-        group = names[start : start + side_by_side]
+    for start in range(0, len(names), together):
+        group = names[start : start + together]
         print(f"preparing {', '.join(group)}", flush=True)
         trials = [["benchmarks.attention_trial", name, device, str(length), *contenders] for name in group]
         for name, findings in zip(group, run_in_turn(trials, limit, environment), strict=True):

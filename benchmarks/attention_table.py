@@ -31,8 +31,8 @@ _OF_MEMORY = ("bound by memory", "with", "time", "bandwidth", "of a copy's", "fa
 def attention_markdown(cases: Sequence[Case]) -> str:
     """Two tables: attention over whole sequences, and what memory bounds; those without rows are left out.
 
-    Steps are those that the one swept loop visits, of all there are; their time is given against full attention's of
-    the same size.
+    Steps are those that the longest loop visits in all programs, of all there are; the time of a visited one is given
+    against that of full attention of the same size.
     """
     ordered = sorted(cases, key=_place)
     attention = [c for c in ordered if "variant" in c]
@@ -100,18 +100,16 @@ def _peak(case: Case) -> str:
 
 
 def _visited(case: Case) -> Mapping[str, Any] | None:
-    """The longest loop, where the whole case is one kernel."""
-    kernels = case.get("kernels", ())
-    loops = kernels[0]["loops"] if len(kernels) == 1 else ()
+    """The longest loop of all kernels whose steps are known in number."""
+    loops = (loop for kernel in case.get("kernels", ()) for loop in kernel["loops"])
     counted = [loop for loop in loops if isinstance(loop["visited"], int) and isinstance(loop["total"], int)]
     return max(counted, key=lambda loop: loop["total"], default=None)
 
 
 def _steps(case: Case) -> str:
-    kernels, loop = case.get("kernels", ()), _visited(case)
-    if loop is None:
-        return f"{len(kernels)} kernels" if len(kernels) > 1 else ""
-    return f"{loop['visited']} of {loop['total']}"
+    loop, kernels = _visited(case), len(case.get("kernels", ()))
+    steps = [] if loop is None else [f"{loop['visited']} of {loop['total']}"]
+    return ", ".join(steps + ([f"{kernels} kernels"] if kernels > 1 else []))
 
 
 def _step(case: Case) -> float | None:

@@ -21,4 +21,4 @@ def between(page: str, marker: str, section: str) -> str:
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ValueError(f"the README has no {begin} ... {end}")
-    return f"{before}{begin}\n\n{section}\n\n{end}{after}"
+    return "\n\n".join(part for part in (before + begin, section, end + after) if part)

@@ -19,10 +19,11 @@ Call: TypeAlias = Callable[..., Tensor]
 # The name of each alternative, and what makes its call; nothing is compiled before the call is made.
 Alternatives: TypeAlias = Mapping[str, Callable[[], Call]]
 
-# FlexAttention's own choice, and tiles that are good on an H100; a block of the mask is as large as a tile or larger.
+# FlexAttention's own choice, and others that its autotuner knows: the side of the mask's blocks, and kernel options.
 FLEX_OPTIONS: Mapping[str, tuple[int, Mapping[str, Any]]] = {
     "defaults": (128, {}),
-    "128x128, 8 warps": (128, {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3}),
+    "descriptors": (128, {"USE_TMA": True}),
+    "128x128, 8 warps": (128, {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2}),
     "128x64, 4 warps": (128, {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 4, "num_stages": 3}),
     "64x64, 4 warps": (64, {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 3}),
 }
