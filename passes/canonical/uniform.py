@@ -108,6 +108,11 @@ def _fold_empty_contract(op: Op, rw: Rewriter) -> Make | None:
     return filled(_as_kind(0.0, op.output.dtype), op.output.type, rw) if 0 in summed else None
 
 
+def _no_elements(op: Op, rw: Rewriter) -> Make | None:
+    """A tensor without elements needs no computation."""
+    return filled(_as_kind(0.0, op.output.dtype), op.output.type, rw) if 0 in op.output.shape else None
+
+
 def _as_kind(number: float, dtype: DType) -> Number:
     """``number`` as the kind of Python number that constants of ``dtype`` hold."""
     return bool(number) if dtype.kind == "bool" else int(number) if dtype.kind == "int" else number
@@ -134,9 +139,9 @@ UNIFORM_RULES: Rules = {
     "pad": (_joined,),
     "pointwise": (_fold_pointwise,),
     "cast": (_fold_cast,),
-    "reduce": (_fold_combine, _fold_empty),
-    "contract": (_fold_empty_contract,),
-    "scan": (_fold_combine,),
+    "reduce": (_no_elements, _fold_combine, _fold_empty),
+    "contract": (_no_elements, _fold_empty_contract),
+    "scan": (_no_elements, _fold_combine),
     "size": (_fold_size,),
     "iota": (_fold_iota,),
 }

@@ -126,12 +126,13 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
     merged = unique_name(merged, {n: None for n in access.axes if n not in names} | dict.fromkeys(space.defs))
     extents = [access.axes[n] for n in names]
     whole = axis(merged, product(extents))
+    radices = [1 if extent == 0 else extent for extent in extents]  # an empty axis has no positions to tell apart
     values: dict[str, Size] = {}
     stride: Size = 1
     for position in range(len(names) - 1, -1, -1):
         quotient = floordiv(whole, stride)
-        values[names[position]] = quotient if position == 0 else mod(quotient, extents[position])
-        stride = mul(stride, extents[position])
+        values[names[position]] = quotient if position == 0 else mod(quotient, radices[position])
+        stride = mul(stride, radices[position])
     # A leaf may have the name of an axis that is defined over it: that definition stands, over the new leaf.
     defs = values | {n: substitute(e, values) for n, e in space.defs.items()}
     grown = Space(defs, space.leaves | {merged: product(extents)}, space.parts)

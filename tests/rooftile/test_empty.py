@@ -22,6 +22,8 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "a product over nothing, and more": (lambda x, y, z: x @ y + z, ((3, 0), (0, 4), (4,))),
     "attention of no queries": (F.scaled_dot_product_attention, ((1, 2, 0, 8), (1, 2, 3, 8), (1, 2, 3, 8))),
     "attention to no keys": (F.scaled_dot_product_attention, ((1, 2, 3, 8), (1, 2, 0, 8), (1, 2, 0, 8))),
+    "no elements, in the middle": (lambda x, y: x * 2 + y, ((3, 0, 5), (5,))),
+    "no elements, last": (lambda x: x.exp().transpose(0, 1), ((3, 5, 0),)),
     "an empty part of a concat": (lambda x, y: torch.cat([x, y]) * 2, ((0, 5), (2, 5))),
 }
 
