@@ -16,15 +16,16 @@ from rooftile.passes.fusion.partition import Partition, is_heavy, is_renaming
 from rooftile.passes.regions.sizes import likely
 
 ROUNDS = 3
+SMALL = 8  # how many times smaller a value must be to be stored in another's place
 CHEAP_FLOPS = 4  # recomputing a value of fewer FLOPs is never worth a buffer
 
 
 @dataclass(frozen=True)
 class _Move:
-    """A change of boundaries: ``value`` stops being a buffer, ``instead`` (if any) becomes one."""
+    """A change of boundaries: ``value`` stops being a buffer, those of ``instead`` become buffers."""
 
     value: Value
-    instead: Value | None
+    instead: tuple[Value, ...]
     gain: float
     saved: int
     into: tuple[str, ...]
@@ -35,21 +36,19 @@ class Search:
 
     def __init__(self, partition: Partition, ctx: PassContext) -> None:
         self.partition, self.ctx = partition, ctx
-        self.heavy = [op.output for op in partition.graph.ops if is_heavy(op)]
         self.order = _post_dominators(partition.graph)
         self.refused: dict[Value, Reason] = {}
 
     def run(self) -> None:
         """Move boundaries until none gains, then store what is computed too often."""
         for _ in range(ROUNDS):
-            moves = [
-                move for value in reversed(self.heavy) if (move := self.best(value)) is not None and self.apply(move)
-            ]
+            values = (v for op in reversed(self.partition.graph.ops) for v in reversed(op.outputs))
+            moves = [move for value in values if (move := self.best(value)) is not None and self.apply(move)]
             if not moves:
                 break
         self.share_light_values()
-        for value in self.heavy:
-            if value in self.partition.buffers and value not in self.partition.fixed:
+        for op in self.partition.graph.ops:
+            for value in self.partition.buffers.difference(self.partition.fixed).intersection(op.outputs):
                 self.report_cut(value)
 
     def best(self, value: Value) -> _Move | None:
@@ -60,21 +59,23 @@ class Search:
         readers = p.readers(value)
         before = [p.verdict(r, p.buffers) for r in (value, *readers)]
         best: _Move | None = None
-        for instead in (None, *self.below(value)):
+        for instead in ((), *((v,) for v in self.below(value)), *self.above(value)):
             move = self.price(value, instead, readers, before)
             if move is not None and (best is None or move.gain > best.gain):
                 best = move
         return best
 
-    def price(self, value: Value, instead: Value | None, readers: list[Value], before: list[Verdict]) -> _Move | None:
+    def price(
+        self, value: Value, instead: tuple[Value, ...], readers: list[Value], before: list[Verdict]
+    ) -> _Move | None:
         p = self.partition
-        if instead is None and len(readers) > 1:
+        if not instead and len(readers) > 1:
             self.refused.setdefault(
                 value, Reason("recompute", value, f"%{value.name} is read by {len(readers)} kernels")
             )
             return None
-        buffers = p.buffers - {value} | ({instead} if instead else set())
-        after = [p.verdict(r, buffers) for r in (*([instead] if instead else []), *readers)]
+        buffers = (p.buffers - {value}).union(instead)
+        after = [p.verdict(r, buffers) for r in (*instead, *readers)]
         blocked = next((v.reason for v in after if v.reason is not None), None)
         if blocked is not None:
             self.refused.setdefault(value, blocked)
@@ -85,7 +86,7 @@ class Search:
             text = f"computing %{value.name} inside its reader takes {-gain * 1e6:.1f} us longer than storing it"
             self.refused.setdefault(value, Reason("cost", value, text))
             return None
-        return _Move(value, instead, gain, saved, tuple(r.name for r in ([instead] if instead else readers)))
+        return _Move(value, instead, gain, saved, tuple(r.name for r in instead or readers))
 
     def below(self, value: Value) -> Iterator[Value]:
         """Values that everything computed from ``value`` passes through, nearest first, before the next buffer."""
@@ -98,11 +99,19 @@ class Search:
                 yield current
             current = self.order.get(current)
 
+    def above(self, value: Value) -> Iterator[tuple[Value, ...]]:
+        """The small reductions that ``value`` is computed with: where they are stored in its place, whoever reads it
+        computes the rest again."""
+        ops, _ = self.partition.cone(value)
+        heavy = [op.output for op in ops if is_heavy(op) and op.output is not value]
+        small = tuple(v for v in heavy if SMALL * likely(v.type.numel) <= likely(value.type.numel))
+        if small and len(small) < len(heavy) and not is_heavy(self.partition.producers[value]):
+            yield small
+
     def apply(self, move: _Move) -> bool:
         p = self.partition
         p.buffers.discard(move.value)
-        if move.instead is not None:
-            p.buffers.add(move.instead)
+        p.buffers.update(move.instead)
         values = (move.value.name, *move.into)
         reason = f"%{move.value.name} stays on chip: {move.gain * 1e6:.1f} us less by the model"
         self.ctx.ledger.add(

@@ -55,23 +55,24 @@ def _expand(op: Op) -> Pairs:
 
 def _reshape(op: Op) -> Pairs:
     x, out = op.inputs[0], op.output
-    before, after = _boundaries(x.shape), _boundaries(out.shape)
+    before, after = boundaries(x.shape), boundaries(out.shape)
     shared = [size for size in before if size in after]
     for start, end in pairwise(shared):
         (first, last), (out_first, out_last) = (before[start], before[end]), (after[start], after[end])
         if last - first == out_last - out_first == 1:
-            yield Dim(x, _longer(x.shape)[first]), Dim(out, _longer(out.shape)[out_first])
+            yield Dim(x, longer(x.shape)[first]), Dim(out, longer(out.shape)[out_first])
 
 
-def _longer(shape: Sequence[Size]) -> list[int]:
+def longer(shape: Sequence[Size]) -> list[int]:
+    """The dimensions that are not of size 1."""
     return [d for d, size in enumerate(shape) if size != 1]
 
 
-def _boundaries(shape: Sequence[Size]) -> dict[Size, int]:
+def boundaries(shape: Sequence[Size]) -> dict[Size, int]:
     """How many dims (not of size 1) it takes for their product, from the left, to be each size it passes through."""
     product: Size = 1
     found = {product: 0}
-    for count, d in enumerate(_longer(shape), start=1):
+    for count, d in enumerate(longer(shape), start=1):
         product = mul(product, shape[d])
         found.setdefault(product, count)
     return found

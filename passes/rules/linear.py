@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.dtypes import B1
 from rooftile.ir.expr import axis, symbols
 from rooftile.passes.liveness import live_ops
-from rooftile.passes.rules.terms import Chosen, Factor, Term, Varying, terms
+from rooftile.passes.rules.terms import Term, Varying, terms
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[
     for term in found:
         part = reduced = _reduced_term(builder, op, position, term)
         for factor in term.invariant:
-            part = builder.pointwise(factor.fn, part, _in_result(builder, op, position, factor))
+            value = builder.cast(_built(builder, factor.value), op.output.dtype)
+            part = builder.pointwise(factor.fn, part, _in_result(builder, op, position, value, factor.dims))
         if term.conditions:
             part = builder.pointwise("where", _somewhere(builder, op, position, term), part, reduced)
         if total is None:
@@ -100,15 +100,22 @@ def _varying(builder: GraphBuilder, operand: Value, product: Sequence[Varying]) 
     """The product over the dimensions and in the dtype of ``operand``."""
     total: Value | None = None
     for factor in product:
-        value = builder.cast(_choice(builder, factor) if isinstance(factor, Chosen) else factor, operand.dtype)
+        value = builder.cast(_built(builder, factor), operand.dtype)
         total = value if total is None else builder.pointwise("mul", total, value)
     return builder.broadcast(builder.constant(1.0, operand.dtype), operand.shape) if total is None else total
 
 
-def _choice(builder: GraphBuilder, chosen: Chosen) -> Value:
-    inputs = list(chosen.choice.inputs)
-    inputs[chosen.position] = _varying(builder, inputs[chosen.position], chosen.of)
-    return builder.pointwise(chosen.choice.attrs["fn"], *inputs)
+def _built(builder: GraphBuilder, applied: Varying) -> Value:
+    if isinstance(applied, Value):
+        return applied
+    op, inputs = applied.op, list(applied.op.inputs)
+    if len(applied.of) == 1:
+        inputs[applied.position] = _built(builder, applied.of[0])
+    else:
+        inputs[applied.position] = _varying(builder, inputs[applied.position], applied.of)
+    if op.name == "pointwise":
+        inputs[1:] = [builder.cast(v, inputs[applied.position].dtype) for v in inputs[1:]]
+    return builder.op(op.name, inputs, op.attrs)
 
 
 def _somewhere(builder: GraphBuilder, op: Op, position: int, term: Term) -> Value:
@@ -116,24 +123,27 @@ def _somewhere(builder: GraphBuilder, op: Op, position: int, term: Term) -> Valu
     that no element took, such as the inverse of a sum of nothing, does not count."""
     holds: Value | None = None
     for condition, wanted in term.conditions:
-        one = condition if wanted else builder.pointwise("not", condition)
+        one = _built(builder, condition)
+        one = one if wanted else builder.pointwise("not", one)
         holds = one if holds is None else builder.pointwise("and", holds, one)
     assert holds is not None
     dims = sorted(_reduced_dims(op, position))
-    found = builder.reduce("any", holds, dims)
-    kept = tuple(d for d in range(holds.type.rank) if d not in dims)
-    return _in_result(builder, op, position, Factor(found, kept, "mul"))
+    found = builder.reduce("any", holds, dims, keepdim=True)
+    return _in_result(builder, op, position, found, range(found.type.rank))
 
 
-def _in_result(builder: GraphBuilder, op: Op, position: int, factor: Factor) -> Value:
-    """The factor over the result's dimensions."""
-    source, result = factor.source, op.output
-    source = source if source.dtype is B1 else builder.cast(source, result.dtype)
+def _in_result(builder: GraphBuilder, op: Op, position: int, source: Value, along: Sequence[int]) -> Value:
+    """What runs along the dims ``along`` of the operand, and is the same along the reduced ones, over the result's
+    dimensions."""
+    reduced = _reduced_dims(op, position)
+    for d, dim in enumerate(along):
+        if dim in reduced and source.shape[d] != 1:
+            source = builder.slice(source, d, 0, 1)
     kept = [d for d, size in enumerate(source.shape) if size != 1]
     source = builder.reshape(source, [source.shape[d] for d in kept])
-    dims = [_result_dim(op, position, factor.dims[d]) for d in kept]
+    dims = [_result_dim(op, position, along[d]) for d in kept]
     order = sorted(range(len(dims)), key=dims.__getitem__)
-    return builder.expand(builder.permute(source, order), result.shape, sorted(dims))
+    return builder.expand(builder.permute(source, order), op.output.shape, sorted(dims))
 
 
 def _result_dim(op: Op, position: int, dim: int) -> int:
@@ -156,7 +166,7 @@ def _steps(op: Op, position: int, found: Sequence[Term]) -> tuple[Step, ...]:
         for factor in term.invariant:
             inner = f"{op.name}({' * '.join(map(_text, term.varying)) or '1'})"
             sign = "*" if factor.fn == "mul" else "/"
-            steps.append(Step("commute", f"{op.name}({_product(term)})", f"{inner} {sign} %{factor.source.name}"))
+            steps.append(Step("commute", f"{op.name}({_product(term)})", f"{inner} {sign} %{factor.name}"))
         for cast in term.casts:
             text = f"{cast.output.dtype}(%{cast.inputs[0].name})"
             steps.append(Step("commute", f"{text} before the sum", f"{text} is not rounded there: an approximation"))
@@ -166,12 +176,15 @@ def _steps(op: Op, position: int, found: Sequence[Term]) -> tuple[Step, ...]:
 def _text(factor: Varying) -> str:
     if isinstance(factor, Value):
         return "%" + factor.name
-    inputs = [f"%{v.name}" for v in factor.choice.inputs]
-    inputs[factor.position] = " * ".join(map(_text, factor.of)) or "1"
-    return f"{factor.choice.attrs['fn']}({', '.join(inputs)})"
+    inside = " * ".join(map(_text, factor.of)) or "1"
+    if factor.op.name != "pointwise":
+        return inside
+    inputs = [f"%{v.name}" for v in factor.op.inputs]
+    inputs[factor.position] = inside
+    return f"{factor.op.attrs['fn']}({', '.join(inputs)})"
 
 
 def _product(term: Term) -> str:
     parts = list(map(_text, term.varying))
-    parts += [("1 / " if f.fn == "div" else "") + "%" + f.source.name for f in term.invariant]
+    parts += [("1 / " if f.fn == "div" else "") + "%" + f.name for f in term.invariant]
     return " * ".join(parts) or "1"

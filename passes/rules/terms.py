@@ -1,7 +1,7 @@
 """A reduction's operand as a sum of products, with the factors that don't vary along the reduced axes told apart.
 
 The walk follows only what the scalar table declares (``factors``, ``terms``, and ``chooses`` where one choice is zero),
-views that broadcast, and casts. It stops at everything else.
+views, and casts. It stops at everything else.
 """
 
 from __future__ import annotations
@@ -11,32 +11,37 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from rooftile.ir.core import Op, Value
+from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import SCALARS
+from rooftile.passes.rules.invariance import is_invariant, operand_dims
 
 MOST_TERMS = 4
 
 
 @dataclass(frozen=True)
-class Factor:
-    """A factor that is the same all along the reduced axes: ``source`` broadcast so that its dim ``d`` is the operand's
-    dim ``dims[d]``;
-    ``fn`` applies it (``"mul"`` or ``"div"``)."""
+class Applied:
+    """``op`` with ``product(of)`` in place of its operand ``position``: a view, or a choice whose other branch is
+    zero."""
 
-    source: Value
-    dims: tuple[int, ...]
-    fn: str
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """``choice`` with ``product(of)`` in place of its operand ``position``; the other choice is zero."""
-
-    choice: Op
+    op: Op
     position: int
     of: tuple[Varying, ...]
 
 
-Varying: TypeAlias = Value | Chosen
+Varying: TypeAlias = Value | Applied
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor that is the same all along the reduced axes: dim ``d`` of ``value`` runs along the operand's dim
+    ``dims[d]``; ``whole`` is the same over all of the operand's dims. ``name`` is what a reader calls it, ``fn``
+    applies it (``"mul"`` or ``"div"``)."""
+
+    value: Varying
+    dims: tuple[int, ...]
+    whole: Varying
+    name: str
+    fn: str = "mul"
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Term:
     varying: tuple[Varying, ...]
     invariant: tuple[Factor, ...] = ()
     casts: tuple[Op, ...] = ()
-    conditions: tuple[tuple[Value, bool], ...] = ()
+    conditions: tuple[tuple[Varying, bool], ...] = ()
 
     def times(self, other: Term) -> Term:
         """The product of two terms."""
@@ -67,32 +72,64 @@ class Term:
 def terms(value: Value, reduced: frozenset[int], producers: Mapping[Value, Op]) -> list[Term]:
     """``value`` as a sum of terms; ``reduced`` are its dimensions that are summed over."""
     op = producers.get(value)
-    whole = [Term(1, (value,))]
     if op is None:
-        return whole
+        return [Term(1, (value,))]
+    if is_invariant(value, reduced, producers):
+        return [Term(1, (), (_factor(value, producers),))]
+    if op.name == "cast":
+        inner = _through_cast(op, reduced, producers)
+    elif op.name == "pointwise":
+        inner = _through(op, reduced, producers)
+    elif GRAPH_OPS[op.name].view and len(op.inputs) == 1:
+        inner = _through_view(op, reduced, producers)
+    else:
+        inner = []
+    return inner if any(t.invariant for t in inner) and len(inner) <= MOST_TERMS else [Term(1, (value,))]
+
+
+def _factor(value: Value, producers: Mapping[Value, Op]) -> Factor:
+    op, source = producers[value], value
+    while (view := producers.get(source)) is not None and GRAPH_OPS[view.name].view and len(view.inputs) == 1:
+        source = view.inputs[0]
     if op.name == "expand":
-        factor = _broadcast(op, reduced)
-        return [Term(1, (), (factor,))] if factor else whole
-    if op.name == "cast" and op.inputs[0].dtype.is_float and value.dtype.is_float:
-        narrow = (op,) if value.dtype.bytes < op.inputs[0].dtype.bytes else ()
-        inner = terms(op.inputs[0], reduced, producers)
-        return [replace(t, casts=t.casts + narrow) for t in inner] if _gained(inner) else whole
-    if op.name != "pointwise":
-        return whole
-    inner = _through(op, reduced, producers)
-    return inner if _gained(inner) and len(inner) <= MOST_TERMS else whole
+        return Factor(op.inputs[0], op.attrs["dims"], value, source.name)
+    return Factor(value, tuple(range(value.type.rank)), value, source.name)
 
 
-def _gained(found: list[Term]) -> bool:
-    return any(t.invariant for t in found)
+def _shown(view: Op, factor: Factor) -> Factor:
+    """The factor as ``view`` shows it."""
+    whole = Applied(view, 0, (factor.whole,))
+    if view.name == "permute":
+        return replace(factor, dims=tuple(view.attrs["perm"].index(d) for d in factor.dims), whole=whole)
+    return replace(factor, value=whole, dims=tuple(range(view.output.type.rank)), whole=whole)
 
 
-def _broadcast(op: Op, reduced: frozenset[int]) -> Factor | None:
-    source = op.inputs[0]
-    dims = op.attrs["dims"]
-    if any(d in reduced and size != 1 for d, size in zip(dims, source.shape, strict=True)):
-        return None
-    return Factor(source, dims, "mul")
+def _through_cast(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]) -> list[Term]:
+    before, after = op.inputs[0].dtype, op.output.dtype
+    if not (before.is_float and after.is_float):
+        return []
+    narrow = (op,) if after.bytes < before.bytes else ()
+    return [replace(t, casts=t.casts + narrow) for t in terms(op.inputs[0], reduced, producers)]
+
+
+def _through_view(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]) -> list[Term]:
+    """The terms of what ``op`` shows, each shown the same way."""
+    inside = operand_dims(op, reduced)
+    if inside is None:
+        return []
+
+    def shown(product: tuple[Varying, ...]) -> tuple[Varying, ...]:
+        return (Applied(op, 0, product),) if product else ()
+
+    return [
+        replace(
+            t,
+            varying=shown(t.varying),
+            invariant=tuple(_shown(op, f) for f in t.invariant),
+            conditions=tuple((Applied(op, 0, (c,)), wanted) for c, wanted in t.conditions),
+        )
+        for t in terms(op.inputs[0], inside, producers)
+    ]
 
 
 def _through(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]) -> list[Term]:
@@ -108,7 +145,7 @@ def _through(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]) -> 
         for position, other in ((1, 2), (2, 1)):
             if _is_zero(op.inputs[other], producers) and len(operands[position]) == 1:
                 return [_chosen(op, position, operands[position][0])]
-    return [Term(1, (op.output,))]
+    return []
 
 
 def _is_zero(value: Value, producers: Mapping[Value, Op]) -> bool:
@@ -120,7 +157,7 @@ def _is_zero(value: Value, producers: Mapping[Value, Op]) -> bool:
 
 def _chosen(op: Op, position: int, term: Term) -> Term:
     conditions = (*term.conditions, (op.inputs[0], position == 1))
-    return replace(term, varying=(Chosen(op, position, term.varying),), conditions=conditions)
+    return replace(term, varying=(Applied(op, position, term.varying),), conditions=conditions)
 
 
 def _scaled(found: list[Term], factor: list[Term], fn: str) -> list[Term] | None:

@@ -50,6 +50,15 @@ def chosen(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
     return b.einsum("mk,nk->mn", b.pointwise("where", positive, b.pointwise("div", x, r), b.constant(0.0, F32)), w)
 
 
+def transposed(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+    return b.einsum("km,nk->mn", b.permute(b.pointwise("mul", x, r), [1, 0]), w)
+
+
+def in_pieces(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+    pieces = b.reshape(b.pointwise("div", x, r), [ROWS, 3, INNER // 3])
+    return b.reduce("sum", b.slice(pieces, 1, 0, 2), [1, 2])
+
+
 def last_reduction(graph: Graph) -> Op:
     return [op for op in graph.ops if op.name in ("contract", "reduce")][-1]
 
@@ -67,6 +76,8 @@ def inputs_of(graph: Graph) -> list[torch.Tensor]:
         (centered, ["split", "commute"]),
         (summed, ["split", "commute", "commute", "commute"]),
         (chosen, ["commute"]),
+        (transposed, ["commute"]),
+        (in_pieces, ["commute"]),
     ],
 )
 def test_linear_rules_keep_the_answer(make: Made, rules: list[str]) -> None:
