@@ -30,6 +30,7 @@ from rooftile.runtime.loading import kernel_cache
 
 ATTENTION_CASES: dict[str, Variant | MemoryBound] = {**VARIANTS, **MEMORY_BOUND}
 _REPEATS = 30
+_KEPT = ("name", "kind", "schedule", "loops", "bytes", "flops", "ops")  # of a report's rows, in the results
 
 
 @dataclass
@@ -82,7 +83,8 @@ def _try(prepared: Prepared, name: str, alternative: str, make: Callable[[], Cal
             found.update(compared)
         prepared.calls.setdefault(name, {})[alternative] = call
         if compilations:
-            prepared.about["kernels"] = report_of(compilations).to_dict()["kernels"]
+            rows = report_of(compilations).to_dict()["kernels"]
+            prepared.about["kernels"] = [{key: row[key] for key in _KEPT} for row in rows]
             cache = kernel_cache(Config.from_env().cache_dir)
             prepared.about["compiled"] = [asdict(kernel) for kernel in compiled_kernels(compilations, cache)]
     except Exception as error:
