@@ -50,6 +50,8 @@ def block_of(dtype: DType, offset: Size, guard: Guard, held: Sequence[str], posi
     """
     if dtype.kind == "bool" or dtype.bytes not in (1, 2, 4):
         return f"{dtype} has no descriptors"
+    if len(held) < 2:
+        return "it has fewer than two axes"
     if any(is_index_value(s.name) for s in symbols(offset)):
         return "its index is read from memory"
     others = sorted((s for s in symbols(offset) if s.name not in held and s.name in positions.space), key=str)
@@ -62,7 +64,7 @@ def block_of(dtype: DType, offset: Size, guard: Guard, held: Sequence[str], posi
         if stride is None:
             return f"its address is not linear in {name}"
         strides[name] = stride
-    return _checked(dtype, Block(offset, *_ordered(strides, positions.space.axes)), guard, held, positions)
+    return _checked(dtype, Block(offset, *_ordered(strides, positions.space.axes)), guard, positions)
 
 
 def _step(offset: Size, name: str) -> tuple[Size | None, Size]:
@@ -82,12 +84,11 @@ def _ordered(strides: dict[str, Size], axes: dict[str, Axis]) -> tuple[tuple[Axi
     return tuple(axes[name] for name in names), tuple(strides[name] for name in names)
 
 
-def _checked(dtype: DType, block: Block, guard: Guard, held: Sequence[str], positions: Positions) -> Block | str:
+def _checked(dtype: DType, block: Block, guard: Guard, positions: Positions) -> Block | str:
     """``block``, or which of the hardware's limits it breaks."""
     multiple = ALIGNMENT // dtype.bytes
     last = block.axes[-1]
     limits = (
-        (len(held) >= 2, "it has one axis"),
         (len(block.axes) <= MOST_RANK, f"it has {len(block.axes)} axes"),
         (block.strides[-1] == 1, "no axis of it is contiguous"),
         (all(at_least(s, 1) and divides(multiple, s) for s in block.strides[:-1]), "its rows are not aligned"),

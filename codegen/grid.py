@@ -112,7 +112,10 @@ class Grid:
     def _count_text(self, count: Size) -> str:
         if isinstance(count, int):
             return str(count)
-        return self._writer.shared("tiles", self._positions.arithmetic.text(count, ()), 0)
+        arithmetic = self._positions.arithmetic
+        text = arithmetic.text(count, ())
+        # No launch has more programs than 32 bits count, whatever the sizes could be.
+        return self._writer.shared("tiles", f"tl.cast({text}, tl.int32)" if arithmetic.wide(count) else text, 0)
 
     def _place(self, axis: Axis, number: str) -> None:
         name = self._positions.start_name(axis.name)

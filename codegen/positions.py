@@ -24,8 +24,8 @@ class _AxisVariables:
     lanes: str
 
     @staticmethod
-    def fresh(axis: str, names: Names) -> _AxisVariables:
-        name = names.fresh(readable(axis, "axis"))
+    def fresh(wanted: str, names: Names) -> _AxisVariables:
+        name = names.fresh(readable(wanted, "axis"))
         return _AxisVariables(name, names.fresh(f"{name}0"), names.fresh(f"{name}_lane"))
 
 
@@ -64,11 +64,11 @@ class Positions:
         """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece ``number``."""
         axis, part = self.space[name], copy(self)
         part.space = self.space.with_tile(name, axis.tile // count)
-        part._variables = self._variables | {name: _AxisVariables.fresh(name, self._writer.names)}
+        part._variables = self._variables | {name: _AxisVariables.fresh(f"{name}_part", self._writer.names)}
         part._placed = dict(self._placed)
-        start = part._variables[name].start
-        offset = number * (axis.tile // count)
-        self._writer.add(Assign(start, f"{self.start(axis)} + {offset}", f"piece {number + 1} of {count}"))
+        start, first = part._variables[name].start, self.start(axis)
+        text = f"{first} + {number * (axis.tile // count)}" if number else first
+        self._writer.add(Assign(start, text, f"piece {number + 1} of {count}"))
         part.place(name, start, self._writer.depth)
         return part
 

@@ -126,9 +126,8 @@ def buffers_for(graph: Graph, case: Case) -> tuple[list[torch.Tensor], list[torc
 def run(kernel: Kernel, buffers: Tensors, sizes: Mapping[str, int]) -> None:
     """Run an emitted kernel on the CPU; the outputs among ``buffers`` are written."""
     arguments = [*buffers, *(sizes[p.name] for p in kernel.params if p.kind == "size")]
-    grid = [evaluate(s, sizes) for s in kernel.grid]
     wide = [p.dtype == "i64" for p in kernel.params]
-    Interpreted(kernel.name, kernel.source).run(grid, arguments, wide=wide)
+    Interpreted(kernel.name, kernel.source).run(kernel.programs(sizes), arguments, wide=wide)
 
 
 def expected(case: Case, inputs: Tensors) -> tuple[torch.Tensor, ...]:

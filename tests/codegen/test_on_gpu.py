@@ -10,11 +10,11 @@ import torch
 from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
 from rooftile.ir.dtypes import DType
-from rooftile.ir.substitution import evaluate
 from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.launch import CudaLauncher
 from rooftile.target import H100
 from tests.codegen.cases import CASES, assert_close, buffers_for, build, expected, kernel_graph
+from tests.codegen.options import OPTIONS, build_with
 from tests.codegen.scalar_kernels import KERNELS, assert_agrees
 
 pytestmark = pytest.mark.gpu
@@ -26,7 +26,7 @@ def _run(kernel: Kernel, buffers: Sequence[torch.Tensor], sizes: Mapping[str, in
     launch = CudaLauncher(compile_kernel(kernel, 10 * major + minor), torch.cuda.current_device())
     there = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda").copy_(x) for x in buffers]
     arguments = [*there, *(sizes[p.name] for p in kernel.params if p.kind == "size")]
-    launch([evaluate(g, sizes) for g in kernel.grid], arguments)
+    launch(kernel.programs(sizes), arguments)
     return [x.cpu() for x in there]
 
 
@@ -36,6 +36,17 @@ def test_agrees_with_torch(name: str) -> None:
     case = CASES[name]
     inputs, outputs = buffers_for(kernel_graph(name), case)
     results = _run(build(name, H100), [*inputs, *outputs], case.sizes)[len(inputs) :]
+    for ours, exact in zip(results, expected(case, inputs), strict=True):
+        assert_close(ours, exact, case.tolerance)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", CASES)
+def test_options_agree_with_torch(name: str, options: str) -> None:
+    torch.manual_seed(0)
+    case = CASES[name]
+    inputs, outputs = buffers_for(kernel_graph(name), case)
+    results = _run(build_with(name, options, H100), [*inputs, *outputs], case.sizes)[len(inputs) :]
     for ours, exact in zip(results, expected(case, inputs), strict=True):
         assert_close(ours, exact, case.tolerance)
 

@@ -1,0 +1,82 @@
+"""A schedule's options change how a kernel runs, not what it computes; what can't be carried out is said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rooftile.codegen.emit import emit
+from rooftile.target import H100
+from tests.codegen.cases import CASES, assert_close, buffers_for, expected, kernel_graph, run
+from tests.codegen.options import OPTIONS, build_with, with_options
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", CASES)
+def test_options_do_not_change_results(name: str, options: str) -> None:
+    torch.manual_seed(0)
+    case = CASES[name]
+    inputs, outputs = buffers_for(kernel_graph(name), case)
+    run(build_with(name, options), [*inputs, *outputs], case.sizes)
+    for ours, exact in zip(outputs, expected(case, inputs), strict=True):
+        assert_close(ours, exact, case.tolerance)
+
+
+def test_programs_beyond_the_tiles_are_not_launched() -> None:
+    kernel = build_with("matmul", "persistent", H100)
+    assert kernel.programs({}) == (9,)
+    assert emit(with_options("large", persistent=True), H100).programs({}) == (H100.sm_count,)
+    assert "in tl.range(tl.program_id(0), 9, 132, flatten=True):" in kernel.source
+
+
+# What the header says of each buffer, None where it goes through descriptors.
+CARRIERS = {
+    "attention": {"q": None, "k": None, "v": None, "o": None},
+    "argmax": {"x": "it reads inf where its guard fails"},
+    "causal": {"keep": "b1 has no descriptors", "x": None},
+    "gather": {"table": "its index is read from memory", "y": None},
+    "matmul": {"x": None, "w": None, "y": None, "bias": "it has fewer than two axes"},
+    "matmul_symbolic": {"a": "its rows are not aligned", "b": None},
+    "double": {"a": "f64 has no descriptors"},
+    "transpose": {"x": None, "y": None},
+}
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_header_says_what_has_a_descriptor(name: str) -> None:
+    (note,) = (line for line in build_with(name, "descriptors").source.splitlines() if line.startswith("Memory "))
+    through, _, others = note.removeprefix("Memory ").rstrip(".").partition("through pointers: ")
+    for buffer, reason in CARRIERS[name].items():
+        if reason is None:
+            assert buffer in through.replace(";", "").replace(",", "").split()
+        else:
+            assert f"{buffer} ({reason})" in others
+
+
+def test_a_base_that_a_persistent_program_moves_becomes_a_dimension() -> None:
+    source = build_with("matmul_batched", "together", H100).source
+    assert source.count("tl.make_tensor_descriptor(") == 2  # q and y; k's batch is divided by the group's size
+    assert "tl.reshape(q_block.load([" in source
+
+
+def test_what_a_piece_would_need_whole_keeps_the_epilogue_whole() -> None:
+    assert "tl.split(" in build_with("matmul", "epilogue").source
+    assert "tl.split(" not in build_with("attention", "epilogue").source
+
+
+def test_kernel_reads_like_this(snapshot: Any) -> None:
+    source = build_with("matmul", "together", H100).source
+    assert source[: source.index('if __name__ == "__main__":')] == snapshot
+
+
+def test_file_with_descriptors_checks_itself(tmp_path: Path) -> None:
+    path = tmp_path / "matmul.py"
+    path.write_text(build_with("matmul", "together").source)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "triton.set_allocator(" in path.read_text()

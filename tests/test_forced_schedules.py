@@ -1,0 +1,138 @@
+"""Schedules put in the place of the chosen ones, compiled for sm_90: what was asked for is in the compiled kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rooftile.codegen.emit import emit
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
+from rooftile.ir.core import Op
+from rooftile.ir.schedule import Schedule
+from rooftile.passes.base import PassContext
+from rooftile.passes.lower import Lower
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.schedules.override import rescheduled, with_tiles
+from rooftile.runtime.binary import Binary
+from rooftile.runtime.build import compile_kernel
+from rooftile.target import H100
+
+
+class Attention(nn.Module):
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        return torch.softmax(scores.float(), -1).to(q.dtype) @ v
+
+
+class Product(nn.Module):
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return x @ w.T
+
+
+class SwiGLU(nn.Module):
+    def forward(self, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        return nn.functional.silu(x @ gate.T) * (x @ up.T)
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
+    "attention": (Attention, ((4, 16, 4096, 128),) * 3),
+    "matmul": (Product, ((4096, 4096), (4096, 4096))),
+    "swiglu": (SwiGLU, ((8192, 4096), (14336, 4096), (14336, 4096))),
+}
+
+
+@cache
+def region(name: str) -> Op:
+    """The one region that the model becomes, with the schedule that was chosen."""
+    model, shapes = MODELS[name]
+    inputs = tuple(torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in shapes)
+    with torch.no_grad():
+        graph = import_captured(capture_exported(torch.export.export(model(), inputs))).graph
+    stages = Manager().run(graph, PIPELINE, PassContext(H100))
+    (op,) = (op for op in stages[-1].graph.ops if op.name == "region")
+    return op
+
+
+@dataclass(frozen=True)
+class Forced:
+    """Tiles of the grid axes that have any and of the loop, and the schedule's other fields."""
+
+    model: str
+    grid: tuple[int, ...]
+    loop: int
+    fields: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        tiles = "x".join(map(str, (*self.grid, self.loop)))
+        return "-".join([self.model, tiles, *(f"{name}_{value}" for name, value in self.fields)])
+
+    def compiled(self) -> Binary:
+        """The kernel, compiled."""
+        op = region(self.model)
+        chosen = Schedule.from_attrs(op.attrs)
+        tiled = [a.name for a in chosen.axes if a.role == "grid" and a.tile > 1]
+        (loop,) = (a.name for a in chosen.axes if a.role == "loop")
+        tiles = dict(zip(tiled, self.grid, strict=True)) | {loop: self.loop}
+        schedule = replace(with_tiles(chosen, **tiles), descriptors=True, **dict(self.fields))
+        lowered = Lower().lower(rescheduled(op, schedule))
+        return compile_kernel(emit(lowered.regions[1], H100, lowered.regions[0]), H100.arch)
+
+
+def forced(model: str, *tiles: int, **fields: Any) -> Forced:
+    return Forced(model, tiles[:-1], tiles[-1], tuple(fields.items()))
+
+
+PLAIN = (
+    forced("attention", 128, 64, num_warps=8, num_stages=3),
+    forced("attention", 128, 128, num_warps=8, num_stages=3),
+    forced("matmul", 128, 256, 64, num_warps=8, num_stages=3, persistent=True, flatten=True),
+    forced("matmul", 128, 256, 64, num_warps=8, num_stages=4, persistent=True, flatten=True, epilogue=2),
+    forced("swiglu", 128, 128, 64, num_warps=8, num_stages=3, persistent=True),
+)
+SPECIALIZED = (
+    forced("attention", 128, 128, num_warps=4, num_stages=2, specialize=True),
+    forced("attention", 128, 64, num_warps=4, num_stages=3, specialize=True),
+    forced("matmul", 128, 128, 64, num_warps=4, num_stages=3, specialize=True),
+)
+
+
+def _check(binary: Binary) -> None:
+    assert "ttng.async_tma_copy_global_to_local" in binary.ttgir
+    assert "ttng.async_tma_copy_local_to_global" in binary.ttgir
+    assert "tt.load" not in binary.ttgir and "ttg.async_copy_global_to_local" not in binary.ttgir
+    assert "ttng.warp_group_dot" in binary.ttgir
+    assert binary.resources.spill_bytes == 0
+    assert binary.shared_bytes <= H100.shared_memory
+    assert binary.scratch_bytes > 0
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_tiles_go_through_descriptors(case: Forced) -> None:
+    binary = case.compiled()
+    _check(binary)
+    assert not binary.warp_specialized
+
+
+@pytest.mark.parametrize("case", SPECIALIZED, ids=str)
+def test_warps_are_specialized(case: Forced) -> None:
+    binary = case.compiled()
+    _check(binary)
+    assert binary.warp_specialized
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"num_warps": 8}, {"num_warps": 4, "num_stages": 1}, {"num_warps": 4, "epilogue": 2}],
+    ids=lambda fields: "-".join(map(str, fields)),
+)
+def test_specialization_that_triton_cannot_do_is_not_asked_for(fields: dict[str, Any]) -> None:
+    assert not forced("matmul", 128, 128, 64, specialize=True, **fields).compiled().warp_specialized
