@@ -16,7 +16,7 @@ from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.forms import Chain, Reason, chain_form, matrix_form
 from rooftile.passes.regions.space import region_access
-from rooftile.passes.rules import correct, linear
+from rooftile.passes.rules import correct, linear, pieces
 from rooftile.passes.rules.linear import Step
 
 MOST_STEPS = 16
@@ -41,14 +41,20 @@ def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
     """
     access = region_access(body)[1]
     while reasons := blocked(access):
-        attempts = (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
-        rewritten = next((attempt for attempt in attempts if attempt is not None), None)
+        rewritten = _rewritten(body, reasons)
         if rewritten is None or len(steps) > MOST_STEPS:
             return reasons[-1]
         body, more = rewritten
         steps += more
         access = region_access(body)[1]
     return Derivation(body.outputs[-1].name, body, access, steps + corrected(access))
+
+
+def _rewritten(body: Graph, reasons: tuple[Reason, ...]) -> tuple[Graph, tuple[Step, ...]] | None:
+    """What the first rule that applies makes of ``body``."""
+    attempts = (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
+    rewritten = next((attempt for attempt in attempts if attempt is not None), None)
+    return rewritten or pieces.apply(body)
 
 
 def blocked(access: Access) -> tuple[Reason, ...]:

@@ -13,7 +13,7 @@ from rooftile.ir.dtypes import BF16, F32, I64, DType
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.verifier import verify
 from rooftile.passes.derive import Derivation, Reason, derive
-from rooftile.passes.rules import linear, positions
+from rooftile.passes.rules import linear, pieces, positions
 from tests.answers import assert_same_answer
 
 ROWS, INNER, COLUMNS = 5, 12, 7
@@ -130,6 +130,37 @@ def test_what_varies_along_the_sum_stays() -> None:
     assert linear.apply(before, last_reduction(before)) is None
     before = product(lambda b, x, r, w: b.reduce("max", b.pointwise("mul", x, r), [1]))
     assert linear.apply(before, last_reduction(before)) is None
+
+
+def joined(b: GraphBuilder, x: Value, r: Value) -> Value:
+    return b.concat([r, x, r], 1)
+
+
+def padded(b: GraphBuilder, x: Value, r: Value) -> Value:
+    return b.op("pad", [x], {"low": (0, 2), "high": (0, 1), "value": 0.5})
+
+
+@pytest.mark.parametrize("join", [joined, padded])
+def test_what_is_joined_is_reduced_in_pieces(join: Callable[[GraphBuilder, Value, Value], Value]) -> None:
+    b = GraphBuilder()
+    x, r = b.input("x", TensorType(F32, (ROWS, INNER))), b.input("r", TensorType(F32, (ROWS, 1)))
+    whole = b.permute(join(b, x, r), [1, 0])
+    e = b.pointwise("exp", b.pointwise("sub", whole, b.reduce("max", whole, [0], keepdim=True)))
+    p = b.pointwise("div", e, b.reduce("sum", e, [0], keepdim=True))
+    before = b.finish([b.slice(p, 0, 2, INNER - 2), b.reduce("sum", p, [1])])
+    applied = pieces.apply(before)
+    assert applied is not None
+    after, steps = applied
+    verify(after)
+    assert [s.after.split("(")[0] for s in steps] == ["maximum", "add", "slice"]
+    assert_same_answer(before, after, inputs_of(before), slack=1e-6)
+
+
+def test_what_no_reduction_runs_over_stays_joined() -> None:
+    b = GraphBuilder()
+    x, r = b.input("x", TensorType(F32, (ROWS, INNER))), b.input("r", TensorType(F32, (ROWS, 1)))
+    across = b.reduce("argmax", b.concat([x, r], 1), [1])
+    assert pieces.apply(b.finish([b.pointwise("neg", b.concat([x, r], 1)), across])) is None
 
 
 @pytest.mark.parametrize("fn", ["argmax", "argmin"])
