@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any, TypeVar, overload
+from zipfile import is_zipfile
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
 
 from rooftile.backend import Backend, compile_captured
 from rooftile.config import CompileOptions
-from rooftile.errors import InputError, RequirementError, RooftileError
+from rooftile.errors import InputError, OptionError, RequirementError, RooftileError
 from rooftile.frontend.captured import CapturedInput
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importing import tensor_type
@@ -63,11 +64,13 @@ def compile(
         options: see ``rooftile.config.CompileOptions``; ``require=["no-extern", "no-breaks"]`` makes misses errors.
 
     Raises:
-        OptionError: an unknown mode, option or value; the message names the nearest valid one.
+        OptionError: an unknown mode, option or value (the message names the nearest valid one), or nothing to call.
     """
     checked = CompileOptions.from_user(mode, dynamic, options)
     if model is None:
         return lambda wrapped: compile(wrapped, mode=mode, dynamic=dynamic, fullgraph=fullgraph, options=options)
+    if not callable(model):
+        raise OptionError(f"compile got {model!r}, which cannot be called", fix="give it a module or a function")
     whole = fullgraph or "no-breaks" in checked.require
     compiled: Any = torch.compile(model, backend=Backend(checked), dynamic=dynamic, fullgraph=whole)
     if not isinstance(model, nn.Module):
@@ -135,8 +138,12 @@ def load(path: str | PathLike[str], *, options: Mapping[str, Any] | None = None)
 
     Raises:
         OptionError: an unknown option or value.
+        InputError: the file is not there, or holds something else.
     """
-    return CompiledProgram(torch.export.load(path), CompileOptions.from_user(None, None, options))
+    checked = CompileOptions.from_user(None, None, options)
+    if not is_zipfile(path):  # as all programs are
+        raise InputError(f"{fspath(path)} is no file that holds a saved program", fix="write one: program.save(path)")
+    return CompiledProgram(torch.export.load(path), checked)
 
 
 class CompiledProgram:

@@ -196,3 +196,15 @@ def test_results_that_repeat_one_element_keep_their_strides() -> None:
     got, wanted = rooftile.compile(grid)(x), grid(x)
     assert all(close(a, b) for a, b in zip(got, wanted, strict=True))
     assert [a.stride() for a in got] == [b.stride() for b in wanted]
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(OptionError, match="compile got 3, which cannot be called"):
+        rooftile.compile(3)  # type: ignore[type-var]
+
+
+def test_a_file_that_holds_no_program_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.pt2").write_text("no program")
+    for name in ("absent.pt2", "text.pt2"):
+        with pytest.raises(InputError, match=f"{name} is no file that holds a saved program"):
+            rooftile.load(tmp_path / name)
