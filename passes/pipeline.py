@@ -7,6 +7,7 @@ from rooftile.passes.base import Pass
 from rooftile.passes.base_two import BaseTwo
 from rooftile.passes.canonicalize import Canonicalize
 from rooftile.passes.dtypes import Dtypes
+from rooftile.passes.factors import Factors
 from rooftile.passes.fuse import Fuse
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
@@ -23,6 +24,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Dtypes(),  # after fuse: between kernels a narrow float saves bytes, inside one it only costs accuracy
         Reciprocals(),  # after dtypes, which says what is computed in fp32 for narrow results
         BaseTwo(),  # after reciprocals: numbers that values are multiplied by can take a factor
+        Factors(),  # after base_two, which multiplies factors into one
         Layout(),  # after fuse: only what crosses kernels is in memory at all
         Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
         Lower(precision),  # last: it carries out what the others have decided
