@@ -40,7 +40,10 @@ def _ops(ops: Iterable[OpDef]) -> str:
 
 def scalars() -> str:
     """The scalar functions, with their algebra in words."""
-    columns = ("function", "operands", "takes", "scales", "shifts", "shift to factor", "never decreases in", "price")
+    columns = (
+        *("function", "operands", "takes", "scales", "shifts", "shift to factor", "of products"),
+        *("never decreases in", "not negative where", "price"),
+    )
     rows = [
         (
             code(s.name),
@@ -49,7 +52,9 @@ def scalars() -> str:
             _sets(s.homogeneous) + (" (by c >= 0)" if s.positive_only else ""),
             _sets(s.shifted),
             "yes" if s.turns_shift_into_factor else "",
+            "yes" if s.multiplicative else "",
             ", ".join(map(str, sorted(s.nondecreasing))),
+            " or ".join(" and ".join(map(str, sorted(n))) or "always" for n in s.nonnegative),
             str(s.flops),
         )
         for s in SCALARS.values()
@@ -60,7 +65,8 @@ def scalars() -> str:
 
 
 def _is_plain(s: Scalar) -> bool:
-    return not (s.homogeneous or s.shifted or s.nondecreasing or s.turns_shift_into_factor)
+    said = (s.homogeneous, s.shifted, s.nondecreasing, s.turns_shift_into_factor, s.multiplicative, s.nonnegative)
+    return not any(said)
 
 
 def _sets(sets: Iterable[frozenset[int]]) -> str:

@@ -27,6 +27,8 @@ class Scalar:
     - ``factors`` says which operand is a factor of the rest: ``{operand: (the rest, what applies it again)}``.
     - ``terms`` gives the signs of the operands of a sum.
     - ``turns_shift_into_factor`` holds where ``f(a + b) = f(a) * f(b)``.
+    - ``multiplicative`` holds where ``f(a * b) = f(a) * f(b)`` for ``b >= 0``, in the first operand.
+    - ``nonnegative`` holds sets of operands: where all of one set are never negative, neither is the result.
     - ``chooses`` holds where operand 0 says which of the others the result is.
     """
 
@@ -42,6 +44,8 @@ class Scalar:
     factors: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     terms: tuple[int, ...] = ()
     turns_shift_into_factor: bool = False
+    multiplicative: bool = False
+    nonnegative: tuple[frozenset[int], ...] = ()
     chooses: bool = False
     flops: int = 1
 
@@ -63,17 +67,36 @@ def _jointly(*operands: int) -> tuple[frozenset[int], ...]:
 
 
 _FIRST, _BOTH = frozenset({0}), frozenset({0, 1})
+_ALWAYS, _IF_FIRST, _IF_BOTH = (frozenset[int](),), (_FIRST,), (_BOTH,)
 
 _ARITHMETIC = (
-    _row("add", 2, torch.add, terms=(1, 1), homogeneous=_jointly(0, 1), shifted=_each(0, 1), nondecreasing=_BOTH),
+    _row(
+        "add",
+        2,
+        torch.add,
+        terms=(1, 1),
+        homogeneous=_jointly(0, 1),
+        shifted=_each(0, 1),
+        nondecreasing=_BOTH,
+        nonnegative=_IF_BOTH,
+    ),
     _row("sub", 2, torch.sub, terms=(1, -1), homogeneous=_jointly(0, 1), shifted=_each(0), nondecreasing=_FIRST),
-    _row("mul", 2, torch.mul, factors={0: (1, "mul"), 1: (0, "mul")}, homogeneous=_each(0, 1)),
-    _row("div", 2, torch.div, factors={1: (0, "div")}, operands="float", homogeneous=_each(0), flops=4),
+    _row("mul", 2, torch.mul, factors={0: (1, "mul"), 1: (0, "mul")}, homogeneous=_each(0, 1), nonnegative=_IF_BOTH),
+    _row(
+        "div",
+        2,
+        torch.div,
+        factors={1: (0, "div")},
+        operands="float",
+        homogeneous=_each(0),
+        nonnegative=_IF_BOTH,
+        flops=4,
+    ),
     _row("floordiv", 2, torch.floor_divide, flops=8),
     _row("truncdiv", 2, lambda a, b: torch.div(a, b, rounding_mode="trunc"), flops=8),
     _row("mod", 2, torch.remainder, flops=8),
     _row("fmod", 2, torch.fmod, flops=8),
-    _row("pow", 2, torch.pow, operands="float", flops=16),
+    _row("pow", 2, torch.pow, operands="float", multiplicative=True, nonnegative=_IF_FIRST, flops=16),
     _row(
         "maximum",
         2,
@@ -82,6 +105,7 @@ _ARITHMETIC = (
         positive_only=True,
         shifted=_jointly(0, 1),
         nondecreasing=_BOTH,
+        nonnegative=_each(0, 1),
     ),
     _row(
         "minimum",
@@ -91,9 +115,10 @@ _ARITHMETIC = (
         positive_only=True,
         shifted=_jointly(0, 1),
         nondecreasing=_BOTH,
+        nonnegative=_IF_BOTH,
     ),
     _row("neg", 1, torch.neg, terms=(-1,), homogeneous=_each(0)),
-    _row("abs", 1, torch.abs, homogeneous=_each(0), positive_only=True),
+    _row("abs", 1, torch.abs, homogeneous=_each(0), positive_only=True, multiplicative=True, nonnegative=_ALWAYS),
     _row("sign", 1, torch.sign, nondecreasing=_FIRST),
 )
 
@@ -104,16 +129,12 @@ _SMOOTH_OR_ROUNDING = tuple(
         ("log", torch.log, True, 4),
         ("log2", torch.log2, True, 4),
         ("log1p", torch.log1p, True, 8),
-        ("sqrt", torch.sqrt, True, 4),
-        ("rsqrt", torch.rsqrt, False, 4),
-        ("reciprocal", torch.reciprocal, False, 4),
         ("sin", torch.sin, False, 32),
         ("cos", torch.cos, False, 32),
         ("tan", torch.tan, False, 48),
         ("acos", torch.acos, False, 16),
         ("atan", torch.atan, True, 16),
         ("tanh", torch.tanh, True, 8),
-        ("sigmoid", torch.sigmoid, True, 8),
         ("erf", torch.erf, True, 8),
         ("floor", torch.floor, True, 1),
         ("ceil", torch.ceil, True, 1),
@@ -121,10 +142,38 @@ _SMOOTH_OR_ROUNDING = tuple(
         ("trunc", torch.trunc, True, 1),
     )
 )
+_ROOTS = tuple(
+    _row(
+        name,
+        1,
+        reference,
+        operands="float",
+        nondecreasing=_FIRST if rises else frozenset(),
+        multiplicative=True,
+        nonnegative=_IF_FIRST,
+        flops=4,
+    )
+    for name, reference, rises in (
+        ("sqrt", torch.sqrt, True),
+        ("rsqrt", torch.rsqrt, False),
+        ("reciprocal", torch.reciprocal, False),
+    )
+)
 _FLOAT = (
     *_SMOOTH_OR_ROUNDING,
+    *_ROOTS,
+    _row("sigmoid", 1, torch.sigmoid, operands="float", nondecreasing=_FIRST, nonnegative=_ALWAYS, flops=8),
     *(
-        _row(name, 1, fn, operands="float", nondecreasing=_FIRST, turns_shift_into_factor=True, flops=4)
+        _row(
+            name,
+            1,
+            fn,
+            operands="float",
+            nondecreasing=_FIRST,
+            turns_shift_into_factor=True,
+            nonnegative=_ALWAYS,
+            flops=4,
+        )
         for name, fn in (("exp", torch.exp), ("exp2", torch.exp2))
     ),
     _row("isnan", 1, torch.isnan, result="bool", operands="float"),
@@ -160,6 +209,7 @@ _SELECT = (
         homogeneous=_jointly(1, 2),
         shifted=_jointly(1, 2),
         nondecreasing=frozenset({1, 2}),
+        nonnegative=_jointly(1, 2),
         chooses=True,
     ),
 )

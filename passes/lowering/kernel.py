@@ -57,7 +57,7 @@ class Kernel:
         precision: str,
         compute: Callable[[Kernel, Read, Block], None],
     ) -> None:
-        self.access, self.schedule, self.precision = access, schedule, precision
+        self.schedule, self.precision = schedule, precision
         self.order = {a.name: n for n, a in enumerate(schedule.axes)}
         self.tiles = {a.name: a.tile for a in schedule.axes}
         self.loops = frozenset(a.name for a in schedule.axes if a.role == "loop")
@@ -65,6 +65,7 @@ class Kernel:
         self.buffers = {v: self.builder.input(v.name, v.type) for v in access.body.inputs}
         self.outputs = [self.builder.input(v.name, v.type) for v in access.body.outputs]
         self.sweeps = plan_sweeps(access, self.loops)
+        self.access = self.sweeps.access
         self.dot_only = loads_of_contractions(access)
         self.stored: set[int] = set()
         self._compute = compute

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rooftile.ir.core import Value
 from rooftile.ir.scalar import COMBINES
 from rooftile.passes.lowering.contractions import contract
+from rooftile.passes.lowering.corrections import Changes, is_scale, starts_infinite, usable
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import identity_value, reduce
 from rooftile.passes.regions.access import Read
-from rooftile.passes.rules.correct import Correction
 
 
 def identity(kernel: Kernel, read: Read, block: Block) -> Value:
@@ -27,24 +26,45 @@ def identity(kernel: Kernel, read: Read, block: Block) -> Value:
 
 def run_members(kernel: Kernel, members: Sequence[Read], state: Sequence[Value], body: Block) -> list[Value]:
     """Every member's state after one more tile; members that depend on others see these's new states."""
-    before = body.within()
-    changes: dict[Correction, Value] = {}
+    before, states = body.within(), dict(zip(members, state, strict=True))
+    changes = Changes(kernel, before, body, body)
     ends: list[Value] = []
-    for member, old in zip(members, state, strict=True):
+    for member, old in states.items():
         if member in kernel.sweeps.corrected:
-            correction = replace(kernel.sweeps.corrected[member], references=frozenset())
-            if correction not in changes:
-                changes[correction] = _change(kernel, correction, body, before)
-            fn = "mul" if correction.kind == "factor" else "add"
-            old = kernel.pointwise(fn, [old, kernel.cast(changes[correction], old.dtype, body)], body)
+            old = changes.corrected(member, states)
         new = _step(kernel, member, old, body)
         ends.append(new)
-        if any(member in c.references for c in kernel.sweeps.corrected.values()):
-            before.known[member] = kernel.cast(state[len(ends) - 1], member.value.dtype, body)
-            body.known[member] = _never_identity(kernel, kernel.cast(new, member.value.dtype, body), member, body)
+        if is_reference(kernel, member):
+            start = kernel.cast(states[member], member.value.dtype, body)
+            before.known[member] = usable(kernel, start, member, body) if is_scale(kernel, member) else start
+            body.known[member] = usable(kernel, kernel.cast(new, member.value.dtype, body), member, body)
             before.running.add(member)
             body.running.add(member)
     return ends
+
+
+def settle(kernel: Kernel, members: Sequence[Read], state: Sequence[Value], block: Block) -> None:
+    """Make the results of a sweep known in ``block``. Where a reference is still no number, what was computed with
+    another in its place becomes what it is without."""
+    usable_ones = block.within()
+    states = dict(zip(members, state, strict=True))
+    changes = Changes(kernel, usable_ones, block, usable_ones)
+    for member, end in states.items():
+        correction, known = kernel.sweeps.corrected.get(member), kernel.cast(end, member.value.dtype, block)
+        if correction is not None and any(r in usable_ones.running for r in correction.references):
+            known = kernel.cast(changes.corrected(member, states), member.value.dtype, block)
+        block.known[member] = known
+        if is_reference(kernel, member):
+            usable_ones.known[member] = usable(kernel, known, member, block)
+            if usable_ones.known[member] is not known or any(
+                member in kernel.sweeps.depends[r] for r in kernel.access.nodes if starts_infinite(kernel, r)
+            ):
+                usable_ones.running.add(member)
+
+
+def is_reference(kernel: Kernel, member: Read) -> bool:
+    """Whether a state is corrected as that of ``member`` changes."""
+    return any(member in c.references for c in kernel.sweeps.corrected.values())
 
 
 def _step(kernel: Kernel, read: Read, state: Value, body: Block) -> Value:
@@ -55,34 +75,3 @@ def _step(kernel: Kernel, read: Read, state: Value, body: Block) -> Value:
         return contract(kernel, node, body, state)
     part = reduce(kernel, node, body)
     return kernel.pointwise(COMBINES[node.op.attrs["fn"]].scalar, [state, part], body)
-
-
-def _never_identity(kernel: Kernel, state: Value, read: Read, block: Block) -> Value:
-    """``state``, or 0 where it is still an infinity that stands for no element: nothing computed with it counts
-    yet."""
-    op = kernel.access.nodes[read].op
-    assert op is not None
-    identity = identity_value(COMBINES[op.attrs["fn"]], state.dtype) if op.name == "reduce" else 0.0
-    if identity not in (float("inf"), float("-inf")):
-        return state
-    none, zero = (kernel.number(x, state.dtype, block) for x in (identity, 0.0))
-    return kernel.pointwise("where", [kernel.pointwise("eq", [state, none], block), zero, state], block)
-
-
-def _change(kernel: Kernel, correction: Correction, body: Block, before: Block) -> Value:
-    """What corrected states are multiplied by, or have added, as the references go from what ``before`` knows to
-    what ``body`` knows."""
-    total: Value | None = None
-    for sign, reads in correction.terms:
-        new, old = (_product(kernel, reads, block) for block in (body, before))
-        difference = kernel.pointwise("sub", [new, old] if sign > 0 else [old, new], body)
-        total = difference if total is None else kernel.pointwise("add", [total, difference], body)
-    assert total is not None
-    return kernel.pointwise(correction.fn, [total], body) if correction.kind == "factor" else total
-
-
-def _product(kernel: Kernel, reads: Sequence[Read], block: Block) -> Value:
-    total = kernel.emit(reads[0], block)
-    for read in reads[1:]:
-        total = kernel.pointwise("mul", [total, kernel.emit(read, block)], block)
-    return total

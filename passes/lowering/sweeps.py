@@ -8,7 +8,7 @@ from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import symbols
 from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.kernel import Block, Kernel
-from rooftile.passes.lowering.states import identity, run_members
+from rooftile.passes.lowering.states import identity, run_members, settle
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases
 from rooftile.passes.regions.access import Node, Read
 
@@ -80,8 +80,7 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
         for phase in phases:
             ends = bounds.ranges(phase, members, state)
             state = _loop(kernel, name, block, members, (), state, phase, ends)
-    for member, value in zip(members, state, strict=True):
-        block.known[member] = kernel.cast(value, member.value.dtype, block)
+    settle(kernel, members, state, block)
 
 
 def _loop(

@@ -1,83 +1,123 @@
 """Rule Correct: a running result stays right when another running result, which it was computed with, changes.
 
 Where a reduction's operand is ``F(x, r)`` and ``r`` a function of reductions over the same axis, one sweep computes
-both if ``F(x, r') = C(r, r') * F(x, r)`` and the
-combine distributes over ``C``: the state so far is multiplied by ``C`` (or has it added), then the next tile goes in
-with the new ``r``. With
-``F = exp(x - r)`` this is the online softmax. What passes shifts and factors on is declared in the scalar table, no
-function is named here.
+both if ``F(x, r') = C(r, r') * F(x, r)`` and the combine distributes over ``C``: the state so far is multiplied by
+``C`` (or has it added), then the next tile goes in with the new ``r``. With ``F = exp(x - r)`` this is the online
+softmax. ``F`` may be several functions at once, and ``C`` then is a matrix: with ``F = (1, x - r, (x - r)^2)`` this is
+Chan's formula for mean and variance. How values change is found by ``changes``, sums that the body lacks are added by
+``moments``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
 
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
-from rooftile.passes.regions.access import Access, Node, Read
+from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.rules.changes import Factor, Fixed, Joint, Other, Part, Shift, Term, Terms, Walk, reads_of
+from rooftile.passes.rules.changes import product as product_of
 from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.moments import Extension
 
-Product: TypeAlias = tuple[int, tuple[Read, ...]]  # a sign and the reads that are multiplied
+
+@dataclass(frozen=True)
+class Moment:
+    """What a correction adds: the state of ``sum``, times what each of ``differences`` grew by."""
+
+    sum: Read
+    differences: tuple[Terms, ...]
 
 
 @dataclass(frozen=True)
 class Correction:
-    """How a state follows its references: with ``d = sum(sign * product(new) - sign * product(old))`` over ``terms``,
-    it becomes ``state + d`` (``kind`` is ``"shift"``) or
-    ``state * fn(d)`` (``"factor"``). ``references`` are the reductions that the terms depend on."""
+    """How a state follows its references, the reductions that its operand is computed from.
 
-    kind: Literal["shift", "factor"]
-    fn: str
-    terms: tuple[Product, ...]
+    It has what ``terms`` grew by added (``kind`` is ``"shift"``), or every one of ``moments``, and is then multiplied
+    by all ``parts`` (``"factor"``).
+    """
+
+    parts: tuple[Part, ...]
+    terms: Terms
+    moments: tuple[Moment, ...]
     references: frozenset[Read]
 
+    @property
+    def kind(self) -> Literal["shift", "factor"]:
+        return "shift" if self.terms else "factor"
 
-@dataclass(frozen=True)
-class _Fixed:
-    """Doesn't change with any reference."""
-
-
-@dataclass(frozen=True)
-class _Shift:
-    """``v(r') = v(r) + d``."""
-
-    terms: tuple[Product, ...]
+    @property
+    def scales(self) -> frozenset[Read]:
+        """The reads that the operand is divided or multiplied by, and which so must not be zero."""
+        return frozenset(read for part in self.parts if not part.fn for read in reads_of(part.terms))
 
 
 @dataclass(frozen=True)
-class _Factor:
-    """``v(r') = v(r) * fn(d)``, and ``fn(a + b) = fn(a) * fn(b)``; the factor is positive."""
+class Corrected:
+    """The reductions over one axis as one sweep computes them: ``access`` has the sums that corrections need besides,
+    ``found`` the corrections, ``blocked`` where the rule ends for the reductions that have none."""
 
-    fn: str
-    terms: tuple[Product, ...]
-
-
-@dataclass(frozen=True)
-class _Other:
-    """Changes in a way that no rule describes; ``read`` is where that begins."""
-
-    read: Read
+    access: Access
+    found: dict[Read, Correction]
+    blocked: dict[Read, Read]
 
 
-_Change: TypeAlias = _Fixed | _Shift | _Factor | _Other
-FIXED = _Fixed()
-
-
-def corrections(access: Access, name: str) -> dict[Read, Correction]:
+def corrections(access: Access, name: str) -> Corrected:
     """The reductions over axis ``name`` that depend on others over it, and can run in the same sweep as these by being
     corrected."""
-    over = [r for r in access.reductions() if name in access.nodes[r].bound]
-    depends = dependencies(access, over)
+    grown = Extension(access, name)
     found: dict[Read, Correction] = {}
-    for read in over:
-        references = frozenset().union(*(depends[o] for o in access.nodes[read].operands))
-        if references:
-            change = _combine(access, read, _Walk(access, name, depends))
-            if isinstance(change, Correction):
-                found[read] = change
-    return found
+    blocked: dict[Read, Read] = {}
+    waiting = [r for r in access.reductions() if name in access.nodes[r].bound]
+    known = set(waiting)
+    for read in waiting:
+        if not any(grown.depends[o] for o in grown.access.nodes[read].operands):
+            continue
+        outcome = _combine(grown, read, Walk(grown.access, name, grown.depends))
+        if isinstance(outcome, Correction):
+            found[read] = outcome
+            added = [m.sum for m in outcome.moments if m.sum not in known]
+            waiting += added
+            known.update(added)
+        else:
+            blocked[read] = outcome.read
+    return _consistent(grown, found, blocked)
+
+
+def _consistent(grown: Extension, found: dict[Read, Correction], blocked: dict[Read, Read]) -> Corrected:
+    """The corrections without those that need another state which can't be kept, or a reference both as a scale and
+    otherwise."""
+    scales = {reduction for c in found.values() for s in c.scales for reduction in grown.depends[s]}
+    for read, correction in found.items():
+        plain = {r for t in _differences(correction) for each in reads_of(t) for r in grown.depends[each]}
+        if plain & scales:
+            blocked.setdefault(read, next(iter(plain & scales)))
+    while late := [r for r, c in found.items() if r in blocked or any(m.sum in blocked for m in c.moments)]:
+        for read in late:
+            blocked.setdefault(read, read)
+            del found[read]
+    wanted = {m.sum for c in found.values() for m in c.moments}
+    if not found:
+        return Corrected(grown.original, {}, blocked)
+    access = grown.finished(wanted)
+    depends = dependencies(access, [r for r in access.reductions() if grown.name in access.nodes[r].bound])
+    complete = {
+        r: replace(c, references=_references(access, r, depends)) for r, c in found.items() if r in access.nodes
+    }
+    return Corrected(access, complete, blocked)
+
+
+def _references(access: Access, read: Read, depends: Mapping[Read, frozenset[Read]]) -> frozenset[Read]:
+    return frozenset().union(*(depends[o] for o in access.nodes[read].operands))
+
+
+def _differences(correction: Correction) -> Iterable[Terms]:
+    yield correction.terms
+    yield from (part.terms for part in correction.parts if part.fn)
+    yield from (terms for moment in correction.moments for terms in moment.differences)
 
 
 def dependencies(access: Access, reductions: list[Read]) -> dict[Read, frozenset[Read]]:
@@ -91,161 +131,99 @@ def dependencies(access: Access, reductions: list[Read]) -> dict[Read, frozenset
     return depends
 
 
-def _combine(access: Access, read: Read, walk: _Walk) -> Correction | _Other:
+def _combine(grown: Extension, read: Read, walk: Walk) -> Correction | Other:
     """The correction of a reduction's state from how its operands change."""
-    node = access.nodes[read]
+    node = grown.access.nodes[read]
     assert node.op is not None
-    references = frozenset().union(*(walk.depends[o] for o in node.operands))
-    changes = [walk.change(o) for o in node.operands]
-    if node.op.name == "contract":
-        change = _product(read, changes)
-        return (
-            Correction("factor", change.fn, change.terms, references) if isinstance(change, _Factor) else _Other(read)
-        )
-    (change,) = changes
-    combine = SCALARS[COMBINES[node.op.attrs["fn"]].scalar]
-    if COMBINES[node.op.attrs["fn"]].position:
-        return _Other(read)
-    both = frozenset({0, 1})
-    if isinstance(change, _Factor) and both in combine.homogeneous:
-        return Correction("factor", change.fn, change.terms, references)
-    if isinstance(change, _Shift) and both in combine.shifted:
-        return Correction("shift", "", change.terms, references)
-    return _Other(read)
+    change = product_of(read, [walk.change(o) for o in node.operands])
+    if isinstance(change, Other):
+        return change
+    if node.op.name == "contract" or node.op.attrs["fn"] == "sum":
+        return Other(read) if node.cases else _corrected_sum(grown, read, change)
+    combine = COMBINES[node.op.attrs["fn"]]
+    whole, both = SCALARS[combine.scalar], frozenset({0, 1})
+    if combine.position:
+        return Other(read)
+    if isinstance(change, Factor) and both in whole.homogeneous:
+        return Correction(change.parts, (), (), frozenset())
+    if isinstance(change, Joint) and both in whole.shifted and change.leaves[0].path == (0,):
+        return Correction((), change.leaves[0].terms, (), frozenset())
+    return Other(read)
 
 
-def _product(read: Read, changes: list[_Change]) -> _Change:
-    """How a product changes whose factors change as given."""
-    factors = [c for c in changes if isinstance(c, _Factor)]
-    if any(not isinstance(c, _Fixed | _Factor) for c in changes) or len({f.fn for f in factors}) > 1:
-        return next((c for c in changes if isinstance(c, _Other)), _Other(read))
-    return _Factor(factors[0].fn, sum((f.terms for f in factors), ())) if factors else FIXED
-
-
-class _Walk:
-    """How reads change when the reductions over one axis that they depend on do."""
-
-    def __init__(self, access: Access, name: str, depends: Mapping[Read, frozenset[Read]]) -> None:
-        self.access, self.name, self.depends = access, name, depends
-        self.known: dict[Read, _Change] = {}
-
-    def change(self, read: Read) -> _Change:
-        """The change of ``read``; what doesn't vary along the axis is a reference itself."""
-        if not self.depends[read]:
-            return FIXED
-        if self.name not in self.access.free[read]:
-            return _Shift(((1, (read,)),))
-        if read not in self.known:
-            self.known[read] = self.through(read, self.access.nodes[read])
-        return self.known[read]
-
-    def through(self, read: Read, node: Node) -> _Change:
-        op = node.op
-        if op is None:
-            return _Other(read)
-        changes = [self.change(o) for o in node.operands]
-        if op.name == "pointwise":
-            return self.pointwise(read, node, op.attrs["fn"], changes)
-        if op.name == "contract":
-            return _product(read, changes)
-        if op.name == "reduce":
-            (change,) = changes
-            whole = frozenset({0, 1}) in SCALARS[COMBINES[op.attrs["fn"]].scalar].homogeneous
-            return change if isinstance(change, _Factor) and whole else _Other(read)
-        if len(changes) == 1 and op.name != "pad":
-            return changes[0] if op.name != "cast" or op.output.dtype.is_float else _Other(read)
-        return _Other(read)
-
-    def pointwise(self, read: Read, node: Node, fn: str, changes: list[_Change]) -> _Change:
-        row = SCALARS[fn]
-        other = next((c for c in changes if isinstance(c, _Other)), None)
-        if other is not None:
-            return other
-        if row.turns_shift_into_factor and isinstance(changes[0], _Shift):
-            return _Factor(fn, changes[0].terms)
-        if row.terms and not any(isinstance(c, _Factor) for c in changes):
-            return _Shift(_signed(row.terms, changes))
-        if fn in ("mul",) or row.factors:
-            scaled = self.scaled(read, node, row.factors, changes)
-            if scaled is not None:
-                return scaled
-        return self.jointly(read, node, fn, changes)
-
-    def scaled(
-        self, read: Read, node: Node, factors: Mapping[int, tuple[int, str]], changes: list[_Change]
-    ) -> _Change | None:
-        """A product: factors multiply; a shift times what varies neither with the axis nor with a reference is a
-        shift."""
-        multiplies = all(fn == "mul" for _, fn in factors.values())
-        if multiplies and not any(isinstance(c, _Shift) for c in changes):
-            return _product(read, changes)
-        for position, (rest, fn) in factors.items():
-            change, factor = changes[rest], changes[position]
-            if isinstance(change, _Factor) and isinstance(factor, _Fixed):
-                return change
-            steady = isinstance(factor, _Fixed) and self.name not in self.access.free[node.operands[position]]
-            if isinstance(change, _Shift) and steady and fn == "mul":
-                scale = node.operands[position]
-                return _Shift(tuple((sign, (*reads, scale)) for sign, reads in change.terms))
-        return None
-
-    def jointly(self, read: Read, node: Node, fn: str, changes: list[_Change]) -> _Change:
-        """Operands that all change alike, through a function that passes that on; one that is the change's fixed point
-        may stand beside them."""
-        row = SCALARS[fn]
-        for wanted, kind in ((row.homogeneous, _Factor), (row.shifted, _Shift)):
-            for together in wanted:
-                inside = {changes[n] for n in together if not self.is_fixed_point(node.operands[n], kind)}
-                outside = [changes[n] for n in range(len(changes)) if n not in together]
-                if (
-                    len(inside) == 1
-                    and isinstance(next(iter(inside)), kind)
-                    and all(isinstance(c, _Fixed) for c in outside)
-                ):
-                    return next(iter(inside))
-        return _Other(read)
-
-    def is_fixed_point(self, read: Read, kind: type[_Factor] | type[_Shift]) -> bool:
-        """Whether ``read`` is a constant that the change leaves alone: zero under a factor, an infinity under a
-        shift."""
-        node = self.access.nodes[read]
-        while (
-            node.op is not None and len(node.operands) == 1 and node.op.name in ("expand", "reshape", "permute", "cast")
-        ):
-            node = self.access.nodes[node.operands[0]]
-        if node.op is None or node.op.name != "constant":
-            return False
-        value = float(node.op.attrs["value"])
-        return value == 0 if kind is _Factor else value in (float("inf"), float("-inf"))
-
-
-def _signed(signs: tuple[int, ...], changes: list[_Change]) -> tuple[Product, ...]:
-    return tuple(
-        (sign * s, reads)
-        for sign, change in zip(signs, changes, strict=True)
-        if isinstance(change, _Shift)
-        for s, reads in change.terms
-    )
+def _corrected_sum(grown: Extension, read: Read, change: Fixed | Shift | Factor | Joint) -> Correction | Other:
+    """The correction of a sum of products: with every set of shifted operands left out, a moment."""
+    if isinstance(change, Factor):
+        return Correction(change.parts, (), (), frozenset())
+    if not isinstance(change, Joint) or not read.value.dtype.is_float:
+        return Other(read)
+    for leaf in change.leaves:
+        for reference in reads_of(leaf.terms):
+            grown.count_extents(reference)
+    moments = []
+    for count in range(1, len(change.leaves) + 1):
+        for left_out in combinations(change.leaves, count):
+            rest = grown.without(read, [leaf.path for leaf in left_out])
+            moments.append(Moment(rest, tuple(leaf.terms for leaf in left_out)))
+    return Correction(change.parts, (), tuple(moments), frozenset())
 
 
 def step(access: Access, read: Read, correction: Correction) -> Step:
     """The application of the rule to one reduction, as formulas: its state before and after a reference changes."""
-    name = f"%{read.value.name}"
+    name, formulas = f"%{read.value.name}", _Formulas(access)
     of = ", ".join(sorted(f"%{r.value.name}" for r in correction.references))
-    change = " ".join(_difference(access, sign, reads) for sign, reads in correction.terms).removeprefix("+ ")
-    after = f"{name} + ({change})" if correction.kind == "shift" else f"{name} * {correction.fn}({change})"
-    return Step(
-        "correct", f"{name} in a sweep after that of {of}", f"one sweep: when {of} changes, {name} becomes {after}"
-    )
+    sums: dict[str, int] = {name: 1}
+    for moment in correction.moments:
+        text = " * ".join((*(f"({formulas.difference(d)})" for d in moment.differences), f"%{moment.sum.value.name}"))
+        sums[text] = sums.get(text, 0) + 1
+    after = " + ".join(text if times == 1 else f"{times} * {text}" for text, times in sums.items())
+    after += f" + ({formulas.difference(correction.terms)})" if correction.terms else ""
+    if correction.parts:
+        parts = " * ".join(formulas.part(p) for p in correction.parts)
+        after = f"({after}) * {parts}" if correction.moments else f"{after} * {parts}"
+    before = f"{name} in a sweep after that of {of}"
+    return Step("correct", before, f"one sweep: when {of} changes, {name} becomes {after}")
 
 
-def _difference(access: Access, sign: int, reads: tuple[Read, ...]) -> str:
-    names = [f"%{_behind_views(access, r).value.name}" for r in reads]
-    new, old = (" * ".join(name + mark for name in names) for mark in ("'", ""))
-    return f"+ {new} - {old}" if sign > 0 else f"+ {old} - {new}"
+class _Formulas:
+    """Corrections as text: ``%m'`` is what ``%m`` has become."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+
+    def part(self, part: Part) -> str:
+        """A factor."""
+        if part.fn:
+            text = f"{part.fn}({self.difference(part.terms)})"
+        else:
+            (term,) = part.terms
+            (name,) = (self.name(r) for r in term.reads)
+            text = f"({name}' / {name})" if term.sign > 0 else f"({name} / {name}')"
+        for fn, operand in part.through:
+            text = f"{fn}({text}{'' if operand is None else f', {self.name(operand)}'})"
+        return text
+
+    def difference(self, terms: Terms) -> str:
+        """What the sum of ``terms`` grew by."""
+        return " ".join(self._grown(t) for t in terms).removeprefix("+ ")
+
+    def _grown(self, term: Term) -> str:
+        new, old = self._product(term, "'"), self._product(term, "")
+        return f"+ {new} - {old}" if term.sign > 0 else f"+ {old} - {new}"
+
+    def _product(self, term: Term, mark: str) -> str:
+        text = " * ".join(self.name(r) + mark for r in term.reads)
+        return " / ".join((text, *(self.name(r) + mark for r in term.divisors)))
+
+    def name(self, read: Read) -> str:
+        """The value that ``read`` is, behind views; a number as it is."""
+        read = behind_views(self.access, read)
+        op = self.access.nodes[read].op
+        return f"{op.attrs['value']:g}" if op is not None and op.name == "constant" else f"%{read.value.name}"
 
 
-def _behind_views(access: Access, read: Read) -> Read:
+def behind_views(access: Access, read: Read) -> Read:
+    """What ``read`` is the elements of, under other indices."""
     node = access.nodes[read]
     while node.op is not None and GRAPH_OPS[node.op.name].view and len(node.operands) == 1:
         read = node.operands[0]

@@ -61,7 +61,8 @@ def _one_loop_each(
 
 
 def _row_limit(target: Target) -> int:
-    return 2**18 if target.kind == "cpu" else 2**14
+    """How many elements of rows one program holds: half of the largest tile, since something is computed from them."""
+    return target.max_tile_elements // 2
 
 
 def _inner_roles(access: Access, inner: list[str], target: Target) -> tuple[list[AxisRole], int]:
