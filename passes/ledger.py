@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from rooftile.ir.core import Loc
 from rooftile.ir.expr import Size
 
-Decision: TypeAlias = Literal["fused", "cut", "recomputed", "copied", "library", "extern"]
+Decision: TypeAlias = Literal["fused", "cut", "recomputed", "copied", "library", "extern", "rescheduled"]
 
 
 @dataclass(frozen=True)

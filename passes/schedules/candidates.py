@@ -1,0 +1,248 @@
+"""The schedules of a region that are worth a measurement, the most promising by the roofline first.
+
+All have the axes and the roles of the model's first choice; they differ in tiles, warps, stages and options. What a
+table row says of a tile is its upper limit: an axis never gets a tile beyond its extent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from math import prod
+from typing import Any, NamedTuple, TypeAlias
+
+from rooftile.ir.core import Graph
+from rooftile.ir.schedule import OPTIONS, AxisRole, Schedule
+from rooftile.passes.lowering.region import space_of
+from rooftile.passes.regions.access import Access
+from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.contractions import contractions, groups, main_contraction
+from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
+from rooftile.passes.regions.sizes import likely, next_power
+from rooftile.passes.schedules.chain import ROWS_OF_TWO_WARPGROUPS
+from rooftile.passes.schedules.choice import schedule_region
+from rooftile.passes.schedules.estimate import accumulator_elements, seconds, shared_bytes
+from rooftile.passes.schedules.override import with_tiles
+from rooftile.target import Target
+
+HOPPER = 90
+LEAST_OF_DOT = 16  # the smallest tile of an axis of a dot
+MOST_ACCUMULATORS_PER_THREAD = 128  # registers: half of what a thread can have
+MOST_ELEMENTS_PER_THREAD = 64
+
+Changes: TypeAlias = Mapping[str, Any]
+
+
+class Dot(NamedTuple):
+    """Tiles of contractions side by side, and the launch that suits them."""
+
+    m: int
+    n: int
+    k: int
+    num_warps: int
+    num_stages: int
+
+
+class Sweep(NamedTuple):
+    """Rows of a chain and the step of its sweeps, and the launch that suits them."""
+
+    rows: int
+    step: int
+    num_warps: int
+    num_stages: int
+
+
+DOTS = (
+    Dot(128, 256, 64, 8, 3),
+    Dot(128, 256, 64, 8, 4),
+    Dot(256, 128, 64, 8, 3),
+    Dot(256, 128, 64, 8, 4),
+    Dot(128, 128, 64, 8, 3),
+    Dot(128, 128, 64, 8, 4),
+    Dot(128, 128, 64, 4, 3),
+    Dot(128, 128, 64, 4, 4),
+    Dot(128, 128, 128, 8, 2),
+    Dot(128, 64, 64, 4, 4),
+    Dot(64, 256, 64, 4, 4),
+    Dot(64, 128, 64, 4, 3),
+    Dot(64, 128, 64, 4, 4),
+    Dot(64, 128, 128, 4, 3),
+    Dot(64, 64, 64, 4, 4),
+    Dot(64, 64, 128, 4, 3),
+    Dot(64, 32, 128, 4, 4),
+    Dot(32, 64, 128, 4, 4),
+    Dot(16, 128, 128, 4, 3),
+    Dot(16, 64, 128, 4, 4),
+    Dot(16, 64, 256, 4, 3),
+    Dot(16, 32, 256, 4, 4),
+    Dot(16, 16, 512, 4, 3),
+)
+DOTS_OF_FP32 = (
+    Dot(128, 64, 16, 8, 2),
+    Dot(64, 128, 16, 8, 2),
+    Dot(64, 64, 16, 8, 2),
+    Dot(64, 64, 16, 8, 3),
+    Dot(64, 64, 32, 8, 2),
+    Dot(64, 32, 32, 4, 2),
+    Dot(32, 64, 32, 4, 2),
+    Dot(32, 32, 32, 4, 2),
+    Dot(16, 64, 32, 4, 2),
+    Dot(16, 32, 64, 4, 2),
+)
+SWEEPS = (
+    Sweep(128, 64, 8, 3),
+    Sweep(128, 64, 8, 2),
+    Sweep(128, 64, 4, 2),
+    Sweep(128, 64, 4, 3),
+    Sweep(128, 128, 8, 2),
+    Sweep(128, 128, 8, 3),
+    Sweep(128, 128, 4, 2),
+    Sweep(128, 32, 8, 3),
+    Sweep(64, 128, 4, 2),
+    Sweep(64, 64, 4, 2),
+    Sweep(64, 64, 4, 3),
+    Sweep(64, 32, 4, 2),
+    Sweep(64, 32, 4, 3),
+    Sweep(32, 64, 4, 2),
+    Sweep(16, 128, 4, 3),
+    Sweep(16, 64, 4, 3),
+)
+SWEEPS_OF_FP32 = (
+    Sweep(64, 32, 4, 1),
+    Sweep(32, 32, 4, 1),
+    Sweep(32, 64, 4, 1),
+    Sweep(32, 32, 4, 2),
+    Sweep(16, 32, 4, 1),
+)
+
+# What a kernel with contractions may do beside its tiles, as changes of what is usual, the best on an H100 first.
+PLAIN: Changes = OPTIONS
+DOT_OPTIONS: tuple[Changes, ...] = (
+    {"descriptors": True, "persistent": True, "flatten": True},
+    {},
+    {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2},
+    {"descriptors": True},
+    {"descriptors": True, "specialize": True},
+)
+SWEEP_OPTIONS: tuple[Changes, ...] = (
+    {"descriptors": True},
+    {},
+    {"descriptors": True, "specialize": True},
+    {"descriptors": True, "phases": 1},
+    {"descriptors": True, "specialize": True, "phases": 1},
+)
+AGAIN = 0.1  # how much worse every further choice of options with the same tiles is taken to be, for variety
+
+
+def candidates(body: Graph, target: Target, most: int) -> tuple[Schedule, ...]:
+    """At most ``most`` schedules of ``body``: the model's first choice, then the others by their estimates.
+
+    Raises:
+        NoCommonSpace: the body's outputs have no common iteration space.
+        Unschedulable: no roles run it on this target.
+    """
+    first = schedule_region(body, target)
+    access = compose(body, space_of(first))
+    variants = {repr(s.attrs()): s for s in _variants(first, access, target)}
+    others = [s for s in variants.values() if s != first and _fits(s, access, target)]
+    return (first, *_ordered(others, access, target))[:most]
+
+
+def _ordered(schedules: Sequence[Schedule], access: Access, target: Target) -> list[Schedule]:
+    """By the estimate, which does not see options."""
+    met: Counter[str] = Counter()
+    keys: list[float] = []
+    for schedule in schedules:
+        keys.append(seconds(schedule, access, target) * (1 + AGAIN * met[str(schedule)]))
+        met[str(schedule)] += 1
+    return [schedules[n] for n in sorted(range(len(schedules)), key=lambda n: keys[n])]
+
+
+def _variants(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
+    if target.kind == "cpu":
+        yield from _scaled(first, (0.5, 0.25), (first.num_warps,))
+    elif not contractions(access):
+        yield from _scaled(first, (1, 0.5, 2, 0.25, 4), (1, 2, 4, 8, 16))
+    elif any(a.role == "whole" for a in first.axes) or is_chain(access):
+        yield from _swept(first, access, target)
+    else:
+        yield from _dots(first, access, target)
+
+
+def is_chain(access: Access) -> bool:
+    """Whether the contractions read one another's results, or those of other reductions."""
+    return matrix_form(access) is not None and isinstance(chain_form(access), Chain)
+
+
+def _scaled(first: Schedule, factors: Iterable[float], warps: Iterable[int]) -> Iterator[Schedule]:
+    """Larger and smaller tiles of the axis that is tiled most on the grid, and of the loops."""
+    tiled = [a for a in first.axes if a.role == "grid" and a.tile > 1] or [a for a in first.axes if a.role == "grid"]
+    rows = max(tiled, key=lambda a: a.tile, default=None)
+    loops = [a for a in first.axes if a.role == "loop"]
+    for on_rows, on_loops, num_warps in product(factors, factors if loops else (1,), warps):
+        tiles = {a.name: _times(a, on_loops) for a in loops} | ({rows.name: _times(rows, on_rows)} if rows else {})
+        yield replace(with_tiles(first, **tiles), num_warps=num_warps)
+
+
+def _times(axis: AxisRole, factor: float) -> int:
+    return max(1, min(int(axis.tile * factor), next_power(likely(axis.extent))))
+
+
+def _dots(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
+    main = main_contraction(access)
+    shape = groups(access, main)
+    if not shape.m or not shape.n:
+        yield from _scaled(first, (1, 0.5, 2, 4), (1, 2, 4, 8))
+        return
+    wide = access.nodes[main].operands[0].value.dtype.bytes > 2
+    for row in DOTS_OF_FP32 if wide else DOTS:
+        tiles = {shape.m[0]: row.m, shape.n[0]: row.n, **{a.name: row.k for a in first.axes if a.role == "loop"}}
+        yield from _launched(first, tiles, row.num_warps, row.num_stages, _options(DOT_OPTIONS, wide, target))
+
+
+def _swept(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
+    wide = access.nodes[main_contraction(access)].operands[0].value.dtype.bytes > 2
+    rows = max((a for a in first.axes if a.role == "grid"), key=lambda a: a.tile, default=None)
+    for row in SWEEPS_OF_FP32 if wide else SWEEPS:
+        tiles = {a.name: row.step for a in first.axes if a.role == "loop"}
+        if rows is not None and rows.tile > 1:
+            tiles[rows.name] = row.rows
+        yield from _launched(first, tiles, row.num_warps, row.num_stages, _options(SWEEP_OPTIONS, wide, target))
+
+
+def _options(options: Iterable[Changes], wide: bool, target: Target) -> Iterable[Changes]:
+    return options if target.arch >= HOPPER and not wide else ({},)
+
+
+def _launched(
+    first: Schedule, tiles: dict[str, int], num_warps: int, num_stages: int, options: Iterable[Changes]
+) -> Iterator[Schedule]:
+    """The schedule with these tiles, as it is otherwise and with each of the sets of options."""
+    extents = {a.name: a.extent for a in first.axes}
+    capped = {name: max(LEAST_OF_DOT, min(tile, next_power(likely(extents[name])))) for name, tile in tiles.items()}
+    plain = replace(with_tiles(first, **capped), num_warps=num_warps, num_stages=num_stages, **PLAIN)
+    yield replace(plain, **first.options())
+    for changes in options:
+        yield replace(plain, **changes)
+
+
+def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
+    """Whether tiles fit on the chip, and threads have neither too much to hold nor too little to do."""
+    held = prod(a.tile for a in schedule.axes if a.role != "parts")
+    if target.kind == "cpu":
+        return held <= target.max_tile_elements or bool(contractions(access))
+    threads = 32 * schedule.num_warps
+    if not contractions(access):
+        return 1 <= held // threads <= MOST_ELEMENTS_PER_THREAD
+    return (
+        shared_bytes(schedule, access) <= target.shared_memory
+        and accumulator_elements(schedule, access) <= MOST_ACCUMULATORS_PER_THREAD * threads
+        and (schedule.num_warps == 4 or not is_chain(access) or _rows(schedule) >= ROWS_OF_TWO_WARPGROUPS)
+        and not (schedule.specialize and schedule.num_warps != 4)
+    )
+
+
+def _rows(schedule: Schedule) -> int:
+    return max((a.tile for a in schedule.axes if a.role == "grid"), default=1)

@@ -1,0 +1,91 @@
+"""What the roofline says of a schedule: the least time in which its programs, in their tiles, can do a region's work.
+
+Finer than ``regions.cost``, which prices a region however it is tiled: here tiles decide how often an element is read,
+how much of what is computed is padding, and how well the programs fill the device.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+
+from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.contractions import contractions, loads_of_contractions
+from rooftile.passes.regions.cost import cost
+from rooftile.passes.regions.sizes import likely
+from rooftile.target import Target
+
+CACHE_SPEED = 1.8  # how much faster the L2 cache is read than memory
+WARPS_PER_PROCESSOR = 64
+REGISTERS_PER_THREAD = 255
+
+
+def seconds(schedule: Schedule, access: Access, target: Target) -> float:
+    """The estimate for ``access``, composed over the schedule's axes; run-time sizes count as their likely values."""
+    tiles = {a.name: a for a in schedule.axes if a.role != "parts"}
+    programs = prod(_tiles(a) for a in tiles.values() if a.role == "grid")
+    read = programs * sum(_read_by_program(access, load, tiles) for load in access.loads())
+    arithmetic = sum(
+        2
+        * prod(_padded(tiles[a]) for a in access.free[r] | set(access.nodes[r].bound) if a in tiles)
+        / target.matmul_rate(access.nodes[r].operands[0].value.dtype.name)
+        for r in contractions(access)
+    )
+    moved = max(cost(access, target).bytes / target.bandwidth, read / (target.bandwidth * CACHE_SPEED))
+    return max(moved, arithmetic) / _filled(programs, schedule, access, target) + target.launch_seconds
+
+
+def shared_bytes(schedule: Schedule, access: Access) -> int:
+    """About how much shared memory a program needs: the tiles that contractions load, once for each stage.
+
+    A persistent program that works with descriptors loads the next tile's operands while the last one's results are
+    stored, so that these, and what else is loaded for them, have places of their own.
+    """
+    tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
+    operands = loads_of_contractions(access)
+    staged = sum(_tile_bytes(load, access, tiles) for load in operands) * max(1, schedule.num_stages)
+    if not (schedule.descriptors and schedule.persistent):
+        return staged
+    beside = [load for load in access.loads() if load not in operands] + [read for _, read in access.roots]
+    return staged + sum(_tile_bytes(read, access, tiles) for read in beside) // schedule.epilogue
+
+
+def _tile_bytes(read: Read, access: Access, tiles: dict[str, int]) -> int:
+    return prod(tiles.get(a, 1) for a in access.free[read]) * read.value.dtype.bytes
+
+
+def accumulator_elements(schedule: Schedule, access: Access) -> int:
+    """The elements of all contractions' results that a program holds at once."""
+    tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
+    return sum(prod(tiles.get(a, 1) for a in access.free[r]) for r in contractions(access))
+
+
+def _filled(programs: int, schedule: Schedule, access: Access, target: Target) -> float:
+    """The share of the device that is busy, on average, while the programs run in waves."""
+    if target.kind == "cpu":
+        return 1.0
+    by_memory = target.shared_memory // max(1, shared_bytes(schedule, access))
+    threads = 32 * schedule.num_warps
+    held = max(32 * threads, 2 * accumulator_elements(schedule, access))
+    by_registers = target.registers_per_sm // min(held, REGISTERS_PER_THREAD * threads)
+    at_once = target.sm_count * max(1, min(by_memory, by_registers, WARPS_PER_PROCESSOR // schedule.num_warps))
+    return (
+        programs / (ceil(programs / at_once) * at_once) if programs > at_once else min(1.0, programs / target.sm_count)
+    )
+
+
+def _read_by_program(access: Access, load: Read, tiles: dict[str, AxisRole]) -> int:
+    """The bytes that one program reads of a buffer: over its tile of the grid's axes and all of the others."""
+    elements = 1
+    for name in access.free[load]:
+        axis = tiles[name]
+        elements *= min(axis.tile, likely(axis.extent)) if axis.role == "grid" else likely(axis.extent)
+    return elements * load.value.dtype.bytes
+
+
+def _tiles(axis: AxisRole) -> int:
+    return -(-likely(axis.extent) // axis.tile)
+
+
+def _padded(axis: AxisRole) -> int:
+    return _tiles(axis) * axis.tile
