@@ -2,6 +2,7 @@
 
 >>> fast = rooftile.compile(model)               # also as a decorator, and torch.compile(model, backend="rooftile")
 >>> print(rooftile.explain(model, *inputs))      # kernels, what fused and why, bytes, the roofline
+>>> rooftile.tune(model, *inputs)                # measure schedules; compile(model, options={"lock": "rooftile.lock"})
 >>> program = rooftile.export(model, inputs)     # ahead of time; program.save(path), rooftile.load(path)
 
 Names load when they are first used, so that ``import rooftile`` costs nothing and the layers below may import each
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rooftile.errors import UnsupportedError as UnsupportedError
     from rooftile.errors import UserError as UserError
     from rooftile.report.explaining import explain as explain
+    from rooftile.tuning import tune as tune
 
 __version__ = "0.1.0"
 
@@ -36,6 +38,7 @@ _HOMES = {
     "export": "rooftile.api",
     "explain": "rooftile.report.explaining",
     "load": "rooftile.api",
+    "tune": "rooftile.tuning",
     "ConfigError": "rooftile.errors",
     "InputError": "rooftile.errors",
     "InternalError": "rooftile.errors",

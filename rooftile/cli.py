@@ -125,6 +125,57 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all compil
     typer.echo(f"{kernels.path}: {len(sizes)} kernels, {sum(sizes) / 1e6:.1f} MB")
 
 
+@app.command()
+def tune(
+    model: Model,
+    inputs: Inputs = None,
+    lock: Annotated[Path, typer.Option("--lock", "-l", help="The lock file.")] = Path("rooftile.lock"),
+    effort: Annotated[str, typer.Option(help="quick or full: how many schedules of a kernel are timed.")] = "full",
+    seconds: Annotated[float | None, typer.Option(help="The longest that it may take.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Time nothing; say which entries fit this model.")] = False,
+    target: TargetName = None,
+    as_json: AsJson = False,
+    dynamic: Dynamic = None,
+    meta: Meta = False,
+) -> None:
+    """Time the schedules of a model's kernels, and keep the best in a lock file.
+
+    With --check the exit code is 1 if a kernel has no entry that fits, made with these versions, for the device.
+    """
+    from rooftile import tuning
+
+    if check:
+        _check(model, inputs, lock, CompileOptions.from_user(None, dynamic, _given(target=target)), as_json, meta)
+        return
+    if target or meta:
+        raise OptionError("kernels are timed on the device that is here", fix="--target and --meta go with --check")
+    found = _named(model, inputs, meta=False)
+    report = tuning.tune(
+        found.model, *found.inputs, lock=lock, effort=effort, seconds=seconds, dynamic=dynamic, progress=not as_json
+    )
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print(report)
+
+
+def _check(name: str, inputs: list[str] | None, lock: Path, options: CompileOptions, as_json: bool, meta: bool) -> None:
+    from dataclasses import asdict
+
+    from rooftile.report.text import Table, rich_table
+    from rooftile.tuning import check_lock
+
+    compilations, _ = _compiled(name, inputs, options, meta=meta)
+    rows = check_lock(compilations, lock)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        cells = tuple((row.name, row.status, row.text) for row in rows)
+        _print(rich_table(Table(f"Kernels in {lock}", ("kernel", "status", "meaning"), cells)))
+    if any(row.status != "locked" for row in rows):
+        raise typer.Exit(1)
+
+
 def split_passes(text: str) -> list[str]:
     """Pass names at the commas, those inside braces left alone: ``a,b{x=1,y=2}`` is two."""
     parts, depth = [""], 0
@@ -139,18 +190,31 @@ def split_passes(text: str) -> list[str]:
 
 def _look(name: str, inputs: list[str] | None, options: CompileOptions, *, meta: bool) -> tuple[Any, list[Path]]:
     """The report on a named model, and the folders that were dumped into."""
+    from rooftile.report.collect import report_of
+
+    compilations, graphs = _compiled(name, inputs, options, meta=meta)
+    folders = [c.dump for c in compilations if c.dump is not None]
+    return report_of(compilations, uncompiled=graphs - len(compilations)), folders
+
+
+def _compiled(name: str, inputs: list[str] | None, options: CompileOptions, *, meta: bool) -> tuple[list[Any], int]:
+    """The compilations of a named model, and how many graphs it has."""
+    import torch
+
+    from rooftile.report.explaining import compile_afresh
+
+    found = _named(name, inputs, meta=meta)
+    with torch.no_grad():
+        return compile_afresh(found.model, found.inputs, {}, options)
+
+
+def _named(name: str, inputs: list[str] | None, *, meta: bool) -> Any:
     import torch
 
     from rooftile.named_model import named_model
-    from rooftile.report.collect import report_of
-    from rooftile.report.explaining import compile_afresh
 
     device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
-    found = named_model(name, inputs or [], device)
-    with torch.no_grad():
-        compilations, graphs = compile_afresh(found.model, found.inputs, {}, options)
-    folders = [c.dump for c in compilations if c.dump is not None]
-    return report_of(compilations, uncompiled=graphs - len(compilations)), folders
+    return named_model(name, inputs or [], device)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Config:
     autotune: Autotune = "none"
     verify: bool = False
     target: str | None = None
+    lock: Path | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
@@ -53,7 +54,7 @@ class Config:
 
     def with_options(self, options: CompileOptions) -> Config:
         """These settings, with what ``options`` says put over them: arguments beat the environment."""
-        shared = ("dump", "target", "autotune", "stop_after", "verify")
+        shared = ("dump", "target", "autotune", "stop_after", "verify", "lock")
         said: dict[str, Any] = {f: getattr(options, f) for f in shared if getattr(options, f) is not None}
         if options.mode == "max-autotune":
             said.setdefault("autotune", "full")
@@ -75,6 +76,7 @@ class CompileOptions:
     autotune: Autotune | None = None
     stop_after: str | None = None
     verify: bool | None = None
+    lock: Path | None = None
 
     @classmethod
     def from_user(
@@ -203,9 +205,10 @@ VARIABLES = (
         "autotune",
         "|".join(AUTOTUNE),
         "none",
-        "how many schedules are timed: accepted, and so far without effect",
+        "how many schedules are timed while compiling on a GPU: none, 8 a kernel, or 24",
         _one_of(AUTOTUNE),
     ),
+    Variable("ROOFTILE_LOCK", "lock", "path", "none", "a file of measured schedules; with it nothing is timed", _path),
     Variable("ROOFTILE_VERIFY", "verify", "0|1", "0", "run the verifier between all passes", _switch),
     Variable(
         "ROOFTILE_COMPILE_WORKERS",
@@ -225,6 +228,7 @@ OPTIONS: dict[str, Reader] = {
     "autotune": _one_of(AUTOTUNE),
     "stop_after": _name,
     "verify": _one_of((True, False)),
+    "lock": _path,
 }
 
 

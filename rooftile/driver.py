@@ -24,10 +24,13 @@ from rooftile.dump import dump_folder, write_dump, write_repro
 from rooftile.errors import InternalError, OptionError, RequirementError, nearest
 from rooftile.ir.core import Graph, Op
 from rooftile.logs import listen, log_compilation
+from rooftile.measured import better_schedules
 from rooftile.passes.base import PassContext
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE, pipeline
+from rooftile.passes.reschedule import Reschedule
 from rooftile.runtime.devices import default_target, target_of
+from rooftile.runtime.graphs import GraphProgram
 from rooftile.runtime.loading import load
 from rooftile.runtime.plan import make_plan
 from rooftile.runtime.program import Program
@@ -53,8 +56,6 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
     options = options or CompileOptions()
     config = Config.from_env().with_options(options)
     listen(config.debug)
-    if options.mode != "default" or config.autotune != "none":
-        say_untuned(options.mode, config.autotune)
     device = _with_index(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     target = target_named(config.target) if config.target else _target_of(device)
     _check_pass(config.stop_after)
@@ -69,12 +70,20 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
     return _Observed(compilation, program, timed=_TIMED.get() and device.type == "cuda")
 
 
+def replayed(program: Runnable, mode: str) -> Runnable:
+    """The program as ``mode`` wants it called: as a CUDA graph, unless the mode is the default."""
+    if mode == "default" or not isinstance(program, Program):
+        return program
+    if program.device.type != "cuda":
+        say_no_graphs(mode)
+        return program
+    return GraphProgram(program)
+
+
 @cache
-def say_untuned(mode: str, autotune: str) -> None:
-    """Say once for each setting that it changes nothing."""
-    _LOG.warning(
-        "mode=%s, autotune=%s: nothing is timed and no CUDA graph is made; schedules are first choices", mode, autotune
-    )
+def say_no_graphs(mode: str) -> None:
+    """Say once that a mode is the default one where there is no GPU."""
+    _LOG.warning("mode=%s: CUDA graphs need a GPU; on the CPU calls are plain ones", mode)
 
 
 def compile_graph(
@@ -84,7 +93,12 @@ def compile_graph(
     clock = _Clock()
     context = PassContext(target, options=options)
     manager = Manager(config.verify, record=config.dump is not None, stop_after=config.stop_after)
-    stages = clock("passes", lambda: manager.run(graph, pipeline(fp32_precision(target)), context))
+    precision = fp32_precision(target)
+    stages = clock("passes", lambda: manager.run(graph, pipeline(precision), context))
+    if config.stop_after is None:
+        better = clock("tune", lambda: better_schedules(stages[-1].graph, target, device, config, precision))
+        if better:
+            stages += manager.run(stages[-1].graph, (Reschedule(better, precision),), context)[1:]
     compilation = Compilation(stages, context, device, seconds=clock.seconds)
     _note_externs(compilation)
     _require(options, compilation.graph)
@@ -93,7 +107,7 @@ def compile_graph(
         compilation.kernels = clock("emit", lambda: emit_all(compilation.graph, target))
         plan = compilation.plan = clock("plan", lambda: make_plan(compilation.graph, compilation.kernels))
         if target.kind == device.type:
-            program = clock("build", lambda: load(plan, target, device, config))
+            program = replayed(clock("build", lambda: load(plan, target, device, config)), options.mode)
         elif device.type != "meta":
             _LOG.warning("kernels for %s do not run on %s: calls are computed by the reference", target.name, device)
     if config.dump is not None:
@@ -217,7 +231,7 @@ class _Observed:
         results = self.program(tensors, sizes)
         if self._waiting is not None:
             self._waiting.sizes.update(sizes)
-            if self._timed and isinstance(self.program, Program):
+            if self._timed and isinstance(self.program, (Program, GraphProgram)):
                 self._waiting.step_us = self.program.time_steps(tensors, sizes)
             self._waiting = None
         return results

@@ -57,10 +57,11 @@ class Binding:
         """Keep a frame for a later call; one whose call failed is not to be used again."""
         self._idle.append(frame)
 
-    def memory(self) -> Memory:
-        """New memory for a call."""
+    def memory(self, results: Sequence[torch.Tensor] | None = None) -> Memory:
+        """New memory for a call; the results' may be given."""
         arena = torch.empty(self.layout.arena_bytes, dtype=torch.uint8, device=self.device)
-        results = [torch.empty_strided(f.shape, f.strides, dtype=f.dtype, device=self.device) for f in self.fresh]
+        if results is None:
+            results = [torch.empty_strided(f.shape, f.strides, dtype=f.dtype, device=self.device) for f in self.fresh]
         return Memory(arena, results)
 
 

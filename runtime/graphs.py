@@ -141,6 +141,10 @@ class GraphProgram:
             recording.replay()
             return [_like(result).copy_(result) for result in recording.results]
 
+    def time_steps(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> list[float]:
+        """As ``Program``'s: of the steps outside of a recording."""
+        return self.program.time_steps(tensors, sizes)
+
     def _recording(self, history: _History, binding: Binding, tensors: Sequence[torch.Tensor]) -> _Recording | None:
         """The recording that fits these tensors, made if need be; None where the call is to be a plain one."""
         if history.current is not None and history.current.reads_from(tensors):

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import rooftile
 from rooftile.accuracy import promised, truth
 from rooftile.config import CompileOptions
-from rooftile.driver import build_program, collecting, say_untuned
+from rooftile.driver import build_program, collecting
 from rooftile.errors import InternalError, OptionError, RequirementError
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Loc, TensorType
@@ -198,13 +197,3 @@ def test_random_inputs_have_the_types_of_the_graph() -> None:
     tensors, sizes = random_inputs(b.finish(values), CPU)
     assert [(t.dtype, tuple(t.shape)) for t in tensors] == [(t.dtype.torch, t.shape) for t in types]
     assert tensors[0].stride() == (1, 5) and tensors[1].min() >= 0 and tensors[1].max() < 3 and sizes == {}
-
-
-def test_a_mode_that_changes_nothing_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    say_untuned.cache_clear()
-    x = torch.randn(3)
-    for _ in range(2):
-        torch._dynamo.reset()
-        rooftile.compile(lambda t: t + 1, mode="reduce-overhead")(x)
-    said = [record.message for record in caplog.records if "reduce-overhead" in record.message]
-    assert len(said) == 1 and "no CUDA graph" in said[0]

@@ -1,0 +1,1 @@
+"""Choosing schedules by measurement, and keeping what was chosen."""

@@ -1,0 +1,75 @@
+"""Timing kernels: on a GPU with a cold L2 cache, by its own clock; on the CPU by the wall's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Protocol
+
+import torch
+
+from rooftile.target import Target
+
+Call = Callable[[], None]
+
+
+class Clock(Protocol):
+    """Measures calls, and the time that measuring takes."""
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+
+    def microseconds(self, calls: Sequence[Call], repeats: int) -> list[list[float]]:
+        """What each call takes, ``repeats`` times; calls take turns, so that a change of the GPU's pace meets all."""
+
+
+class WallClock:
+    """For calls that have done their work when they return."""
+
+    def now(self) -> float:
+        """Seconds."""
+        return perf_counter()
+
+    def microseconds(self, calls: Sequence[Call], repeats: int) -> list[list[float]]:
+        """See ``Clock``."""
+        found: list[list[float]] = [[] for _ in calls]
+        for _ in range(repeats):
+            for times, call in zip(found, calls, strict=True):
+                start = perf_counter()
+                call()
+                times.append((perf_counter() - start) * 1e6)
+        return found
+
+
+class CudaClock:
+    """For calls that submit work to the current stream.
+
+    Before each, more memory is written than the L2 cache holds. That also takes longer than submitting the call, so
+    that the host's time is not measured.
+    """
+
+    def __init__(self, l2_bytes: int, device: torch.device) -> None:
+        self._filler = torch.empty(max(2 * l2_bytes, 2**27), dtype=torch.uint8, device=device)
+
+    def now(self) -> float:
+        """Seconds."""
+        return perf_counter()
+
+    def microseconds(self, calls: Sequence[Call], repeats: int) -> list[list[float]]:
+        """See ``Clock``."""
+        events: list[list[tuple[torch.cuda.Event, torch.cuda.Event]]] = [[] for _ in calls]
+        for _ in range(repeats):
+            for measured, call in zip(events, calls, strict=True):
+                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                self._filler.zero_()
+                start.record()
+                call()
+                end.record()
+                measured.append((start, end))
+        torch.cuda.synchronize()
+        return [[start.elapsed_time(end) * 1e3 for start, end in measured] for measured in events]
+
+
+def clock_for(target: Target, device: torch.device) -> Clock:
+    """The clock for kernels of ``target`` on ``device``."""
+    return CudaClock(target.l2_bytes, device) if device.type == "cuda" else WallClock()

@@ -1,0 +1,56 @@
+"""Tensors to run a region on: random numbers, and integers that are safe as indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from rooftile.codegen.example import largest_safe_index
+from rooftile.ir.core import Op, TensorType
+from rooftile.ir.substitution import evaluate
+from rooftile.runtime.plan import row_major, span
+
+
+def example_tensors(op: Op, sizes: Mapping[str, int], device: torch.device) -> list[torch.Tensor]:
+    """A tensor for each of the op's inputs, the same ones at each call."""
+    index = largest_safe_index((*op.inputs, *op.outputs), dict(sizes))
+    generator = torch.Generator(device).manual_seed(0)
+    return [_example(value.type, sizes, device, generator, index) for value in op.inputs]
+
+
+def _example(
+    type: TensorType, sizes: Mapping[str, int], device: torch.device, generator: torch.Generator, index: int
+) -> torch.Tensor:
+    shape = tuple(evaluate(s, sizes) for s in type.shape)
+    strides = row_major(shape) if type.strides is None else tuple(evaluate(s, sizes) for s in type.strides)
+    count = span(shape, strides)
+    if type.dtype.is_float:
+        line = torch.randn(count, generator=generator, device=device).to(type.dtype.torch)
+    else:
+        highest = 1 if type.dtype.kind == "bool" else index
+        line = torch.randint(0, highest + 1, (count,), generator=generator, device=device).to(type.dtype.torch)
+    return line.as_strided(shape, strides)
+
+
+def tolerance(op: Op) -> float:
+    """How far apart, as a share of their norm, two results of the op may be that differ in the order of sums."""
+    dtypes = [v.dtype.torch for v in (*op.inputs, *op.outputs) if v.dtype.is_float]
+    return max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0) + 1e-5
+
+
+def agree(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], allowed: float) -> bool:
+    """Whether all floats agree up to ``allowed``, in the 2-norm over what is finite, and everything else exactly."""
+    return all(_agree(a, b, allowed) for a, b in zip(ours, theirs, strict=True))
+
+
+def _agree(a: torch.Tensor, b: torch.Tensor, allowed: float) -> bool:
+    if not a.is_floating_point():
+        return bool((a == b).all())
+    a, b = a.float(), b.float()
+    finite = b.isfinite()
+    if not torch.equal(a.isfinite(), finite) or not torch.equal(a.isnan(), b.isnan()):
+        return False
+    zero = torch.zeros((), device=b.device)
+    difference = torch.where(finite, a - b, zero).norm()
+    return bool(difference <= allowed * torch.where(finite, b, zero).norm() + 1e-30)

@@ -1,0 +1,169 @@
+"""The lock file: schedules that were measured, for a person to read and to commit.
+
+It is TOML, one ``[[kernel]]`` for each region, device and bucket of run-time sizes, in an order that depends on nothing
+else. A region is known by the hash of what it computes, so that a renamed model, or a line that moves, changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from rooftile.errors import OptionError
+from rooftile.ir.canonical import fingerprint
+from rooftile.ir.core import Graph
+from rooftile.target import Target
+
+FORMAT = 1
+_HEAD = f"""\
+# Schedules of kernels, chosen by measurement: written by `rooftile tune`, read by `rooftile.compile` with the option
+# `lock`. `rooftile tune --check` says which of them a model still uses.
+format = {FORMAT}
+"""
+_LEFT_OUT: tuple[object, ...] = (None, {}, ())
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was chosen for a region on a device.
+
+    ``axes`` are the schedule's axes in order, each ``"name: role tile"``; ``grid`` and ``group`` name axes; ``options``
+    are its other fields. ``sizes`` is the bucket of run-time sizes that it was timed in: powers of two. Times are
+    microseconds; ``made_with`` are the versions that the times were taken with.
+    """
+
+    name: str
+    region: str
+    device: str
+    axes: tuple[str, ...]
+    grid: tuple[str, ...]
+    group: tuple[str, int] | None
+    options: Mapping[str, int | bool]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    microseconds: float | None = None
+    first_choice: float | None = None
+    made_with: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, tuple[tuple[str, int], ...]]:
+        """What it is an entry for: no two in a file are for the same."""
+        return self.device, self.region, tuple(sorted(self.sizes.items()))
+
+
+def region_key(body: Graph, precision: str) -> str:
+    """What a region is known by: the same for regions that compute the same, with fp32 products of ``precision``."""
+    return sha256(f"{precision} {fingerprint(body)}".encode()).hexdigest()[:16]
+
+
+def device_key(target: Target) -> str:
+    """What a device is known by: cards of one kind have one, parts of a card another."""
+    if target.kind == "cpu":
+        return "cpu"
+    return f"{target.name}, sm_{target.arch}, {target.sm_count} processors"
+
+
+def read_lock(path: Path) -> list[Entry]:
+    """The entries of a lock file.
+
+    Raises:
+        OptionError: there is no such file, or it is not a lock file of this format; the message has the line.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"the lock file {path} cannot be read: {error.strerror}", fix=_FIX) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"{path} is no lock file: {error}", fix=_FIX) from error
+    if found.get("format") != FORMAT:
+        text = f"{path} is of format {found.get('format')!r}, this version reads {FORMAT}"
+        raise OptionError(text, fix=_FIX)
+    return [_entry(path, row) for row in found.get("kernel", [])]
+
+
+_FIX = "write it anew: rooftile tune MODEL --lock FILE"
+
+
+def _entry(path: Path, row: Mapping[str, Any]) -> Entry:
+    try:
+        group = row.get("group")
+        return Entry(
+            name=str(row["name"]),
+            region=str(row["region"]),
+            device=str(row["device"]),
+            axes=tuple(map(str, row["axes"])),
+            grid=tuple(map(str, row["grid"])),
+            group=None if group is None else (str(group[0]), int(group[1])),
+            options=dict(row["options"]),
+            sizes=dict(row.get("sizes", {})),
+            microseconds=row.get("microseconds"),
+            first_choice=row.get("first_choice"),
+            made_with=str(row.get("made_with", "")),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise OptionError(f"{path}: the kernel {row.get('name')!r} is not whole: {error!r}", fix=_FIX) from error
+
+
+def update_lock(path: Path, entries: Iterable[Entry]) -> None:
+    """Put entries into the file at ``path``, in the place of those for the same; made if there is none.
+
+    Other processes that do so at the same time wait; a reader sees the file before or after, whenever this is killed.
+
+    Raises:
+        OptionError: what is there is no lock file, or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(path.parent):
+            kept = read_lock(path) if path.exists() else []
+            _replace(path, lock_text([*kept, *entries]))
+    except OSError as error:
+        raise OptionError(f"the lock file {path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Other processes that want to write there wait; no file is left behind by it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def lock_text(entries: Iterable[Entry]) -> str:
+    """The file's text; of entries for the same, the last counts."""
+    by_place = {entry.place: entry for entry in entries}
+    ordered = sorted(by_place.values(), key=lambda e: (e.device, e.name, e.region, sorted(e.sizes.items())))
+    return "\n".join([_HEAD, *map(_entry_text, ordered)])
+
+
+def _entry_text(entry: Entry) -> str:
+    fields = {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
+    lines = [f"{name} = {_value(value)}\n" for name, value in fields.items() if value not in _LEFT_OUT]
+    return "".join(["[[kernel]]\n", *lines])
+
+
+def _value(value: Any) -> str:
+    """As TOML writes it."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {_value(item)}" for name, item in value.items()) + " }"
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

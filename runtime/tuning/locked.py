@@ -1,0 +1,118 @@
+"""From a schedule to an entry of the lock file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import metadata
+from math import log2
+
+from rooftile import __version__
+from rooftile.ir.core import Op
+from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.passes.regions.sizes import LIKELY_SIZE, next_power
+from rooftile.runtime.tuning.lock import Entry, device_key, region_key
+from rooftile.runtime.tuning.search import Outcome
+from rooftile.target import Target
+
+# Fields of a schedule that an entry has in a form of its own; the axes' definitions are the region's, not a choice.
+_NOT_OPTIONS = frozenset({"axes", "defs", "grid", "group"})
+
+
+class Misfit(ValueError):
+    """An entry that its region's axes do not have the form for (any more)."""
+
+
+def made_with() -> str:
+    """The versions that decide what is fast."""
+    try:
+        triton = metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        triton = "none"
+    return f"rooftile {__version__}, triton {triton}"
+
+
+def entry_of(outcome: Outcome, target: Target, precision: str) -> Entry:
+    """What the lock file holds of an outcome."""
+    schedule = outcome.schedule
+    always = {"num_warps": schedule.num_warps, "num_stages": schedule.num_stages}
+    return Entry(
+        name=str(outcome.op.attrs["name"]),
+        region=region_key(outcome.op.regions[0], precision),
+        device=device_key(target),
+        axes=tuple(_axis_text(a) for a in schedule.axes),
+        grid=schedule.grid,
+        group=schedule.group,
+        options=always | schedule.options(),
+        sizes={name: next_power(size) for name, size in sorted(outcome.sizes.items())},
+        microseconds=outcome.microseconds,
+        first_choice=outcome.first_microseconds,
+        made_with=made_with(),
+    )
+
+
+def _axis_text(axis: AxisRole) -> str:
+    return f"{axis.name}: {axis.role} {axis.tile}"
+
+
+def schedule_of(entry: Entry, first: Schedule) -> Schedule:
+    """The schedule that an entry says, for a region whose first choice is ``first``.
+
+    Axes are matched by their order, since their names are the model's.
+
+    Raises:
+        Misfit: the region has other axes, or an option is unknown.
+    """
+    names: dict[str, str] = {}
+    axes: list[AxisRole] = []
+    if len(entry.axes) != len(first.axes):
+        raise Misfit(f"it has {len(entry.axes)} axes, the region {len(first.axes)}")
+    for text, axis in zip(entry.axes, first.axes, strict=True):
+        name, _, rest = text.partition(": ")
+        role, _, tile = rest.partition(" ")
+        if role != axis.role or not tile.isdecimal() or next_power(int(tile)) != int(tile):
+            raise Misfit(f"{text!r} is no role of {axis.name}, which is {axis.role} there")
+        names[name] = axis.name
+        axes.append(replace(axis, tile=int(tile)))
+    known = {f.name: getattr(first, f.name) for f in fields(Schedule) if f.name not in _NOT_OPTIONS}
+    strange = [name for name, value in entry.options.items() if type(value) is not type(known.get(name))]
+    if strange:
+        raise Misfit(f"there is no option {strange[0]} = {entry.options[strange[0]]}")
+    try:
+        grid = tuple(names[name] for name in entry.grid)
+        group = None if entry.group is None else (names[entry.group[0]], entry.group[1])
+    except KeyError as missing:
+        raise Misfit(f"it has no axis {missing.args[0]}") from None
+    if sorted(grid) != sorted(first.grid):
+        raise Misfit(f"its grid is {', '.join(grid)}, the region's {', '.join(first.grid)}")
+    usual = {name: value for name, value in _usual().items() if name in known}
+    return Schedule(tuple(axes), first.defs, grid, group, **(usual | dict(entry.options)))  # type: ignore[arg-type]
+
+
+def _usual() -> dict[str, object]:
+    return {f.name: f.default for f in fields(Schedule) if f.name not in _NOT_OPTIONS}
+
+
+@dataclass(frozen=True)
+class Locked:
+    """The entries for one device."""
+
+    entries: Mapping[str, tuple[Entry, ...]]
+
+    @staticmethod
+    def of(entries: Iterable[Entry], target: Target) -> Locked:
+        """Those of ``entries`` that are for ``target``, by region."""
+        found: dict[str, tuple[Entry, ...]] = {}
+        for entry in entries:
+            if entry.device == device_key(target):
+                found[entry.region] = (*found.get(entry.region, ()), entry)
+        return Locked(found)
+
+    def entry(self, op: Op, precision: str) -> Entry | None:
+        """The entry for a region op; of several, for run-time sizes, the one nearest to the sizes one plans for."""
+        found = self.entries.get(region_key(op.regions[0], precision), ())
+        return min(found, key=_distance, default=None)
+
+
+def _distance(entry: Entry) -> float:
+    return sum(abs(log2(size / LIKELY_SIZE)) for size in entry.sizes.values())

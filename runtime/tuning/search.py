@@ -1,0 +1,200 @@
+"""Tuning: the candidates of each region compiled side by side, the legal ones timed, the winner checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+
+from rooftile.config import Config
+from rooftile.errors import InternalError
+from rooftile.ir.core import Op
+from rooftile.ir.schedule import Schedule
+from rooftile.passes.lowering.region import space_of
+from rooftile.passes.regions.compose import compose
+from rooftile.passes.schedules.candidates import candidates
+from rooftile.passes.schedules.estimate import seconds
+from rooftile.runtime.tuning.clocks import Clock
+from rooftile.runtime.tuning.halving import halve, ranking
+from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
+from rooftile.runtime.tuning.trials import Built, Trial, build
+from rooftile.target import Target
+
+COMPILING = 0.7  # the share of the budget after which no further candidate is compiled
+
+_LOG = logging.getLogger("rooftile.tuning")
+
+# Told what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried: candidates of a region, and seconds for all regions of a model together."""
+
+    candidates: int
+    seconds: float
+
+
+EFFORTS: Mapping[str, Effort] = {"quick": Effort(8, 20.0), "full": Effort(24, 90.0)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What tuning found for a region: its schedule, the times of this one and of the first choice in microseconds
+    (None where nothing was timed), and how many candidates were timed."""
+
+    op: Op
+    sizes: Mapping[str, int]
+    schedule: Schedule
+    microseconds: float | None
+    first_microseconds: float | None
+    timed: int
+
+
+@dataclass
+class _Region:
+    """A region op on its way: its candidates, how long the first is estimated to take, and those built, by rank."""
+
+    op: Op
+    sizes: Mapping[str, int]
+    schedules: Sequence[Schedule]
+    estimate: float
+    built: dict[int, Built] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.op.attrs["name"])
+
+
+@dataclass
+class Search:
+    """Tunes regions on a device; ``precision`` is that of fp32 products."""
+
+    target: Target
+    device: torch.device
+    config: Config
+    precision: str
+    effort: Effort
+    clock: Clock
+    progress: Progress = lambda what, done, total: None
+    interrupted: bool = False
+
+    def run(self, regions: Sequence[tuple[Op, Mapping[str, int]]]) -> Iterator[Outcome]:
+        """An outcome for each region op, as soon as it is known; the regions that matter most come first.
+
+        A region comes with the run-time sizes that it is timed for. When the time is up, or Ctrl-C is pressed, what
+        has been found so far counts, and regions that were not timed keep their first choice.
+        """
+        deadline = self.clock.now() + self.effort.seconds
+        waiting = [self._region(op, sizes) for op, sizes in regions]
+        waiting.sort(key=lambda region: region.estimate, reverse=True)
+        try:
+            self._build(waiting, deadline)
+        except KeyboardInterrupt:
+            self._interrupt()
+        for number, region in enumerate(waiting):
+            self.progress(f"timing {region.name}", number, len(waiting))
+            yield self._outcome(region, deadline)
+        self.progress("done", len(waiting), len(waiting))
+
+    def _region(self, op: Op, sizes: Mapping[str, int]) -> _Region:
+        schedules = candidates(op.regions[0], self.target, self.effort.candidates)
+        access = compose(op.regions[0], space_of(schedules[0]))
+        return _Region(op, sizes, schedules, seconds(schedules[0], access, self.target))
+
+    def _over(self, deadline: float) -> bool:
+        return self.interrupted or self.clock.now() >= deadline
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        _LOG.warning("interrupted: what has been found so far is kept")
+
+    def _build(self, regions: Sequence[_Region], deadline: float) -> None:
+        """Compile on all cores: every region's first choice, then every region's second, and so on."""
+        until = deadline - (1 - COMPILING) * self.effort.seconds
+        jobs = sorted((rank, n) for n, region in enumerate(regions) for rank in range(len(region.schedules)))
+        pool = ThreadPoolExecutor(max(1, self.config.compile_workers))
+        try:
+            futures: dict[Future[Built], tuple[int, int]] = {}
+            for rank, n in jobs:
+                op, schedule = regions[n].op, regions[n].schedules[rank]
+                future = pool.submit(build, op, schedule, self.precision, self.target, self.config)
+                futures[future] = rank, n
+            pending = set(futures)
+            while pending and self.clock.now() < until:
+                _, pending = wait(pending, timeout=0.2)
+                self.progress("compiling", len(futures) - len(pending), len(futures))
+            for future, (rank, n) in futures.items():
+                self._collect(future, regions[n], rank)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _collect(self, future: Future[Built], region: _Region, rank: int) -> None:
+        if rank and not future.done():  # the first choice is waited for, since it is what the others are held against
+            future.cancel()
+            return
+        try:
+            region.built[rank] = future.result()
+        except InternalError as error:
+            _LOG.info("%s with %s: %s", region.name, _text(region.schedules[rank]), error.what)
+
+    def _outcome(self, region: _Region, deadline: float) -> Outcome:
+        if 0 in region.built and not self._over(deadline):
+            try:
+                return self._race(region, deadline)
+            except KeyboardInterrupt:
+                self._interrupt()
+        return Outcome(region.op, region.sizes, region.schedules[0], None, None, 0)
+
+    def _race(self, region: _Region, deadline: float) -> Outcome:
+        tensors = example_tensors(region.op, region.sizes, self.device)
+        trials = self._trials(region, tensors)
+        expected = trials[0].results()
+        times = halve(len(trials), _sampler(self.clock, trials), lambda: self._over(deadline))
+        for number in ranking(times):
+            schedule = trials[number].built.schedule
+            if number == 0 or agree(trials[number].results(), expected, tolerance(region.op)):
+                timed = sum(bool(found) for found in times.values())
+                found, first = median(times[number]), median(times[0])
+                return Outcome(region.op, region.sizes, schedule, found, first, timed)
+            _LOG.warning("%s with %s gives another answer: not used", region.name, _text(schedule))
+        raise AssertionError("the first choice agrees with itself")
+
+    def _trials(self, region: _Region, tensors: Sequence[torch.Tensor]) -> list[Trial]:
+        """What is worth timing, the first choice at the front; each kernel once."""
+        first = region.built[0]
+        kernels: dict[str, Built] = {}
+        for _, built in sorted(region.built.items()):
+            reason = built.why_not(first)
+            if reason is None:
+                kernels.setdefault(built.key(self.target), built)
+            else:
+                _LOG.info("%s with %s %s", region.name, _text(built.schedule), reason)
+        trials: list[Trial] = []
+        for built in kernels.values():
+            shared = trials[0] if trials else None
+            trials.append(Trial(built, tensors, region.sizes, self.target, self.device, self.config, shared))
+        return trials
+
+
+def _sampler(clock: Clock, trials: Sequence[Trial]) -> Callable[[Sequence[int], int], list[list[float]]]:
+    warm: set[int] = set()
+
+    def sample(numbers: Sequence[int], repeats: int) -> list[list[float]]:
+        calls = [trials[number] for number in numbers]
+        if fresh := [trials[number] for number in numbers if number not in warm]:
+            clock.microseconds(fresh, 1)
+            warm.update(numbers)
+        return clock.microseconds(calls, repeats)
+
+    return sample
+
+
+def _text(schedule: Schedule) -> str:
+    options = "".join(f", {name}={value}" for name, value in schedule.options().items())
+    return f"{schedule}; {schedule.num_warps} warps, {schedule.num_stages} stages{options}"

@@ -1,0 +1,183 @@
+"""From `tune` to a lock file, and from a lock file to compiled kernels."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import rooftile
+from rooftile import measured, tuning
+from rooftile.cli import app
+from rooftile.compilation import Compilation
+from rooftile.driver import collecting, say_no_graphs
+from rooftile.errors import OptionError
+from rooftile.ir.schedule import Schedule
+from rooftile.runtime.tuning.clocks import WallClock
+from rooftile.runtime.tuning.lock import read_lock
+from tests.regions import matmul
+
+MODELS = str(Path(__file__).parent / "models_to_name.py")
+X, W = torch.randn(96, 64), torch.randn(64, 80)
+
+
+class SmallTilesAreFast(WallClock):
+    """A clock for tests: the smaller the tiles, the faster."""
+
+    def microseconds(self, calls: Sequence[Any], repeats: int) -> list[list[float]]:
+        return [[100.0 + sum(a.tile for a in call.built.schedule.axes)] * repeats for call in calls]
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    torch._dynamo.reset()
+    measured._say_missing.cache_clear()
+    measured.say_nothing_is_timed.cache_clear()
+    say_no_graphs.cache_clear()
+    monkeypatch.setattr(tuning, "clock_for", lambda target, device: SmallTilesAreFast())
+    yield
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "rooftile.lock"
+    rooftile.tune(matmul, X, W, lock=path)
+    return path
+
+
+def compiled(model: Callable[..., Any], *inputs: torch.Tensor, **options: Any) -> Compilation:
+    torch._dynamo.reset()
+    with collecting() as compilations:
+        result = rooftile.compile(model, options=options)(*inputs)
+    torch.testing.assert_close(result, model(*inputs), rtol=1e-4, atol=1e-4)
+    return compilations[0]
+
+
+def schedules(compilation: Compilation) -> list[Schedule]:
+    return [Schedule.from_attrs(op.attrs) for op in compilation.graph.ops if op.name == "region"]
+
+
+def test_tuning_writes_what_compiling_reads(lock: Path) -> None:
+    (entry,) = read_lock(lock)
+    before, after = compiled(matmul, X, W), compiled(matmul, X, W, lock=lock)
+    assert schedules(before) != schedules(after)
+    assert tuple(f"{a.name}: {a.role} {a.tile}" for a in schedules(after)[0].axes) == entry.axes
+    (row,) = [e for e in after.context.ledger if e.decision == "rescheduled"]
+    assert "the first choice" in row.reason and "on cpu" in row.reason
+
+
+def test_with_a_lock_nothing_is_timed(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "Search", lambda *_: pytest.fail("something was timed"))
+    compiled(matmul, X, W, lock=lock, autotune="full")
+    monkeypatch.setenv("ROOFTILE_LOCK", str(lock))
+    assert schedules(compiled(matmul, X, W)) == schedules(compiled(matmul, X, W, lock=lock))
+
+
+def test_other_names_and_lines_are_the_same_kernel(lock: Path) -> None:
+    def renamed(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        product = tokens @ weight
+        return torch.relu(product)
+
+    assert schedules(compiled(renamed, X, W, lock=lock)) == schedules(compiled(matmul, X, W, lock=lock))
+
+
+def test_a_kernel_without_an_entry_is_said_once(lock: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        compiled(lambda x: torch.sigmoid(x), X, lock=lock)
+    said = [r.getMessage() for r in caplog.records if r.name == "rooftile.tuning"]
+    assert len(said) == 1 and "no entry for 1 of 1 kernels on cpu" in said[0]
+
+
+def test_an_entry_that_fits_no_more_is_left_out(lock: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lock.write_text(lock.read_text().replace("num_warps", "warp_count"))
+    assert schedules(compiled(matmul, X, W, lock=lock)) == schedules(compiled(matmul, X, W))
+    assert "fits no more: there is no option warp_count" in caplog.text
+
+
+def test_a_lock_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="cannot be read"):
+        compiled(matmul, X, W, lock=tmp_path / "none.lock")
+
+
+def test_run_time_sizes_are_tuned_for_those_of_the_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "rooftile.lock"
+    for rows in (40, 300):
+        torch._dynamo.reset()
+        rooftile.tune(matmul, torch.randn(rows, 64), W, lock=path, dynamic=True)
+    buckets = [sorted(entry.sizes.values()) for entry in read_lock(path)]
+    assert buckets == [[64, 64, 128], [64, 128, 512]]
+
+
+def test_the_report_is_data_and_text(lock: Path) -> None:
+    report = rooftile.tune(matmul, X, W, lock=lock, effort="quick")
+    assert "first choice" in str(report) and "grid" in str(report)
+    (row,) = json.loads(json.dumps(report.to_dict()))["kernels"]
+    assert row["microseconds"] < row["first_microseconds"] and row["timed"] > 1
+
+
+def test_an_unknown_effort_is_refused() -> None:
+    with pytest.raises(OptionError, match="effort cannot be 'fill'"):
+        rooftile.tune(matmul, X, W, effort="fill")
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_the_command_tunes_and_checks(tmp_path: Path) -> None:
+    lock = str(tmp_path / "rooftile.lock")
+    assert "Tuned for cpu" in run("tune", f"{MODELS}:with_inputs", "--lock", lock, "--effort", "quick")
+    assert "locked" in run("tune", f"{MODELS}:with_inputs", "--lock", lock, "--check")
+    other = run("tune", f"{MODELS}:with_inputs", "--lock", lock, "--check", "--target", "h100", code=1)
+    assert "missing" in other and "h100, sm_90, 132 processors" in other
+
+
+def test_the_check_knows_versions_and_misfits(tmp_path: Path) -> None:
+    lock = tmp_path / "rooftile.lock"
+    run("tune", f"{MODELS}:with_inputs", "--lock", str(lock), "--json")
+    check = ("tune", f"{MODELS}:with_inputs", "--lock", str(lock), "--check", "--json")
+    whole = lock.read_text()
+    lock.write_text(whole.replace("triton 3", "triton 2"))
+    assert json.loads(run(*check, code=1))[0]["status"] == "other versions"
+    lock.write_text(whole.replace("loop", "whole"))
+    assert json.loads(run(*check, code=1))[0]["status"] == "misfit"
+
+
+def test_nothing_is_timed_on_the_cpu_while_compiling(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        compiled(matmul, X, W, autotune="quick")
+    said = [r.getMessage() for r in caplog.records if r.name == "rooftile.tuning"]
+    assert len(said) == 1 and "nothing is timed on cpu" in said[0]
+
+
+def test_what_autotuning_finds_is_kept_for_the_next_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from rooftile.config import Config
+    from rooftile.target import CPU
+
+    monkeypatch.setattr(measured, "clock_for", lambda target, device: SmallTilesAreFast())
+    regions = [op for op in compiled(matmul, X, W).graph.ops if op.name == "region"]
+    config = replace(Config.from_env(), cache_dir=tmp_path, autotune="quick")
+    found = measured._autotuned(regions, CPU, torch.device("cpu"), config, "ieee")
+    assert (tmp_path / "tuned-quick.lock").is_file() and len(found) == 1
+    monkeypatch.setattr(measured, "entry_of", lambda *_: pytest.fail("timed again"))
+    assert measured._autotuned(regions, CPU, torch.device("cpu"), config, "ieee") == found
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_modes_that_need_a_gpu_say_so_once(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        torch._dynamo.reset()
+        torch.testing.assert_close(rooftile.compile(lambda t: t + 1, mode=mode)(X), X + 1)
+    with caplog.at_level(logging.WARNING):
+        said = [r.getMessage() for r in caplog.records if "CUDA graphs need a GPU" in r.getMessage()]
+    assert len(said) == 1 and mode in said[0]
