@@ -24,7 +24,7 @@ Role = Literal["grid", "loop", "whole", "parts"]
 #   mask; 1 where all are one loop.
 # - ``epilogue``: in how many pieces, along their last axis, the results of the last loop are worked up and stored.
 OPTIONS: Mapping[str, bool | int] = MappingProxyType(
-    {"descriptors": False, "specialize": False, "persistent": False, "flatten": False, "phases": 2, "epilogue": 1}
+    {"descriptors": False, "specialize": False, "persistent": False, "flatten": False, "phases": 1, "epilogue": 1}
 )
 
 
@@ -69,7 +69,7 @@ class Schedule:
     specialize: bool = False
     persistent: bool = False
     flatten: bool = False
-    phases: int = 2
+    phases: int = 1
     epilogue: int = 1
 
     def role(self, name: str) -> AxisRole:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from math import prod
 
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.regions.access import Access, Space
-from rooftile.passes.regions.contractions import contractions, main_contraction
+from rooftile.passes.regions.contractions import contractions, loads_of_contractions, main_contraction
 from rooftile.passes.regions.forms import Chain, Reason, Unschedulable, chain_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
@@ -16,6 +17,18 @@ from rooftile.target import Target
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
 # or faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
 ROWS_OF_TWO_WARPGROUPS = 128
+FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
+
+
+@dataclass(frozen=True)
+class ChainTiles:
+    """The largest tiles of a chain, rows and steps of the sweep, and the launch options that go with them."""
+
+    rows: int
+    step: int
+    num_warps: int
+    num_stages: int
+    descriptors: bool = False
 
 
 def schedule_chain(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
@@ -26,13 +39,12 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     chain = _chain(access)
     row = max(chain.row, key=lambda a: likely(access.axes[a]), default="")
     whole = {a: max(16, next_power(likely(access.axes[a]))) for a in chain.whole}
-    rows, step, warps, stages = _tiles(access, target, max(whole.values(), default=1))
+    first = _tiles(access, target, max(whole.values(), default=1))
     tiles = dict.fromkeys(chain.grid, 1) | whole
-    tiles |= {a: min(step, max(16, next_power(likely(access.axes[a])))) for a in chain.loops}
+    tiles |= {a: min(first.step, max(16, next_power(likely(access.axes[a])))) for a in chain.loops}
     if row:
-        tiles[row] = min(rows, max(16, next_power(likely(access.axes[row]))))
-    if tiles.get(row, 1) < ROWS_OF_TWO_WARPGROUPS:
-        warps = 4
+        tiles[row] = min(first.rows, max(16, next_power(likely(access.axes[row]))))
+    warps = 4 if tiles.get(row, 1) < ROWS_OF_TWO_WARPGROUPS else first.num_warps
     _check_products(access, tiles, target)
     named: tuple[tuple[Role, tuple[str, ...]], ...] = (
         ("grid", chain.grid),
@@ -41,7 +53,8 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     )
     axes = tuple(AxisRole(a, access.axes[a], role, tiles[a]) for role, names in named for a in names)
     grid = tuple(sorted(chain.grid, key=lambda a: (a != row, -chain.grid.index(a))))
-    return Schedule(axes, space.defs, grid, None, warps, stages)
+    schedule = Schedule(axes, space.defs, grid, None, warps, first.num_stages)
+    return replace(schedule, descriptors=first.descriptors, phases=2 if _is_masked(access) else 1)
 
 
 def _chain(access: Access) -> Chain:
@@ -81,11 +94,25 @@ def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Spac
     return space, access
 
 
-def _tiles(access: Access, target: Target, widest: int) -> tuple[int, int, int, int]:
-    """Rows, steps, warps and stages for a program whose widest whole axis is ``widest``."""
+def _tiles(access: Access, target: Target, widest: int) -> ChainTiles:
+    """The first choice for a chain whose widest whole axis is ``widest``, from what was measured on an H100: where each
+    score is only scaled, larger tiles pay; what masks or biases it wants their registers."""
     if target.kind == "cpu":
-        return 512, 512, 4, 1
+        return ChainTiles(512, 512, 4, 1)
     operand = access.nodes[main_contraction(access)].operands[0].value.dtype
     if operand.bytes > 2:
-        return 32, 32, 4, 1
-    return (64, 32, 4, 2) if widest > 128 else (128, 64, 8, 3)
+        return ChainTiles(32, 32, 4, 1)
+    if widest > 128:
+        return ChainTiles(64, 32, 4, 2)
+    if widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS:
+        return ChainTiles(128, 64, 4, 2, True) if _is_plain(access) else ChainTiles(64, 64, 4, 3, True)
+    return ChainTiles(128, 64, 8, 3) if _is_plain(access) else ChainTiles(64, 64, 4, 3)
+
+
+def _is_masked(access: Access) -> bool:
+    return any(read.value.dtype.kind == "bool" for read in access.nodes)
+
+
+def _is_plain(access: Access) -> bool:
+    """Whether nothing but the contractions' operands is loaded, and nothing is masked."""
+    return not _is_masked(access) and set(access.loads()) == loads_of_contractions(access)
