@@ -44,12 +44,12 @@ class WallClock:
 class CudaClock:
     """For calls that submit work to the current stream.
 
-    Before each, more memory is written than the L2 cache holds. That also takes longer than submitting the call, so
-    that the host's time is not measured.
+    Before each, more memory is read than the L2 cache holds (written memory would be on its way back during the call).
+    That also takes longer than submitting the call, so that the host's time is not measured.
     """
 
     def __init__(self, l2_bytes: int, device: torch.device) -> None:
-        self._filler = torch.empty(max(2 * l2_bytes, 2**27), dtype=torch.uint8, device=device)
+        self._filler = torch.zeros(max(4 * l2_bytes, 2**27) // 4, dtype=torch.float32, device=device)
 
     def now(self) -> float:
         """Seconds."""
@@ -61,7 +61,7 @@ class CudaClock:
         for _ in range(repeats):
             for measured, call in zip(events, calls, strict=True):
                 start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-                self._filler.zero_()
+                self._filler.sum()
                 start.record()
                 call()
                 end.record()
