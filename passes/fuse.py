@@ -49,6 +49,11 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
             body = verdict.derivation.body if verdict.derivation else partition.body(root)
             if verdict.derivation and verdict.derivation.steps:
                 ctx.derivations.append(verdict.derivation)
+            for again in verdict.rereads:
+                of = (again.read.value.name,)
+                ctx.ledger.add(
+                    "recomputed", rule=again.rule, values=of, reason=again.text, bytes=-again.bytes, locs=[op.loc]
+                )
             name = unique_name(region_name(body), names)
             names.add(name)
             attrs = freeze_attrs({"name": name})

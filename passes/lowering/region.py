@@ -12,14 +12,9 @@ from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import reduce
 from rooftile.passes.lowering.sweeps import place_store, sweep_for
 from rooftile.passes.lowering.values import choose, index_value, load
-from rooftile.passes.regions.access import Node, Read, Space
+from rooftile.passes.regions.access import Node, Read
 from rooftile.passes.regions.compose import compose
-
-
-def space_of(schedule: Schedule) -> Space:
-    """The iteration space that a schedule describes."""
-    parts = tuple(a.name for a in schedule.axes if a.role == "parts")
-    return Space(dict(schedule.defs), {a.name: a.extent for a in schedule.axes}, parts)
+from rooftile.passes.regions.space import space_of
 
 
 def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "ieee") -> Graph:

@@ -37,11 +37,14 @@ class Cost:
     seconds: float
 
 
-def cost(access: Access, target: Target) -> Cost:
-    """The price of running the region as one kernel on ``target``; run-time sizes count as their likely values."""
+def cost(access: Access, target: Target, reread: int = 0) -> Cost:
+    """The price of running the region as one kernel on ``target``, which reads ``reread`` bytes more than once.
+
+    Run-time sizes count as their likely values.
+    """
     extents = {a: likely(e) for a, e in access.axes.items()}
     dots = contractions(access)
-    moved = _bytes(access, extents)
+    moved = _bytes(access, extents) + reread
     factor = _recomputation(access, extents)
     sweeps = _sweep_counts(access)
     matmul, matmul_seconds = 0, 0.0

@@ -15,6 +15,7 @@ from rooftile.ir.division import floordiv, mod
 from rooftile.ir.expr import FloorDiv, Mod, Size, atoms, axis, symbols
 from rooftile.ir.polynomial import add, mul, product
 from rooftile.ir.ranges import equal
+from rooftile.ir.schedule import Schedule
 from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.compose import compose
@@ -31,6 +32,12 @@ def region_access(body: Graph) -> tuple[Space, Access]:
     """
     space, access = identify(body, Space())
     return split_at_joints(body, space, access)
+
+
+def space_of(schedule: Schedule) -> Space:
+    """The iteration space that a schedule describes."""
+    parts = tuple(a.name for a in schedule.axes if a.role == "parts")
+    return Space(dict(schedule.defs), {a.name: a.extent for a in schedule.axes}, parts)
 
 
 def identify(body: Graph, space: Space) -> tuple[Space, Access]:

@@ -171,7 +171,7 @@ def _corrected_sum(grown: Extension, read: Read, change: Fixed | Shift | Factor 
 def step(access: Access, read: Read, correction: Correction) -> Step:
     """The application of the rule to one reduction, as formulas: its state before and after a reference changes."""
     name, formulas = f"%{read.value.name}", _Formulas(access)
-    of = ", ".join(sorted(f"%{r.value.name}" for r in correction.references))
+    of = " or ".join(sorted(f"%{r.value.name}" for r in correction.references))
     sums: dict[str, int] = {name: 1}
     for moment in correction.moments:
         text = " * ".join((*(f"({formulas.difference(d)})" for d in moment.differences), f"%{moment.sum.value.name}"))
@@ -181,7 +181,7 @@ def step(access: Access, read: Read, correction: Correction) -> Step:
     if correction.parts:
         parts = " * ".join(formulas.part(p) for p in correction.parts)
         after = f"({after}) * {parts}" if correction.moments else f"{after} * {parts}"
-    before = f"{name} in a sweep after that of {of}"
+    before = f"{name} in a sweep after that of {of}".replace(" or ", " and ")
     return Step("correct", before, f"one sweep: when {of} changes, {name} becomes {after}")
 
 

@@ -26,15 +26,15 @@ class Step:
     after: str
 
 
-def apply(body: Graph, reduction: Op) -> tuple[Graph, tuple[Step, ...]] | None:
+def apply(body: Graph, reduction: Op, split: bool = True) -> tuple[Graph, tuple[Step, ...]] | None:
     """``body`` with invariant factors taken out of ``reduction`` (a sum or a contraction), and the steps; None where no
-    rule applies."""
+    rule applies. Without ``split`` a sum of terms stays one."""
     if reduction.name not in ("reduce", "contract") or reduction.attrs.get("fn", "sum") != "sum":
         return None
     producers = body.producers()
     for position, operand in enumerate(reduction.inputs):
         reduced = _reduced_dims(reduction, position)
-        found = terms(operand, reduced, producers) if reduced else []
+        found = terms(operand, reduced, producers, split) if reduced else []
         if any(t.invariant for t in found):
             return _rewrite(body, reduction, position, found), _steps(reduction, position, found)
     return None

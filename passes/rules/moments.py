@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
-from rooftile.ir.core import Op, TensorType, Value, freeze_attrs
+from rooftile.ir.core import Op, TensorType, Value, freeze_attrs, unique_name
 from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Size
 from rooftile.ir.graph_ops import GRAPH_OPS
@@ -38,7 +38,7 @@ class Extension:
             self._measure(read)
         self._ones: dict[DType, Read] = {}
         self._beside: dict[Read, list[Read]] = {}
-        self._rebuilt: dict[tuple[Read, frozenset[Path]], Read] = {}
+        self._products: dict[tuple[Read, tuple[Read, ...]], Read] = {}
 
     def finished(self, wanted: Collection[Read]) -> Access:
         """The grown access with its reads in order, of the added sums those that are ``wanted``; the original one
@@ -64,11 +64,11 @@ class Extension:
         dropped = frozenset(paths)
         node = self.access.nodes[reduction]
         operands = tuple(self._rest(o, _below(dropped, n)) for n, o in enumerate(node.operands))
-        return self._reduction(reduction, operands)
+        return self._reduction(reduction, operands, "moment")
 
     def count(self, reduction: Read) -> Read:
         """How many elements ``reduction`` runs over, as a sum of ones."""
-        return self._reduction(reduction, (self._one(reduction.value.dtype),))
+        return self._reduction(reduction, (self._one(reduction.value.dtype),), "count")
 
     def count_extents(self, reference: Read) -> None:
         """Where a sum on the way to ``reference`` is divided by how many elements it has, divide by how many it has so
@@ -108,22 +108,18 @@ class Extension:
             node = self.access.nodes[read]
         return read
 
-    def _reduction(self, like: Read, operands: tuple[Read, ...]) -> Read:
+    def _reduction(self, like: Read, operands: tuple[Read, ...], name: str) -> Read:
+        """The sum of the product of ``operands`` along the axes of ``like``, before which it is put."""
         node = self.access.nodes[like]
         assert node.op is not None
-        for read in self.depends[like] | self.added():
-            other = self.access.nodes[read]
-            if (other.operands, other.bound) == (operands, node.bound) and other.op and _is_sum(other.op):
-                return read
-        value = Value(f"{like.value.name}_moment", replace(like.value.type))
-        op = replace(node.op, inputs=tuple(o.value for o in operands), outputs=(value,))
-        read = self._add(Read(value, like.index, like.guard), replace(node, op=op, operands=operands))
+        read = next((r for r, n in self.access.nodes.items() if _is_sum(n, operands, node.bound)), None)
+        if read is None:
+            taken = {r.value.name for r in self.access.nodes}
+            value = Value(unique_name(f"{like.value.name}_{name}", taken), like.value.type)
+            op = replace(node.op, inputs=tuple(o.value for o in operands), outputs=(value,))
+            read = self._add(Read(value, like.index, like.guard), replace(node, op=op, operands=operands))
         self._beside.setdefault(like, []).append(read)
         return read
-
-    def added(self) -> frozenset[Read]:
-        """The reductions over the axis, those of the body and those that were added."""
-        return frozenset(r for r, n in self.access.nodes.items() if self.name in n.bound)
 
     def _rest(self, read: Read, paths: frozenset[Path]) -> Read:
         """``read`` as a product without the factors at ``paths``."""
@@ -131,11 +127,6 @@ class Extension:
             return read
         if () in paths:
             return self._one(read.value.dtype)
-        if (read, paths) not in self._rebuilt:
-            self._rebuilt[read, paths] = self._rebuild(read, paths)
-        return self._rebuilt[read, paths]
-
-    def _rebuild(self, read: Read, paths: frozenset[Path]) -> Read:
         node = self.access.nodes[read]
         assert node.op is not None
         operands = tuple(self._rest(o, _below(paths, n)) for n, o in enumerate(node.operands))
@@ -146,9 +137,12 @@ class Extension:
             return self._one(read.value.dtype)
         if fn == "mul" and any(self._is_one(o) for o in operands):
             return next((o for o in operands if not self._is_one(o)), operands[0])
-        value = Value(f"{read.value.name}_rest", read.value.type)
-        op = replace(node.op, inputs=tuple(o.value for o in operands), outputs=(value,))
-        return self._add(Read(value, read.index, read.guard), replace(node, op=op, operands=operands))
+        if (read, operands) not in self._products:
+            value = Value(f"{read.value.name}_rest", read.value.type)
+            op = replace(node.op, inputs=tuple(o.value for o in operands), outputs=(value,))
+            new = Read(value, read.index, read.guard)
+            self._products[read, operands] = self._add(new, replace(node, op=op, operands=operands))
+        return self._products[read, operands]
 
     def _is_one(self, read: Read) -> bool:
         return read in self._ones.values()
@@ -183,8 +177,10 @@ def _is_same(op: Op) -> bool:
     return op.name == "cast" or (op.name in GRAPH_OPS and GRAPH_OPS[op.name].view)
 
 
-def _is_sum(op: Op) -> bool:
-    return op.name == "contract" or (op.name == "reduce" and op.attrs["fn"] == "sum")
+def _is_sum(node: Node, operands: tuple[Read, ...], bound: tuple[str, ...]) -> bool:
+    if node.op is None or (node.operands, node.bound) != (operands, bound):
+        return False
+    return node.op.name == "contract" or (node.op.name == "reduce" and node.op.attrs["fn"] == "sum")
 
 
 def _is_number(op: Op, extents: Size, inverse: bool) -> bool:

@@ -69,19 +69,20 @@ class Term:
         )
 
 
-def terms(value: Value, reduced: frozenset[int], producers: Mapping[Value, Op]) -> list[Term]:
-    """``value`` as a sum of terms; ``reduced`` are its dimensions that are summed over."""
+def terms(value: Value, reduced: frozenset[int], producers: Mapping[Value, Op], split: bool = True) -> list[Term]:
+    """``value`` as a sum of terms, of one where sums are not to be ``split``; ``reduced`` are its dimensions that are
+    summed over."""
     op = producers.get(value)
     if op is None:
         return [Term(1, (value,))]
     if is_invariant(value, reduced, producers):
         return [Term(1, (), (_factor(value, producers),))]
     if op.name == "cast":
-        inner = _through_cast(op, reduced, producers)
+        inner = _through_cast(op, reduced, producers, split)
     elif op.name == "pointwise":
-        inner = _through(op, reduced, producers)
+        inner = _through(op, reduced, producers, split)
     elif GRAPH_OPS[op.name].view and len(op.inputs) == 1:
-        inner = _through_view(op, reduced, producers)
+        inner = _through_view(op, reduced, producers, split)
     else:
         inner = []
     return inner if any(t.invariant for t in inner) and len(inner) <= MOST_TERMS else [Term(1, (value,))]
@@ -104,15 +105,15 @@ def _shown(view: Op, factor: Factor) -> Factor:
     return replace(factor, value=whole, dims=tuple(range(view.output.type.rank)), whole=whole)
 
 
-def _through_cast(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]) -> list[Term]:
+def _through_cast(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op], split: bool) -> list[Term]:
     before, after = op.inputs[0].dtype, op.output.dtype
     if not (before.is_float and after.is_float):
         return []
     narrow = (op,) if after.bytes < before.bytes else ()
-    return [replace(t, casts=t.casts + narrow) for t in terms(op.inputs[0], reduced, producers)]
+    return [replace(t, casts=t.casts + narrow) for t in terms(op.inputs[0], reduced, producers, split)]
 
 
-def _through_view(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]) -> list[Term]:
+def _through_view(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op], split: bool) -> list[Term]:
     """The terms of what ``op`` shows, each shown the same way."""
     inside = operand_dims(op, reduced)
     if inside is None:
@@ -128,14 +129,14 @@ def _through_view(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]
             invariant=tuple(_shown(op, f) for f in t.invariant),
             conditions=tuple((Applied(op, 0, (c,)), wanted) for c, wanted in t.conditions),
         )
-        for t in terms(op.inputs[0], inside, producers)
+        for t in terms(op.inputs[0], inside, producers, split)
     ]
 
 
-def _through(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]) -> list[Term]:
+def _through(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op], split: bool) -> list[Term]:
     row = SCALARS[op.attrs["fn"]]
-    operands = [terms(v, reduced, producers) for v in op.inputs]
-    if row.terms:
+    operands = [terms(v, reduced, producers, split) for v in op.inputs]
+    if row.terms and (split or len(row.terms) == 1):
         return [replace(t, sign=t.sign * s) for s, found in zip(row.terms, operands, strict=True) for t in found]
     for position, (rest, fn) in row.factors.items():
         scaled = _scaled(operands[rest], operands[position], fn)
