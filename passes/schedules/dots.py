@@ -1,0 +1,112 @@
+"""The tiles of contractions on matrix units, and how they are run: a table of what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rooftile.passes.regions.sizes import next_power
+from rooftile.target import Target
+
+MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
+BARRIERS = 1024  # bytes of shared memory, at most, that a pipeline takes beside its tiles
+# How much faster a multiprocessor multiplies in tiles of 128x256 than of 128x128 (8192x4096x14336 on an H100: 711 and
+# 619 TFLOP/s).
+LARGE_TILE_GAIN = 1.15
+
+
+@dataclass(frozen=True)
+class DotTiles:
+    """The largest tiles of a contraction on a kind of target, and the other fields of its schedule."""
+
+    m: int
+    n: int
+    k: int
+    num_warps: int
+    num_stages: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dots:
+    """What decides the tiles of contractions that share a kernel.
+
+    Operands of ``bytes`` an element, ``accumulators`` results at once, each ``m`` by ``n`` and ``batch`` times;
+    ``computed``: an operand is computed, not loaded; ``epilogue``: what follows on an element of the result, as FLOPs
+    and two for each load; ``epilogue_bytes``: what it loads and stores of one; ``blocks``: whether every operand is
+    read in blocks that descriptors can carry.
+    """
+
+    bytes: int
+    accumulators: int
+    m: int
+    n: int
+    batch: int
+    computed: bool = False
+    epilogue: int = 0
+    epilogue_bytes: int = 0
+    blocks: bool = False
+
+    def tiles(self, tile_m: int, tile_n: int) -> int:
+        """How many tiles the results take."""
+        return self.batch * -(-self.m // tile_m) * -(-self.n // tile_n)
+
+    def waves(self, tile_m: int, tile_n: int, target: Target) -> int:
+        """How many tiles a multiprocessor works through."""
+        return -(-self.tiles(tile_m, tile_n) // target.sm_count)
+
+    def programs(self, tile_m: int, tile_n: int) -> int:
+        """How many programs the results take; a tile that is half empty counts as half."""
+        return self.batch * self.m * self.n // (tile_m * tile_n)
+
+
+def dot_tiles(target: Target, dots: Dots) -> DotTiles:
+    """First choice of tiles."""
+    if target.kind == "cpu":
+        return DotTiles(512, 512, 512, 4, 1)
+    count = dots.accumulators
+    if dots.bytes > 2:  # fp32 on the scalar units: the accumulator and both operands share the registers
+        return DotTiles(64, 64 // count if count < 4 else 16, 16, 8, 2)
+    if dots.m <= 64:  # every warp holds all rows of a computed operand
+        return DotTiles(next_power(max(dots.m, 16)), 64, 64 if dots.computed else 128, 4, 3)
+    if dots.blocks and target.arch == 90 and (persistent := _persistent(target, dots)) is not None:
+        return persistent
+    columns = 256 // count if dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000 else 128 // count
+    if columns == 256 and dots.programs(128, 256) >= target.sm_count:
+        return DotTiles(128, 256, 64, 8, 3)
+    if 2 * dots.programs(128, 128) < target.sm_count:
+        return DotTiles(64, 128 // min(count, 2), 64, 4, 3)
+    return DotTiles(128, min(128, columns), 64, 8, 3)
+
+
+def _persistent(target: Target, dots: Dots) -> DotTiles | None:
+    """The choice for operands in blocks, one or two accumulators, and tiles for every multiprocessor.
+
+    With two accumulators, a flattened loop was seen to be slow; one has its epilogue in pieces, so that a pipeline of
+    four stages, which goes on from one tile into the next, fits beside it.
+    """
+    run = {"descriptors": True, "persistent": True}
+    if dots.accumulators > 2 or dots.tiles(128, 128) < target.sm_count:
+        return None
+    if dots.accumulators == 2:
+        return DotTiles(128, 128, 64, 8, 3, run) if dots.epilogue <= MOST_EPILOGUE else None
+    large = 2 * dots.waves(128, 256, target) <= LARGE_TILE_GAIN * dots.waves(128, 128, target)
+    columns = 256 if large else 128
+    pieces = ((4, 2), (4, 4), (3, 2), (3, 4)) if dots.n % columns == 0 else ((4, 1), (3, 1))
+    for stages, count in pieces:
+        tiles = DotTiles(128, columns, 64, 8, stages, run | {"flatten": True, "epilogue": count})
+        if _fits_registers(tiles, dots) and _shared_bytes(tiles, dots) <= target.shared_memory:
+            return tiles
+    return None
+
+
+def _fits_registers(tiles: DotTiles, dots: Dots) -> bool:
+    """Whether the epilogue finds registers beside the accumulator."""
+    return dots.epilogue <= MOST_EPILOGUE or tiles.n // int(tiles.options["epilogue"]) <= 64
+
+
+def _shared_bytes(tiles: DotTiles, dots: Dots) -> int:
+    """Shared memory of a flattened loop: the operands in each stage, and what the epilogue moves of a piece."""
+    swept = tiles.num_stages * tiles.k * (tiles.m + tiles.n) * dots.bytes
+    piece = tiles.m * tiles.n // int(tiles.options["epilogue"])
+    return swept + piece * dots.epilogue_bytes + BARRIERS
