@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,7 +12,9 @@ from rooftile.errors import InputError
 from rooftile.runtime.plan import Buffer, span
 
 # Kernels read the widest words a GPU has.
-_ADDRESS_MULTIPLE = 16
+ADDRESS_MULTIPLE = 16
+# After so many calls that were unlike the one before, each is checked by itself.
+_MOST_MISSES = 8
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,42 @@ class Expected:
 def expected_of(buffer: Buffer, device: torch.device | None, sizes: Mapping[str, int]) -> Expected:
     """What the plan wants of an argument that is ``buffer``."""
     return Expected(buffer.name, device, buffer.type.dtype.torch, buffer.shape(sizes), buffer.strides(sizes))
+
+
+class Checker:
+    """Compares the tensors of one call after another with what the plan wants.
+
+    Mostly they are like those of the call before, which one question to torch's own guards tells; these are exact, so
+    that whatever differs in any respect is looked at again.
+    """
+
+    def __init__(self, expected: Sequence[Expected]) -> None:
+        self._expected = expected
+        self._like: Callable[..., bool] | None = None
+        self._misses = 0
+
+    def __call__(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Raises InputError as ``check`` does."""
+        like = self._like
+        if like is not None and len(tensors) == len(self._expected) and like(*tensors):
+            return
+        check(tensors, self._expected)
+        self._misses += 1
+        if self._misses < _MOST_MISSES:
+            self._like = _guard(tensors)
+
+
+def _guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool] | None:
+    """What says whether other tensors have the same dtypes, devices, shapes, strides and flags; None if that fails."""
+    sizes: Any = [list(t.shape) for t in tensors]
+    strides: Any = [list(t.stride()) for t in tensors]
+    try:
+        from torch._C._dynamo.guards import TensorGuards
+
+        guards = TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+        return guards.check if guards.check(*tensors) else None
+    except (ImportError, AttributeError, TypeError, RuntimeError):  # it is torch's own affair, and may change
+        return None
 
 
 def check(tensors: Sequence[torch.Tensor], expected: Sequence[Expected]) -> None:
@@ -97,7 +136,7 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
 
     where its first element is not at an address that they may assume, or torch has only noted that it is negated.
     """
-    if tensor.data_ptr() % _ADDRESS_MULTIPLE == 0 and not tensor.is_neg():
+    if tensor.data_ptr() % ADDRESS_MULTIPLE == 0 and not tensor.is_neg():
         return tensor
     line = tensor.detach().as_strided((span(tensor.shape, tensor.stride()),), (1,))
     return line.clone().resolve_neg().as_strided(tensor.shape, tensor.stride(), 0)

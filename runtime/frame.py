@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 
 import torch
 
-from rooftile.runtime.arguments import Expected, aligned
+from rooftile.runtime.arguments import ADDRESS_MULTIPLE, Checker, Expected, aligned
 from rooftile.runtime.plan import Buffer, Layout, Plan
 from rooftile.runtime.slots import AddressSlots, TensorSlots
 from rooftile.runtime.steps import Action, Bound
 
+# As functions, which `map` calls faster than a loop calls methods.
+_ADDRESS, _IS_NEGATED = torch.Tensor.data_ptr, torch.Tensor.is_neg
 _NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
@@ -41,6 +44,11 @@ class Binding:
     layout: Layout
     fresh: tuple[Fresh, ...]
     bound: Bound
+
+    @cached_property
+    def check(self) -> Checker:
+        """Raises InputError for tensors that are not ``expected``."""
+        return Checker(self.expected)
 
     @cached_property
     def _idle(self) -> list[Frame]:
@@ -97,13 +105,24 @@ class Frame:
 
     def enter(self, tensors: Sequence[torch.Tensor], memory: Memory) -> None:
         """Take a call's tensors and memory."""
-        for number, tensor in enumerate(tensors):
-            self.hold(number, aligned(tensor))
+        if self._addresses is None:
+            for number, tensor in enumerate(tensors):
+                self.hold(number, aligned(tensor))
+        else:
+            self._read(tensors, self._addresses)
         for fresh, tensor in zip(self._binding.fresh, memory.results, strict=True):
             self.hold(fresh.number, tensor)
         self._place_intermediates(memory.arena)
         if self._addresses is not None:
             self._addresses.run_on(torch._C._cuda_getCurrentRawStream(self._binding.device.index))
+
+    def _read(self, tensors: Sequence[torch.Tensor], slots: AddressSlots) -> None:
+        addresses = list(map(_ADDRESS, tensors))
+        if reduce(or_, addresses, 0) % ADDRESS_MULTIPLE or any(map(_IS_NEGATED, tensors)):
+            tensors = list(map(aligned, tensors))
+            addresses = list(map(_ADDRESS, tensors))
+        self._tensors = dict(enumerate(tensors))
+        slots.put_first(addresses)
 
     def leave(self) -> list[torch.Tensor]:
         """The results; the frame lets go of all tensors."""

@@ -6,6 +6,7 @@ A launch is bound to places once; a call then writes the addresses of its tensor
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
@@ -49,6 +50,10 @@ class AddressSlots:
     def put(self, number: int, argument: Argument) -> None:
         """Write one place."""
         self.values[number] = argument if type(argument) is int else argument.data_ptr()  # type: ignore[union-attr]
+
+    def put_first(self, values: Sequence[int]) -> None:
+        """Write the first places."""
+        struct.pack_into(f"@{len(values)}Q", self.values, 0, *values)
 
     def pointers(self, numbers: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
         """Pointers to these places, as ``cuLaunchKernelEx`` takes its parameters."""

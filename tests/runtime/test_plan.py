@@ -225,6 +225,24 @@ def test_a_wrong_tensor_is_refused_by_name(wrong: torch.Tensor, message: str) ->
         program(sums(2))([torch.ones(8), wrong], {"n": 8})
 
 
+def test_a_wrong_tensor_is_refused_at_every_call() -> None:
+    run = program(sums(1))
+    x = torch.ones(8)
+    wrong = (torch.ones(8).double(), torch.ones(9), torch.ones(16)[::2], torch.ones(8, device="meta"))
+    for tensor in wrong:
+        assert run([x, x], {"n": 8})[0].tolist() == [2.0] * 8
+        with pytest.raises(InputError, match="input 'y'"):
+            run([x, tensor], {"n": 8})
+
+
+def test_a_tensor_that_differs_in_what_does_not_matter_is_taken_at_every_call() -> None:
+    run = program(sums(1))
+    x = torch.ones(8)
+    negated = torch.view_as_real(torch.ones(8, dtype=torch.complex64) * 1j)[:, 1].contiguous()._neg_view()
+    for tensor, value in [(x, 2.0), (torch.nn.Parameter(x), 2.0), (negated, 0.0)] * 4:
+        assert run([x, tensor], {"n": 8})[0].tolist() == [value] * 8
+
+
 def test_strides_that_address_nothing_do_not_matter() -> None:
     one = torch.ones(1).as_strided((1,), (17,))
     chain = Chain("x", "y")
