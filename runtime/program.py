@@ -15,7 +15,7 @@ import torch
 from rooftile.errors import InputError
 from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.expr import Symbol
-from rooftile.runtime.arguments import check, expected_of
+from rooftile.runtime.arguments import expected_of
 from rooftile.runtime.frame import Binding, Frame, Fresh
 from rooftile.runtime.launch import Launcher
 from rooftile.runtime.plan import Plan
@@ -83,7 +83,7 @@ class Program:
             InputError: as for a call.
         """
         binding = self._binding(self._sizes(tensors) if sizes is None else sizes)
-        check(tensors, binding.expected)
+        binding.check(tensors)
         return binding
 
     def peak_bytes(self, sizes: Mapping[str, int] | None = None) -> int:
