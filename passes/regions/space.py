@@ -13,25 +13,28 @@ from math import gcd
 from rooftile.ir.core import Graph, unique_name
 from rooftile.ir.division import floordiv, mod
 from rooftile.ir.expr import FloorDiv, Mod, Size, atoms, axis, symbols
-from rooftile.ir.polynomial import add, mul, product
+from rooftile.ir.polynomial import add, linear_in, mul, product
 from rooftile.ir.ranges import equal
 from rooftile.ir.schedule import Schedule
 from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.contractions import contractions
+from rooftile.passes.rules.correct import dependencies
 
 MOST_PARTS = 4
 
 
 def region_access(body: Graph) -> tuple[Space, Access]:
     """The space in which a region is first looked at: reduced axes identified, axes split where concatenated halves
-    meet.
+    meet, and where what is reduced is read at quotients of them.
 
     Raises:
         NoCommonSpace: the body's outputs have no common iteration space.
     """
     space, access = identify(body, Space())
-    return split_at_joints(body, space, access)
+    space, access = split_at_joints(body, space, access)
+    return split_at_quotients(body, space, access)
 
 
 def space_of(schedule: Schedule) -> Space:
@@ -107,12 +110,61 @@ def split_at_joints(body: Graph, space: Space, access: Access) -> tuple[Space, A
         size = gcd(*places, extent) if isinstance(extent, int) else 0
         if not isinstance(extent, int) or name in access.bound_axes() or not 1 < extent // size <= MOST_PARTS:
             continue
-        part, inner = unique_name(f"{name}p", access.axes), unique_name(f"{name}r", access.axes)
-        whole = add(mul(axis(part, extent // size), size), axis(inner, size))
-        defs = {n: substitute(e, {name: whole}) for n, e in space.defs.items()} | {name: whole}
-        split = Space(defs, space.leaves | {part: extent // size, inner: size}, (*space.parts, part))
+        split, part = _split(space, access, name, size, "p")
+        split = replace(split, parts=(*space.parts, part))
         return split, compose(body, split)
     return space, access
+
+
+def _split(space: Space, access: Access, name: str, size: int, letter: str) -> tuple[Space, str]:
+    """``space`` with the axis ``name`` as two, of which the inner one has ``size`` positions; and the outer one's
+    name."""
+    extent = int(str(access.axes[name]))
+    outer, inner = unique_name(f"{name}{letter}", access.axes), unique_name(f"{name}r", access.axes)
+    whole = add(mul(axis(outer, extent // size), size), axis(inner, size))
+    defs = {n: substitute(e, {name: whole}) for n, e in space.defs.items()} | {name: whole}
+    return Space(defs, space.leaves | {outer: extent // size, inner: size}, space.parts), outer
+
+
+def split_at_quotients(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
+    """Split an axis of the result where reductions that read one another are read at quotients of it: a row of all
+    heads' values is two axes, the heads and their values."""
+    for _ in range(MOST_PARTS):
+        found = _quotient(access) if is_nested(access) else None
+        if found is None:
+            break
+        space, _ = _split(space, access, *found, "q")
+        access = compose(body, space)
+    return space, access
+
+
+def is_nested(access: Access) -> bool:
+    """Whether a contraction is computed from reductions, or a reduction from contractions."""
+    reductions = access.reductions()
+    below = dependencies(access, reductions)
+    dots = set(contractions(access))
+    return any(
+        inner in dots or outer in dots
+        for outer in reductions
+        for operand in access.nodes[outer].operands
+        for inner in below[operand]
+    )
+
+
+def _quotient(access: Access) -> tuple[str, int] | None:
+    """An axis of the result with the size at which a division in a reduction's index cuts it."""
+    bound = access.bound_axes()
+    divided = (a for read in access.reductions() for e in read.index for a in atoms(e) if isinstance(a, FloorDiv))
+    for atom in divided:
+        for symbol in symbols(atom.num):
+            extent, stride = access.axes.get(symbol.name), linear_in(atom.num, symbol)[0]
+            if symbol.name in bound or not (isinstance(extent, int) and isinstance(atom.den, int)):
+                continue
+            if isinstance(stride, int) and stride > 0 and atom.den % stride == 0:
+                size = atom.den // stride
+                if 1 < size < extent and extent % size == 0:
+                    return symbol.name, size
+    return None
 
 
 def _add_joint(expr: Size, extent: Size, access: Access, joints: dict[str, set[int]]) -> None:

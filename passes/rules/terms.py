@@ -34,13 +34,14 @@ Varying: TypeAlias = Value | Applied
 @dataclass(frozen=True)
 class Factor:
     """A factor that is the same all along the reduced axes: dim ``d`` of ``value`` runs along the operand's dim
-    ``dims[d]``; ``whole`` is the same over all of the operand's dims. ``name`` is what a reader calls it, ``fn``
-    applies it (``"mul"`` or ``"div"``)."""
+    ``dims[d]``; ``whole`` is the same over all of the operand's dims. ``name`` is what a reader calls it, ``constant``
+    whether it is a number, ``fn`` what applies it (``"mul"`` or ``"div"``)."""
 
     value: Varying
     dims: tuple[int, ...]
     whole: Varying
     name: str
+    constant: bool
     fn: str = "mul"
 
 
@@ -92,9 +93,10 @@ def _factor(value: Value, producers: Mapping[Value, Op]) -> Factor:
     op, source = producers[value], value
     while (view := producers.get(source)) is not None and GRAPH_OPS[view.name].view and len(view.inputs) == 1:
         source = view.inputs[0]
+    number = (made := producers.get(source)) is not None and made.name == "constant"
     if op.name == "expand":
-        return Factor(op.inputs[0], op.attrs["dims"], value, source.name)
-    return Factor(value, tuple(range(value.type.rank)), value, source.name)
+        return Factor(op.inputs[0], op.attrs["dims"], value, source.name, number)
+    return Factor(value, tuple(range(value.type.rank)), value, source.name, number)
 
 
 def _shown(view: Op, factor: Factor) -> Factor:
@@ -137,7 +139,10 @@ def _through(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op], spl
     row = SCALARS[op.attrs["fn"]]
     operands = [terms(v, reduced, producers, split) for v in op.inputs]
     if row.terms and (split or len(row.terms) == 1):
-        return [replace(t, sign=t.sign * s) for s, found in zip(row.terms, operands, strict=True) for t in found]
+        signed = [replace(t, sign=t.sign * s) for s, found in zip(row.terms, operands, strict=True) for t in found]
+        # A sum in which only numbers stay the same is best summed as it is.
+        worth = len(signed) == 1 or any(not f.constant for t in signed for f in t.invariant)
+        return signed if worth else []
     for position, (rest, fn) in row.factors.items():
         scaled = _scaled(operands[rest], operands[position], fn)
         if scaled is not None:

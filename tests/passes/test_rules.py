@@ -114,6 +114,16 @@ def test_a_factor_that_no_element_takes_does_not_count() -> None:
     torch.testing.assert_close(found, expected, equal_nan=True)
 
 
+def test_a_sum_in_which_only_a_number_stays_is_not_split() -> None:
+    def shifted(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
+        return b.einsum("mk,nk->mn", b.pointwise("div", b.pointwise("add", x, b.constant(1e-6, F32)), r), w)
+
+    before = product(shifted)
+    applied = linear.apply(before, last_reduction(before))
+    assert applied is not None
+    assert [step.after for step in applied[1]] == ["contract(%add) / %r"]
+
+
 def test_a_rounding_that_is_left_out_is_written_down() -> None:
     def rounded(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
         wide = b.pointwise("mul", b.cast(x, F32), b.cast(r, F32))

@@ -68,3 +68,12 @@ def test_axes_that_a_buffer_holds_apart_do_not_merge() -> None:
     body = b.finish([b.pointwise("add", x, b.permute(y, (1, 0)))])
     space, access = region_access(body)
     assert len(merge_freely(body, space, access, list(access.axes))[2]) == 2
+
+
+def test_an_axis_of_the_result_splits_where_reductions_are_read_at_quotients_of_it() -> None:
+    """Each head's weighted sum of values, the heads side by side in one row."""
+    b = GraphBuilder()
+    x, v = b.input("x", TensorType(F32, (2, ROWS, COLUMNS))), b.input("v", TensorType(F32, (2, COLUMNS, 5)))
+    weights = b.pointwise("div", x, b.reduce("sum", x, [2], keepdim=True))
+    _, access = region_access(b.finish([b.reshape(b.einsum("hij,hjd->ihd", weights, v), (ROWS, 10))]))
+    assert sorted(access.axes.values()) == [2, ROWS, 5, COLUMNS] and divisions(access) == 0
