@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from rooftile.codegen.guards import needed
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Axis
+from rooftile.ir.blocks import ALIGNMENT, aligned_strides, step_along
 from rooftile.ir.core import is_index_value
-from rooftile.ir.division import divides
 from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Size, symbols
 from rooftile.ir.expr import axis as axis_position
-from rooftile.ir.polynomial import linear_in
 from rooftile.ir.ranges import at_least, equal
 
 Guard = tuple[tuple[Size, Size], ...]
 
-ALIGNMENT = 16  # bytes: what the base and all strides but the last are multiples of, and the least row of a block
 MOST_RANK = 5
 LONGEST = 256  # elements of a block along one dimension
 
@@ -60,22 +58,11 @@ def block_of(dtype: DType, offset: Size, guard: Guard, held: Sequence[str], posi
     moving = [s.name for s in others if positions.variable(s).depth]
     strides: dict[str, Size] = {}
     for name in (*moving, *held):
-        stride, offset = _step(offset, name)
+        stride, offset = step_along(offset, name)
         if stride is None:
             return f"its address is not linear in {name}"
         strides[name] = stride
     return _checked(dtype, Block(offset, *_ordered(strides, positions.space.axes)), guard, positions)
-
-
-def _step(offset: Size, name: str) -> tuple[Size | None, Size]:
-    """How far a step along an axis moves ``offset``, None if that depends on a position; and the rest of it."""
-    axis = next((s for s in symbols(offset) if s.name == name), None)
-    if axis is None or isinstance(offset, int):
-        return None, offset
-    stride, rest = linear_in(offset, axis)
-    if stride is None or axis in symbols(rest) or any(s.extent is not None for s in symbols(stride)):
-        return None, offset
-    return stride, rest
 
 
 def _ordered(strides: dict[str, Size], axes: dict[str, Axis]) -> tuple[tuple[Axis, ...], tuple[Size, ...]]:
@@ -86,15 +73,11 @@ def _ordered(strides: dict[str, Size], axes: dict[str, Axis]) -> tuple[tuple[Axi
 
 def _checked(dtype: DType, block: Block, guard: Guard, positions: Positions) -> Block | str:
     """``block``, or which of the hardware's limits it breaks."""
-    multiple = ALIGNMENT // dtype.bytes
-    last = block.axes[-1]
     limits = (
         (len(block.axes) <= MOST_RANK, f"it has {len(block.axes)} axes"),
-        (block.strides[-1] == 1, "no axis of it is contiguous"),
-        (all(at_least(s, 1) and divides(multiple, s) for s in block.strides[:-1]), "its rows are not aligned"),
-        (divides(multiple, block.base), "its base is not aligned"),
+        (aligned_strides(block.strides, block.base, dtype), "its rows are not aligned"),
         (all(axis.tile <= LONGEST for axis in block.axes), f"it is longer than {LONGEST}"),
-        (last.tile >= multiple, f"its rows are shorter than {ALIGNMENT} bytes"),
+        (block.axes[-1].tile * dtype.bytes >= ALIGNMENT, f"its rows are shorter than {ALIGNMENT} bytes"),
         (all(at_least(axis.extent, 1) for axis in block.axes), "it may be empty"),
         (all(positions.fits_int32(axis.name) for axis in block.axes), "it takes positions beyond 32 bits"),
         (_ends_only(guard, block, positions), "its guard says more than where its axes end"),

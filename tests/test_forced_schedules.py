@@ -16,7 +16,7 @@ from rooftile.codegen.emit import emit
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Op
-from rooftile.ir.schedule import Schedule
+from rooftile.ir.schedule import OPTIONS, Schedule
 from rooftile.passes.base import PassContext
 from rooftile.passes.lower import Lower
 from rooftile.passes.manager import Manager
@@ -82,7 +82,7 @@ class Forced:
         tiled = [a.name for a in chosen.axes if a.role == "grid" and a.tile > 1]
         (loop,) = (a.name for a in chosen.axes if a.role == "loop")
         tiles = dict(zip(tiled, self.grid, strict=True)) | {loop: self.loop}
-        schedule = replace(with_tiles(chosen, **tiles), descriptors=True, **dict(self.fields))
+        schedule = replace(with_tiles(chosen, **tiles), **{**OPTIONS, "descriptors": True, **dict(self.fields)})
         lowered = Lower().lower(rescheduled(op, schedule))
         return compile_kernel(emit(lowered.regions[1], H100, lowered.regions[0]), H100.arch)
 
@@ -100,7 +100,7 @@ PLAIN = (
 )
 SPECIALIZED = (
     forced("attention", 128, 128, num_warps=4, num_stages=2, specialize=True),
-    forced("attention", 128, 64, num_warps=4, num_stages=3, specialize=True),
+    forced("attention", 128, 64, num_warps=4, num_stages=2, specialize=True),
     forced("matmul", 128, 128, 64, num_warps=4, num_stages=3, specialize=True),
 )
 

@@ -9,6 +9,7 @@ from rooftile.ir.dtypes import B1
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.lowering.contractions import contract
 from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.lowering.order import behind_loops
 from rooftile.passes.lowering.reductions import reduce
 from rooftile.passes.lowering.sweeps import place_store, sweep_for
 from rooftile.passes.lowering.values import choose, index_value, load
@@ -25,7 +26,7 @@ def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "i
     for number in sorted(range(len(roots)), key=lambda n: max(level[roots[n][1]].values(), default=0)):
         if number not in kernel.stored:
             place_store(kernel, number, root)
-    kernel.builder.ops = root.ops
+    kernel.builder.ops = behind_loops(root.ops)
     axes = tuple((a.name, a.extent, a.role, a.tile) for a in schedule.axes if a.role != "parts")
     attrs = {"outputs": len(kernel.outputs), "axes": axes, "grid": schedule.grid, "group": schedule.group}
     launch = {"num_warps": schedule.num_warps, "num_stages": schedule.num_stages} | schedule.options()

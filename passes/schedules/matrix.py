@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
+from rooftile.ir.blocks import rows_aligned
 from rooftile.ir.core import Graph
 from rooftile.ir.scalar import SCALARS
 from rooftile.ir.schedule import AxisRole, Schedule
-from rooftile.passes.regions.access import Access, Space
+from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge
+from rooftile.passes.schedules.dots import Dots, dot_tiles
 from rooftile.target import Target
-
-MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
-
-
-@dataclass(frozen=True)
-class DotTiles:
-    """The largest tiles of a contraction on a kind of target, and the launch options that go with them."""
-
-    m: int
-    n: int
-    k: int
-    num_warps: int
-    num_stages: int
-
-
-@dataclass(frozen=True)
-class Dots:
-    """What decides the tiles of contractions that share a kernel.
-
-    Operands of ``bytes`` an element, ``accumulators`` results at once, each ``m`` by ``n`` and ``batch`` times;
-    ``computed``: an operand is computed, not loaded; ``epilogue``: what follows on an element of the result, as FLOPs
-    and two for each load.
-    """
-
-    bytes: int
-    accumulators: int
-    m: int
-    n: int
-    batch: int
-    computed: bool = False
-    epilogue: int = 0
 
 
 def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
@@ -66,7 +36,8 @@ def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -
     grid += tuple(a for a in kept if a not in grid)
     several = is_dot and likely(access.axes[shape.n[0]]) > tiles[shape.n[0]]
     group = (shape.m[0], 8) if several and target.kind == "cuda" else None
-    return Schedule(tuple(roles), space.defs, grid, group, limits.num_warps, limits.num_stages)
+    options = limits.options if is_dot else {}
+    return Schedule(tuple(roles), space.defs, grid, group, limits.num_warps, limits.num_stages, **options)
 
 
 def _merge_groups(body: Graph, space: Space, access: Access) -> tuple[Space, Access, Groups]:
@@ -83,47 +54,42 @@ def _merge_groups(body: Graph, space: Space, access: Access) -> tuple[Space, Acc
     return space, access, groups(access, main_contraction(access))
 
 
-def dot_tiles(target: Target, dots: Dots) -> DotTiles:
-    """First choice of tiles."""
-    if target.kind == "cpu":
-        return DotTiles(512, 512, 512, 4, 1)
-    count = dots.accumulators
-    if dots.bytes > 2:  # fp32 on the scalar units: the accumulator and both operands share the registers
-        return DotTiles(64, 64 // count if count < 4 else 16, 16, 8, 2)
-    if dots.m <= 64:  # every warp holds all rows of a computed operand
-        return DotTiles(next_power(max(dots.m, 16)), 64, 64 if dots.computed else 128, 4, 3)
-    columns = 256 // count if dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000 else 128 // count
-    if columns == 256 and _programs(dots, 128, 256) >= target.sm_count:
-        return DotTiles(128, 256, 64, 8, 3)
-    if 2 * _programs(dots, 128, 128) < target.sm_count:
-        return DotTiles(64, 128 // min(count, 2), 64, 4, 3)
-    return DotTiles(128, min(128, columns), 64, 8, 3)
-
-
-def _programs(dots: Dots, tile_m: int, tile_n: int) -> int:
-    """How many programs the results take; a tile that is half empty counts as half."""
-    return dots.batch * dots.m * dots.n // (tile_m * tile_n)
-
-
 def _dots(access: Access, shape: Groups) -> Dots:
     main = main_contraction(access)
     together = [r for r in contractions(access) if access.free[r] == access.free[main]]
+    operands = [o for r in together for o in access.nodes[r].operands]
+    flops, moved = _epilogue(access, access.free[main])
+    dtype = access.nodes[main].operands[0].value.dtype
+    batch = prod(likely(access.axes[a]) for a in shape.batch)
     return Dots(
-        bytes=access.nodes[main].operands[0].value.dtype.bytes,
+        bytes=dtype.bytes,
         accumulators=len(together),
         m=likely(access.axes[shape.m[0]]) if shape.m else 1,
         n=likely(access.axes[shape.n[0]]) if shape.n else 1,
-        batch=prod(likely(access.axes[a]) for a in shape.batch),
-        computed=any(not is_loaded(access, o) for r in together for o in access.nodes[r].operands),
-        epilogue=_epilogue(access, access.free[main]),
+        batch=batch,
+        computed=any(not is_loaded(access, o) for o in operands),
+        epilogue=flops,
+        epilogue_bytes=moved,
+        blocks=dtype.bytes == 2 and batch == 1 and all(_is_block(access, o) for o in operands),
     )
 
 
-def _epilogue(access: Access, grid: frozenset[str]) -> int:
-    """What is done on an element of the result, as FLOPs and two for each load."""
-    ops = [node.op for read, node in access.nodes.items() if access.free[read] == grid]
-    computed = sum(SCALARS[op.attrs["fn"]].flops for op in ops if op is not None and op.name == "pointwise")
-    return computed + 2 * ops.count(None)
+def _is_block(access: Access, operand: Read) -> bool:
+    """Whether ``operand`` is loaded as it stands, in blocks of rows that a descriptor can carry."""
+    while access.nodes[operand].op is not None:
+        if not is_loaded(access, operand):
+            return False
+        (operand,) = access.nodes[operand].operands
+    return not access.index_reads(operand) and rows_aligned(address(operand), access.free[operand], operand.value.dtype)
+
+
+def _epilogue(access: Access, grid: frozenset[str]) -> tuple[int, int]:
+    """What is done on an element of the result, as FLOPs and two for each load; and the bytes loaded and stored."""
+    nodes = {read: node.op for read, node in access.nodes.items() if access.free[read] == grid}
+    computed = sum(SCALARS[op.attrs["fn"]].flops for op in nodes.values() if op is not None and op.name == "pointwise")
+    loaded = [read.value.dtype.bytes for read, op in nodes.items() if op is None]
+    stored = [read.value.dtype.bytes for _, read in access.roots]
+    return computed + 2 * len(loaded), sum(loaded) + sum(stored)
 
 
 def _capped(access: Access, names: tuple[str, ...], limit: int, is_dot: bool) -> dict[str, int]:

@@ -1,0 +1,31 @@
+"""The order of a kernel's ops: what no loop needs stands behind the loops, and holds no registers while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rooftile.ir.core import Op, Value
+
+
+def behind_loops(ops: Sequence[Op]) -> list[Op]:
+    """``ops`` in an order as good, with those that neither a loop nor a store needs behind the last loop."""
+    last = max((number for number, op in enumerate(ops) if op.name == "loop"), default=-1)
+    needed: set[Value] = set()
+    before: list[Op] = []
+    behind: list[Op] = []
+    for op in reversed(ops[: last + 1]):
+        if op.name in ("loop", "store") or needed.intersection(op.outputs):
+            needed.update(_reads(op))
+            before.append(op)
+        else:
+            behind.append(op)
+    return [*reversed(before), *reversed(behind), *ops[last + 1 :]]
+
+
+def _reads(op: Op) -> Iterator[Value]:
+    """What an op and the ops of its loop bodies read."""
+    yield from op.inputs
+    for region in op.regions:
+        yield from region.outputs
+        for inner in region.ops:
+            yield from _reads(inner)
