@@ -15,15 +15,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import OPTIONS, AxisRole, Schedule
-from rooftile.passes.lowering.region import space_of
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions, groups, main_contraction
 from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
 from rooftile.passes.regions.sizes import likely, next_power
+from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.chain import ROWS_OF_TWO_WARPGROUPS
 from rooftile.passes.schedules.choice import schedule_region
-from rooftile.passes.schedules.estimate import accumulator_elements, seconds, shared_bytes
+from rooftile.passes.schedules.estimate import accumulator_elements, programs, seconds, shared_bytes
 from rooftile.passes.schedules.override import with_tiles
 from rooftile.target import Target
 
@@ -117,14 +117,18 @@ SWEEPS_OF_FP32 = (
     Sweep(16, 32, 4, 1),
 )
 
-# What a kernel with contractions may do beside its tiles, as changes of what is usual, the best on an H100 first.
+# What a kernel with contractions may do beside its tiles, as changes of what is usual, the best on an H100 first;
+# ``group`` is how many tiles are numbered together.
 PLAIN: Changes = OPTIONS
 DOT_OPTIONS: tuple[Changes, ...] = (
-    {"descriptors": True, "persistent": True, "flatten": True},
-    {},
     {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2},
+    {"descriptors": True, "persistent": True},
+    {"descriptors": True, "persistent": True, "flatten": True},
+    {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "group": 16},
+    {},
+    {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "group": 4},
     {"descriptors": True},
-    {"descriptors": True, "specialize": True},
+    {"descriptors": True, "persistent": True, "epilogue": 2},
 )
 SWEEP_OPTIONS: tuple[Changes, ...] = (
     {"descriptors": True},
@@ -133,7 +137,7 @@ SWEEP_OPTIONS: tuple[Changes, ...] = (
     {"descriptors": True, "phases": 1},
     {"descriptors": True, "specialize": True, "phases": 1},
 )
-AGAIN = 0.1  # how much worse every further choice of options with the same tiles is taken to be, for variety
+AGAIN = 0.04  # how much worse every further choice of options with the same tiles is taken to be, for variety
 
 
 def candidates(body: Graph, target: Target, most: int) -> tuple[Schedule, ...]:
@@ -225,7 +229,13 @@ def _launched(
     plain = replace(with_tiles(first, **capped), num_warps=num_warps, num_stages=num_stages, **PLAIN)
     yield replace(plain, **first.options())
     for changes in options:
-        yield replace(plain, **changes)
+        yield replace(plain, **_with_group(changes, first))
+
+
+def _with_group(changes: Changes, first: Schedule) -> Changes:
+    if first.group is None or "group" not in changes:
+        return {name: value for name, value in changes.items() if name != "group"}
+    return {**changes, "group": (first.group[0], changes["group"])}
 
 
 def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
@@ -241,6 +251,7 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
         and accumulator_elements(schedule, access) <= MOST_ACCUMULATORS_PER_THREAD * threads
         and (schedule.num_warps == 4 or not is_chain(access) or _rows(schedule) >= ROWS_OF_TWO_WARPGROUPS)
         and not (schedule.specialize and schedule.num_warps != 4)
+        and not (schedule.persistent and programs(schedule) <= target.sm_count)
     )
 
 

@@ -23,8 +23,7 @@ REGISTERS_PER_THREAD = 255
 def seconds(schedule: Schedule, access: Access, target: Target) -> float:
     """The estimate for ``access``, composed over the schedule's axes; run-time sizes count as their likely values."""
     tiles = {a.name: a for a in schedule.axes if a.role != "parts"}
-    programs = prod(_tiles(a) for a in tiles.values() if a.role == "grid")
-    read = programs * sum(_read_by_program(access, load, tiles) for load in access.loads())
+    read = programs(schedule) * sum(_read_by_program(access, load, tiles) for load in access.loads())
     arithmetic = sum(
         2
         * prod(_padded(tiles[a]) for a in access.free[r] | set(access.nodes[r].bound) if a in tiles)
@@ -32,7 +31,12 @@ def seconds(schedule: Schedule, access: Access, target: Target) -> float:
         for r in contractions(access)
     )
     moved = max(cost(access, target).bytes / target.bandwidth, read / (target.bandwidth * CACHE_SPEED))
-    return max(moved, arithmetic) / _filled(programs, schedule, access, target) + target.launch_seconds
+    return max(moved, arithmetic) / _filled(programs(schedule), schedule, access, target) + target.launch_seconds
+
+
+def programs(schedule: Schedule) -> int:
+    """How many tiles the grid has, each a program's or a persistent program's turn."""
+    return prod(_tiles(a) for a in schedule.axes if a.role == "grid")
 
 
 def shared_bytes(schedule: Schedule, access: Access) -> int:
@@ -60,7 +64,7 @@ def accumulator_elements(schedule: Schedule, access: Access) -> int:
     return sum(prod(tiles.get(a, 1) for a in access.free[r]) for r in contractions(access))
 
 
-def _filled(programs: int, schedule: Schedule, access: Access, target: Target) -> float:
+def _filled(count: int, schedule: Schedule, access: Access, target: Target) -> float:
     """The share of the device that is busy, on average, while the programs run in waves."""
     if target.kind == "cpu":
         return 1.0
@@ -69,9 +73,9 @@ def _filled(programs: int, schedule: Schedule, access: Access, target: Target) -
     held = max(32 * threads, 2 * accumulator_elements(schedule, access))
     by_registers = target.registers_per_sm // min(held, REGISTERS_PER_THREAD * threads)
     at_once = target.sm_count * max(1, min(by_memory, by_registers, WARPS_PER_PROCESSOR // schedule.num_warps))
-    return (
-        programs / (ceil(programs / at_once) * at_once) if programs > at_once else min(1.0, programs / target.sm_count)
-    )
+    if count <= at_once:
+        return min(1.0, count / target.sm_count)
+    return count / (ceil(count / at_once) * at_once)
 
 
 def _read_by_program(access: Access, load: Read, tiles: dict[str, AxisRole]) -> int:

@@ -14,8 +14,8 @@ from rooftile.config import Config
 from rooftile.errors import InternalError
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
-from rooftile.passes.lowering.region import space_of
 from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.candidates import candidates
 from rooftile.passes.schedules.estimate import seconds
 from rooftile.runtime.tuning.clocks import Clock

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rooftile.ir.schedule import Schedule
-from rooftile.passes.lowering.region import space_of
 from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.candidates import MOST_ACCUMULATORS_PER_THREAD, candidates
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.schedules.estimate import accumulator_elements, seconds, shared_bytes
