@@ -22,9 +22,10 @@ from rooftile.runtime.frame import Binding, Frame, Memory
 from rooftile.runtime.plan import Call, Plan
 from rooftile.runtime.program import Program
 
-# More recordings than this for one set of sizes, since weights keep moving, and it is given up.
-MOST_RECORDINGS = 8
+# If weights move more often than this, calls are not recorded any more.
+MOST_MOVES = 8
 
+_RECORDING = threading.Lock()  # torch empties its caches before it records, and two may not do so at once
 _LOG = logging.getLogger("rooftile.graphs")
 
 Replay: TypeAlias = Callable[[], None]
@@ -54,10 +55,11 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], None]) -> Replay:
         """See ``Recorder``: nothing is computed while recording."""
-        torch.cuda.synchronize()  # earlier replays are done with memory that this one may get
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            work()
+        with _RECORDING:
+            torch.cuda.synchronize()  # earlier replays are done with memory that this one may get
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
+                work()
         return graph.replay
 
     def is_recording(self) -> bool:
@@ -92,12 +94,12 @@ class _Recording:
 
 @dataclass
 class _History:
-    """The calls with one set of sizes so far: where their inputs lay, which of them moved, and how often it was
-    recorded; ``refused`` says why it isn't any more."""
+    """The calls with one set of sizes so far: where their inputs lay, which of them moved, and how often weights did;
+    ``refused`` says why they are not recorded."""
 
     seen: tuple[int, ...] | None = None
     moving: set[int] = field(default_factory=set)
-    recordings: int = 0
+    weight_moves: int = 0
     current: _Recording | None = None
     refused: str | None = None
 
@@ -137,7 +139,7 @@ class GraphProgram:
                 return self.program.run(binding, tensors)
             self._recorder.order()
             for number, place in recording.copied.items():
-                place.copy_(tensors[number])
+                place.copy_(tensors[number].detach())
             recording.replay()
             return [_like(result).copy_(result) for result in recording.results]
 
@@ -153,14 +155,16 @@ class GraphProgram:
         if before is None:
             return None
         moved = {n for n, (old, new) in enumerate(zip(before, history.seen, strict=True)) if old != new}
-        history.moving |= (moved | {n for n, t in enumerate(tensors) if not _is_plain(t)}) - self._weights
-        history.recordings += 1
-        if history.recordings > MOST_RECORDINGS:
-            _refuse(history, self.plan, f"its weights have moved {MOST_RECORDINGS} times")
+        if moved & self._weights:
+            history.weight_moves += 1
+        if history.weight_moves > MOST_MOVES:
+            _refuse(history, self.plan, f"its weights have moved {MOST_MOVES} times")
             return None
+        history.moving |= (moved | {n for n, t in enumerate(tensors) if not _is_plain(t)}) - self._weights
         history.current = None
         try:
-            history.current = _record(self._recorder, binding, tensors, history.moving)
+            with torch.inference_mode(False):  # memory that calls in either mode may write to
+                history.current = _record(self._recorder, binding, tensors, history.moving)
         except (RuntimeError, RooftileError) as error:
             _refuse(history, self.plan, f"recording failed: {error}")
         return history.current

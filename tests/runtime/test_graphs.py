@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from rooftile.runtime.graphs import MOST_RECORDINGS, GraphProgram, Replay, why_not
+from rooftile.runtime.graphs import MOST_MOVES, GraphProgram, Replay, why_not
 from rooftile.runtime.plan import Plan
 from tests.runtime.test_plan import Chain, program, sums
 
@@ -119,11 +119,11 @@ def test_weights_are_never_copied_and_a_moved_one_is_recorded_again() -> None:
 
 def test_weights_that_keep_moving_end_it(caplog: pytest.LogCaptureFixture) -> None:
     run, again = recorded(weighted())
-    kept = [torch.full((N,), float(n)) for n in range(MOST_RECORDINGS + 4)]
+    kept = [torch.full((N,), float(n)) for n in range(MOST_MOVES + 4)]
     with caplog.at_level(logging.WARNING, "rooftile.graphs"):
         for w in kept:
             assert run([w, w], {"n": N})[0][0] == 2 * w[0]
-    assert again.recordings == MOST_RECORDINGS
+    assert 1 < again.recordings <= MOST_MOVES
     assert [r.getMessage() for r in caplog.records] == [
         "chain runs without a CUDA graph: its weights have moved 8 times"
     ]
@@ -175,6 +175,23 @@ def test_misaligned_and_negated_inputs_are_copied() -> None:
     negated = torch.view_as_real(pairs.resolve_conj())[:, 1].contiguous()._neg_view()
     for _ in range(3):
         torch.testing.assert_close(run([line[1:], negated], {"n": N})[0], line[1:] + negated)
+
+
+def test_inference_mode_may_come_and_go() -> None:
+    run, again = recorded(sums(1))
+    y = torch.ones(N)
+    for number in range(6):
+        with torch.inference_mode(number % 2 == 1):
+            assert run([torch.full((N,), float(number)), y], {"n": N})[0][0] == number + 1
+    assert again.replays == 5
+
+
+def test_inputs_that_want_gradients_are_copied_without_them() -> None:
+    run, _ = recorded(sums(1))
+    for number in range(4):
+        x = torch.full((N,), float(number), requires_grad=True)
+        (result,) = run([x, torch.ones(N)], {"n": N})
+        assert result[0] == number + 1 and not result.requires_grad
 
 
 def test_threads_take_turns() -> None:
