@@ -13,7 +13,6 @@ from rooftile.codegen.statements import Assign, Writer
 from rooftile.codegen.tile import Tile
 from rooftile.codegen.values import Values
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.division import divides
 from rooftile.ir.schedule import option
 
 _ELEMENTWISE = frozenset({"load", "store", "pointwise", "cast", "index", "inside", "constant"})
@@ -44,8 +43,8 @@ def epilogue_of(kernel: Graph, space: Space) -> Epilogue | None:
     axis = space[space.held(results[0].type)[-1]]
     others = [v for v in outside if axis.name in (v.type.axes or ()) and v not in results]
     fits = all(space.held(v.type)[-1] == axis.name for v in results)
-    whole = axis.role == "grid" and axis.tile % count == 0 and divides(axis.tile, axis.extent)
-    return Epilogue(axis, count, ops, results) if fits and whole and not others else None
+    even = axis.role == "grid" and axis.tile % count == 0 and axis.tile > count
+    return Epilogue(axis, count, ops, results) if fits and even and not others else None
 
 
 def pieces(epilogue: Epilogue, values: Values) -> Iterator[Values]:

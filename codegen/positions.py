@@ -63,7 +63,7 @@ class Positions:
     def piece(self, name: str, number: int, count: int) -> Positions:
         """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece ``number``."""
         axis, part = self.space[name], copy(self)
-        part.space = self.space.with_tile(name, axis.tile // count)
+        part.space = self.space.with_pieces(name, count)
         part._variables = self._variables | {name: _AxisVariables.fresh(f"{name}_part", self._writer.names)}
         part._placed = dict(self._placed)
         start, first = part._variables[name].start, self.start(axis)
@@ -130,7 +130,7 @@ class Positions:
     def _end(self, axis: Axis) -> float:
         """The last position of the last tile."""
         extent = axis.tile if axis.role == "whole" else self.arithmetic.range(axis.extent).high
-        return -(-extent // axis.tile) * axis.tile - 1
+        return -(-extent // axis.span) * axis.span - 1
 
     def _start(self, axis: Axis) -> tuple[str, int]:
         if axis.name not in self._placed:

@@ -15,12 +15,20 @@ LANE, START = ".lane", ".start"  # suffixes of the symbols that an axis splits i
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis with its tile, a power of two; its positions run up to the next multiple of the tile."""
+    """An axis with its tile, a power of two; its positions run up to the next multiple of ``span``.
+
+    That is the tile, unless this is a piece of a larger one.
+    """
 
     name: str
     extent: Size
     role: str
     tile: int
+    larger: int = 0
+
+    @property
+    def span(self) -> int:
+        return self.larger or self.tile
 
     @property
     def tiles(self) -> Size:
@@ -30,17 +38,18 @@ class Axis:
     @property
     def single(self) -> bool:
         """Whether one tile covers the axis, so that its positions start at 0."""
-        return self.tiles == 1
+        return not self.larger and self.tiles == 1
 
     @property
     def start(self) -> Size:
         """The first position of the tile, a multiple of the tile."""
         if self.single:
             return 0
+        beyond = self.span - self.tile  # from the last tile's start to the end, without the tile itself
         if isinstance(self.extent, int):
-            extent: Size = (self.extent - 1) // self.tile * self.tile + 1
+            extent: Size = (self.extent - 1) // self.span * self.span + beyond + 1
         else:
-            extent = self.extent - self.tile + 1 if divides(self.tile, self.extent) else self.extent
+            extent = self.extent - self.tile + 1 if divides(self.span, self.extent) else self.extent + beyond
         return of(Symbol(self.name + START, extent, divisor=self.tile))
 
     @property
@@ -60,9 +69,11 @@ class Space:
         """The axes of a tile-level graph."""
         return Space(Axis(*row) for row in kernel.attrs["axes"])
 
-    def with_tile(self, name: str, tile: int) -> Space:
-        """The same axes, the one called ``name`` with another tile."""
-        return Space(replace(axis, tile=tile) if axis.name == name else axis for axis in self.axes.values())
+    def with_pieces(self, name: str, count: int) -> Space:
+        """The same axes, the tiles of the one called ``name`` cut into ``count`` pieces."""
+        axis = self[name]
+        piece = replace(axis, tile=axis.tile // count, larger=axis.tile)
+        return Space(piece if a.name == name else a for a in self.axes.values())
 
     def __getitem__(self, name: str) -> Axis:
         return self.axes[name]

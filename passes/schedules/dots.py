@@ -92,8 +92,7 @@ def _persistent(target: Target, dots: Dots) -> DotTiles | None:
         return DotTiles(128, 128, 64, 8, 3, run) if dots.epilogue <= MOST_EPILOGUE else None
     large = 2 * dots.waves(128, 256, target) <= LARGE_TILE_GAIN * dots.waves(128, 128, target)
     columns = 256 if large else 128
-    pieces = ((4, 2), (4, 4), (3, 2), (3, 4)) if dots.n % columns == 0 else ((4, 1), (3, 1))
-    for stages, count in pieces:
+    for stages, count in ((4, columns // 128), (4, 4), (3, 4)):
         tiles = DotTiles(128, columns, 64, 8, stages, run | {"flatten": True, "epilogue": count})
         if _fits_registers(tiles, dots) and _shared_bytes(tiles, dots) <= target.shared_memory:
             return tiles

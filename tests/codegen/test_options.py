@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import pytest
 import torch
 
 from rooftile.codegen.emit import emit
-from rooftile.target import H100
-from tests.codegen.cases import CASES, assert_close, buffers_for, expected, kernel_graph, run
+from rooftile.ir.core import freeze_attrs
+from rooftile.ir.parser import parse_graph
+from rooftile.target import CPU, H100
+from tests.codegen.cases import CASES, KERNELS, assert_close, buffers_for, expected, kernel_graph, run
 from tests.codegen.options import OPTIONS, build_with, with_options
+
+NARROW = "%w[n, k], guard=[n < {}], fill=0.0"
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -25,6 +30,21 @@ def test_options_do_not_change_results(name: str, options: str) -> None:
     run(build_with(name, options), [*inputs, *outputs], case.sizes)
     for ours, exact in zip(outputs, expected(case, inputs), strict=True):
         assert_close(ours, exact, case.tolerance)
+
+
+@pytest.mark.parametrize("columns", [20, 100, 200, 264])
+@pytest.mark.parametrize("descriptors", [False, True])
+def test_pieces_beyond_the_end_are_not_stored(columns: int, descriptors: bool) -> None:
+    torch.manual_seed(0)
+    text = (KERNELS / "matmul.ir").read_text().replace("384", str(columns)).replace("%w[n, k]", NARROW.format(columns))
+    text = text.replace("%bias[n]", f"%bias[n], guard=[n < {columns}], fill=0.0")
+    graph = parse_graph(text.replace("guard=[m < 300])", f"guard=[m < 300, n < {columns}])"))
+    graph = replace(graph, attrs=freeze_attrs({**graph.attrs, "epilogue": 4, "descriptors": descriptors}))
+    inputs, (result,) = buffers_for(graph, CASES["matmul"])
+    kernel = emit(graph, CPU)
+    assert "tl.split(" in kernel.source
+    run(kernel, [*inputs, result], {})
+    assert_close(result, expected(CASES["matmul"], inputs)[0], CASES["matmul"].tolerance)
 
 
 def test_programs_beyond_the_tiles_are_not_launched() -> None:
