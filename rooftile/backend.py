@@ -61,7 +61,7 @@ def compile_captured(
 ) -> CompiledFunction:
     """Import and compile a capture. ``original`` is for calls that need the uncompiled function."""
     imported = import_captured(captured)
-    program = build_program(imported.graph, options, _device(captured))
+    program = build_program(imported.graph, options, _device(captured), _shown_sizes(captured))
     bound = _Bound(program, imported.constants) if imported.constants else program
     return CompiledFunction(captured, bound, original or captured.module.forward)
 
@@ -71,6 +71,17 @@ def _device(captured: Captured) -> torch.device:
     shown = [i.node.meta["val"] for i in captured.inputs if i.kind != "size"]
     devices = [x.device for x in shown] + [node.meta["val"].device for node in captured.results]
     return next((d for d in devices if d.type != "cpu"), torch.device("cpu"))
+
+
+def _shown_sizes(captured: Captured) -> dict[str, int]:
+    """The run-time sizes of the inputs that were captured with."""
+    found: dict[str, int] = {}
+    for source in captured.symbols:
+        shown = captured.inputs[source.input].node.meta["val"]
+        size = shown if source.dim is None else shown.shape[source.dim]
+        if isinstance(size, torch.SymInt) and isinstance(size.node.hint, int):
+            found[source.symbol.name] = size.node.hint
+    return found
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -24,7 +25,7 @@ from rooftile.dump import dump_folder, write_dump, write_repro
 from rooftile.errors import InternalError, OptionError, RequirementError, nearest
 from rooftile.ir.core import Graph, Op
 from rooftile.logs import listen, log_compilation
-from rooftile.measured import better_schedules
+from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE, pipeline
@@ -43,10 +44,16 @@ _TIMED: ContextVar[bool] = ContextVar("timed", default=False)
 _T = TypeVar("_T")
 
 
-def build_program(graph: Graph, options: CompileOptions | None = None, device: torch.device | None = None) -> Runnable:
+def build_program(
+    graph: Graph,
+    options: CompileOptions | None = None,
+    device: torch.device | None = None,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Runnable:
     """The program that computes an imported graph on ``device`` (the current GPU, or the CPU without one).
 
-    On the meta device the graph is compiled like any other, and a call gives results without values.
+    On the meta device the graph is compiled like any other, and a call gives results without values. ``sizes`` are
+    values of run-time sizes, as far as they are known, for which measured schedules are chosen.
 
     Raises:
         RequirementError: something that ``options.require`` asks for does not hold.
@@ -60,7 +67,7 @@ def build_program(graph: Graph, options: CompileOptions | None = None, device: t
     target = target_named(config.target) if config.target else _target_of(device)
     _check_pass(config.stop_after)
     try:
-        compilation, program = compile_graph(graph, options, config, target, device)
+        compilation, program = compile_graph(graph, options, config, target, device, sizes)
     except InternalError as error:
         error.repro = error.repro or str(write_repro(graph, target))
         raise
@@ -87,7 +94,12 @@ def say_no_graphs(mode: str) -> None:
 
 
 def compile_graph(
-    graph: Graph, options: CompileOptions, config: Config, target: Target, device: torch.device
+    graph: Graph,
+    options: CompileOptions,
+    config: Config,
+    target: Target,
+    device: torch.device,
+    sizes: Mapping[str, int],
 ) -> tuple[Compilation, Runnable]:
     """Passes, kernels, plan, program, dump. Where the kernels cannot run here, something else stands in for them."""
     clock = _Clock()
@@ -96,7 +108,8 @@ def compile_graph(
     precision = fp32_precision(target)
     stages = clock("passes", lambda: manager.run(graph, pipeline(precision), context))
     if config.stop_after is None:
-        better = clock("tune", lambda: better_schedules(stages[-1].graph, target, device, config, precision))
+        measured = Measured(target, device, config, precision, sizes)
+        better = clock("tune", lambda: measured.better(stages[-1].graph))
         if better:
             stages += manager.run(stages[-1].graph, (Reschedule(better, precision),), context)[1:]
     compilation = Compilation(stages, context, device, seconds=clock.seconds)

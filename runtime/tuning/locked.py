@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import metadata
 from math import log2
+from types import MappingProxyType
 
 from rooftile import __version__
 from rooftile.ir.core import Op
@@ -44,11 +45,16 @@ def entry_of(outcome: Outcome, target: Target, precision: str) -> Entry:
         grid=schedule.grid,
         group=schedule.group,
         options=always | schedule.options(),
-        sizes={name: next_power(size) for name, size in sorted(outcome.sizes.items())},
+        sizes=buckets(outcome.sizes),
         microseconds=outcome.microseconds,
         first_choice=outcome.first_microseconds,
         made_with=made_with(),
     )
+
+
+def buckets(sizes: Mapping[str, int]) -> dict[str, int]:
+    """The bucket that run-time sizes are in: the powers of two that are not below them, by name."""
+    return {name: next_power(size) for name, size in sorted(sizes.items())}
 
 
 def _axis_text(axis: AxisRole) -> str:
@@ -108,11 +114,12 @@ class Locked:
                 found[entry.region] = (*found.get(entry.region, ()), entry)
         return Locked(found)
 
-    def entry(self, op: Op, precision: str) -> Entry | None:
-        """The entry for a region op; of several, for run-time sizes, the one nearest to the sizes one plans for."""
+    def entry(self, op: Op, precision: str, sizes: Mapping[str, int] = MappingProxyType({})) -> Entry | None:
+        """The entry for a region op; of several, for run-time sizes, the one nearest to ``sizes``, or for sizes that
+        are not known to those that one plans for."""
         found = self.entries.get(region_key(op.regions[0], precision), ())
-        return min(found, key=_distance, default=None)
+        return min(found, key=lambda entry: _distance(entry, buckets(sizes)), default=None)
 
 
-def _distance(entry: Entry) -> float:
-    return sum(abs(log2(size / LIKELY_SIZE)) for size in entry.sizes.values())
+def _distance(entry: Entry, wanted: Mapping[str, int]) -> float:
+    return sum(abs(log2(size / wanted.get(name, LIKELY_SIZE))) for name, size in entry.sizes.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import rooftile
 from rooftile import measured, tuning
 from rooftile.cli import app
 from rooftile.compilation import Compilation
+from rooftile.config import Config
 from rooftile.driver import collecting, say_no_graphs
 from rooftile.errors import OptionError
 from rooftile.ir.schedule import Schedule
 from rooftile.runtime.tuning.clocks import WallClock
-from rooftile.runtime.tuning.lock import read_lock
+from rooftile.runtime.tuning.lock import read_lock, update_lock
+from rooftile.target import CPU
 from tests.regions import matmul
 
 MODELS = str(Path(__file__).parent / "models_to_name.py")
@@ -114,6 +117,23 @@ def test_run_time_sizes_are_tuned_for_those_of_the_inputs(tmp_path: Path) -> Non
     assert buckets == [[64, 64, 128], [64, 128, 512]]
 
 
+def test_of_several_buckets_that_of_the_first_call_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "rooftile.lock"
+    for rows in (40, 300):
+        torch._dynamo.reset()
+        rooftile.tune(matmul, torch.randn(rows, 64), W, lock=path, dynamic=True)
+    small, large = read_lock(path)
+    tiles = {"small": 16, "large": 64}
+    for entry, tile in ((small, tiles["small"]), (large, tiles["large"])):
+        name, role, _ = entry.axes[0].split(" ")
+        update_lock(path, [replace(entry, axes=(f"{name} {role} {tile}", *entry.axes[1:]))])
+    for rows, size in ((30, "small"), (40, "small"), (500, "large"), (3000, "large")):
+        torch._dynamo.reset()
+        with collecting() as compilations:
+            rooftile.compile(matmul, dynamic=True, options={"lock": path})(torch.randn(rows, 64), W)
+        assert schedules(compilations[0])[0].axes[0].tile == tiles[size]
+
+
 def test_the_report_is_data_and_text(lock: Path) -> None:
     report = rooftile.tune(matmul, X, W, lock=lock, effort="quick")
     assert "first choice" in str(report) and "grid" in str(report)
@@ -159,18 +179,14 @@ def test_nothing_is_timed_on_the_cpu_while_compiling(caplog: pytest.LogCaptureFi
 
 
 def test_what_autotuning_finds_is_kept_for_the_next_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from rooftile.config import Config
-    from rooftile.target import CPU
-
     monkeypatch.setattr(measured, "clock_for", lambda target, device: SmallTilesAreFast())
     regions = [op for op in compiled(matmul, X, W).graph.ops if op.name == "region"]
     config = replace(Config.from_env(), cache_dir=tmp_path, autotune="quick")
-    found = measured._autotuned(regions, CPU, torch.device("cpu"), config, "ieee")
+    known = measured.Measured(CPU, torch.device("cpu"), config, "ieee", {})
+    found = known.autotuned(regions)
     assert (tmp_path / "tuned-quick.lock").is_file() and len(found) == 1
     monkeypatch.setattr(measured, "entry_of", lambda *_: pytest.fail("timed again"))
-    assert measured._autotuned(regions, CPU, torch.device("cpu"), config, "ieee") == found
+    assert known.autotuned(regions) == found
 
 
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
