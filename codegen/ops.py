@@ -16,7 +16,7 @@ from rooftile.codegen.tile import Tile, number_tile
 from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
 from rooftile.ir.core import Op, Value
-from rooftile.ir.dtypes import F32, I64
+from rooftile.ir.dtypes import F32, I32, I64
 from rooftile.ir.text import quoted
 from rooftile.ir.tile_ops import loop_ranges, loop_starts
 
@@ -68,9 +68,14 @@ class OpWriter:
             return
         axes = tuple(a for a in self._values.held(op.output) if a in arithmetic.axes(size))
         text = arithmetic.text(size, axes)
-        if not arithmetic.wide(size):
-            text = f"{arithmetic.atom(size, axes)}.to(tl.int64)" if axes else f"tl.cast({text}, tl.int64)"
-        self._values.define(op, text, axes)
+        if arithmetic.wide(size):
+            self._values.define(op, text, axes)
+            return
+        if not text.isidentifier():
+            self._values.define(op, text, axes, I32)
+            text = self._tiles[op.output].text
+        widened = f"{text}.to(tl.int64)" if axes else f"tl.cast({text}, tl.int64)"
+        self._tiles[op.output] = Tile(widened, axes, I64, self._writer.depth, narrow=text)
 
     def _inside(self, op: Op) -> None:
         self._values.bind(op.inputs)
@@ -105,10 +110,13 @@ class OpWriter:
 
     def _cast(self, op: Op) -> None:
         tile, target = self._tiles[op.inputs[0]], op.output.dtype
+        text, source = (tile.text, tile.dtype) if tile.narrow is None else (tile.narrow, I32)
         if tile.number is not None:
             self._tiles[op.output] = number_tile(tile.number, target)
+        elif source is target:
+            self._tiles[op.output] = Tile(text, tile.axes, target, tile.depth)
         else:
-            self._values.define(op, expressions.cast(tile.text, tile.dtype, target), tile.axes)
+            self._values.define(op, expressions.cast(text, source, target), tile.axes)
 
     def _pointwise(self, op: Op) -> None:
         name = op.attrs["fn"]

@@ -20,6 +20,7 @@ class Tile:
     """``text`` has the dimensions ``axes``, which may be fewer than the value's: it doesn't vary over the others.
 
     A known ``number`` has no variable; its text is the literal. ``depth`` is that of the block that defines the text.
+    ``narrow`` is the text of the same integers in 32 bits, where those are enough.
     """
 
     text: str
@@ -27,6 +28,7 @@ class Tile:
     dtype: DType
     depth: int = 0
     number: Number | None = None
+    narrow: str | None = None
 
     def aligned(self, target: Sequence[str]) -> str:
         """The text with the dimensions ``target``, of size 1 where the value doesn't vary."""

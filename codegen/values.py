@@ -10,7 +10,7 @@ from rooftile.codegen.positions import Positions
 from rooftile.codegen.statements import Assign, Writer
 from rooftile.codegen.tile import Tile
 from rooftile.ir.core import Op, Value
-from rooftile.ir.dtypes import I64
+from rooftile.ir.dtypes import I64, DType
 
 
 class Values:
@@ -31,16 +31,17 @@ class Values:
         """The text of a value as a tensor of its whole shape."""
         return self.tiles[value].full(self.held(value), self.space)
 
-    def define(self, op: Op, text: str, axes: tuple[str, ...]) -> None:
-        """Assign ``text``, with the dimensions ``axes``, to the variable of the op's result."""
+    def define(self, op: Op, text: str, axes: tuple[str, ...], dtype: DType | None = None) -> None:
+        """Assign ``text``, with the dimensions ``axes``, to the variable of the op's result; ``dtype`` is the text's,
+        where that is not the result's."""
         value = op.output
-        self.writer.add(Assign(self.names[value], text, self.comment(value)))
-        self.tiles[value] = Tile(self.names[value], axes, value.dtype, self.writer.depth)
+        self.writer.add(Assign(self.names[value], text, self.comment(value, dtype)))
+        self.tiles[value] = Tile(self.names[value], axes, dtype or value.dtype, self.writer.depth)
 
-    def comment(self, value: Value) -> str:
+    def comment(self, value: Value, dtype: DType | None = None) -> str:
         """A value's type as a comment says it."""
         axes = self.held(value)
-        return f"{value.dtype}[{', '.join(axes)}]" if axes else f"{value.dtype}"
+        return f"{dtype or value.dtype}[{', '.join(axes)}]" if axes else f"{dtype or value.dtype}"
 
     def bind(self, indices: Sequence[Value]) -> bool:
         """Let ``idx1``, ``idx2``, ... stand for the values of ``indices``; whether there are any."""

@@ -9,6 +9,7 @@ from rooftile.passes.canonicalize import Canonicalize
 from rooftile.passes.dtypes import Dtypes
 from rooftile.passes.factors import Factors
 from rooftile.passes.fuse import Fuse
+from rooftile.passes.integers import Integers
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
 from rooftile.passes.reciprocals import Reciprocals
@@ -22,6 +23,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Axes(),  # before anything prints or cuts the graph, so that a dimension has one letter in every dump
         Fuse(),  # on whole-tensor ops, where what a region may be is decided by accesses and bytes alone
         Dtypes(),  # after fuse: between kernels a narrow float saves bytes, inside one it only costs accuracy
+        Integers(),  # after fuse: what crosses kernels keeps the model's type
         Reciprocals(),  # after dtypes, which says what is computed in fp32 for narrow results
         BaseTwo(),  # after reciprocals: numbers that values are multiplied by can take a factor
         Factors(),  # after base_two, which multiplies factors into one

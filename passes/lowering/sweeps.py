@@ -40,13 +40,23 @@ def _root_axes(kernel: Kernel, read: Read) -> frozenset[str]:
 def sweep_for(kernel: Kernel, read: Read, node: Node, name: str, block: Block) -> None:
     """Open the loop that computes ``read``, together with every reduction that can share it."""
     level = kernel.sweeps.number[read][name]
-    members = [r for r in kernel.access.reductions() if _shares(kernel, r, name, level, block)]
+    members = _contractions_last(
+        kernel, [r for r in kernel.access.reductions() if _shares(kernel, r, name, level, block)]
+    )
     roots = [
         n
         for n, (_, r) in enumerate(kernel.access.roots)
         if n not in kernel.stored and _stores_in(kernel, r, name, level, block)
     ]
     _sweep(kernel, name, level, block, members, roots)
+
+
+def _contractions_last(kernel: Kernel, members: list[Read]) -> list[Read]:
+    """The members in an order in which what a dot reads is reduced before it goes, rounded, into the dot."""
+    dots = {r for r in members if (op := kernel.access.nodes[r].op) is not None and op.name == "contract"}
+    if any((kernel.sweeps.depends[r] - {r}) & dots for r in members):
+        return members
+    return [*(r for r in members if r not in dots), *(r for r in members if r in dots)]
 
 
 def _shares(kernel: Kernel, read: Read, name: str, level: int, block: Block) -> bool:
