@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from rooftile.config import Config
-from rooftile.errors import InternalError
+from rooftile.errors import RooftileError
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.compose import compose
@@ -140,8 +140,8 @@ class Search:
             return
         try:
             region.built[rank] = future.result()
-        except InternalError as error:
-            _LOG.info("%s with %s: %s", region.name, _text(region.schedules[rank]), error.what)
+        except Exception as error:  # whatever is the matter with a candidate, there are others
+            _LOG.info("%s with %s: %s", region.name, _text(region.schedules[rank]), error)
 
     def _outcome(self, region: _Region, deadline: float) -> Outcome:
         if 0 in region.built and not self._over(deadline):
@@ -155,7 +155,11 @@ class Search:
         tensors = example_tensors(region.op, region.sizes, self.device)
         trials = self._trials(region, tensors)
         expected = trials[0].results()
-        times = halve(len(trials), _sampler(self.clock, trials), lambda: self._over(deadline))
+
+        def sample(numbers: Sequence[int], repeats: int) -> list[list[float]]:
+            return self.clock.microseconds([trials[number] for number in numbers], repeats)
+
+        times = halve(len(trials), sample, lambda: self._over(deadline))
         for number in ranking(times):
             schedule = trials[number].built.schedule
             if number == 0 or agree(trials[number].results(), expected, tolerance(region.op)):
@@ -178,21 +182,16 @@ class Search:
         trials: list[Trial] = []
         for built in kernels.values():
             shared = trials[0] if trials else None
-            trials.append(Trial(built, tensors, region.sizes, self.target, self.device, self.config, shared))
+            try:
+                trial = Trial(built, tensors, region.sizes, self.target, self.device, self.config, shared)
+                trial()
+            except RooftileError as error:
+                if not trials:
+                    raise
+                _LOG.info("%s with %s: %s", region.name, _text(built.schedule), error)
+            else:
+                trials.append(trial)
         return trials
-
-
-def _sampler(clock: Clock, trials: Sequence[Trial]) -> Callable[[Sequence[int], int], list[list[float]]]:
-    warm: set[int] = set()
-
-    def sample(numbers: Sequence[int], repeats: int) -> list[list[float]]:
-        calls = [trials[number] for number in numbers]
-        if fresh := [trials[number] for number in numbers if number not in warm]:
-            clock.microseconds(fresh, 1)
-            warm.update(numbers)
-        return clock.microseconds(calls, repeats)
-
-    return sample
 
 
 def _text(schedule: Schedule) -> str:

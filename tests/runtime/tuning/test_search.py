@@ -14,6 +14,7 @@ from rooftile.config import Config
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
 from rooftile.runtime.build import CompileError
+from rooftile.runtime.cuda_driver import CudaError
 from rooftile.runtime.tuning import search as module
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
 from rooftile.runtime.tuning.search import Effort, Outcome, Search
@@ -104,6 +105,19 @@ def test_candidates_that_do_not_compile_are_left_out(
         found = outcome(product, Scripted(smallest_tiles))
     assert (found.schedule, found.timed) == (first, 1)
     assert "out of resource" in caplog.text
+
+
+def test_candidates_that_cannot_be_launched_are_left_out(product: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, run = Schedule.from_attrs(product.attrs), Trial.__call__
+
+    def launch(trial: Trial) -> None:
+        if trial.built.schedule != first:
+            raise CudaError("cuLaunchKernelEx failed: too many resources requested for launch (701)")
+        run(trial)
+
+    monkeypatch.setattr(Trial, "__call__", launch)
+    found = outcome(product, Scripted(smallest_tiles))
+    assert (found.schedule, found.timed) == (first, 1)
 
 
 def test_candidates_that_spill_are_left_out(product: Op, monkeypatch: pytest.MonkeyPatch) -> None:
