@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 from rooftile.ir.core import Loc
 from rooftile.ir.expr import Size
 
-Decision: TypeAlias = Literal["fused", "cut", "recomputed", "copied", "library", "extern", "rescheduled"]
+Decision: TypeAlias = Literal[
+    "fused", "cut", "recomputed", "copied", "library", "extern", "rescheduled", "reassociated"
+]
 
 
 @dataclass(frozen=True)

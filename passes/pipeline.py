@@ -12,6 +12,7 @@ from rooftile.passes.fuse import Fuse
 from rooftile.passes.integers import Integers
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
+from rooftile.passes.reassociate import Reassociate
 from rooftile.passes.reciprocals import Reciprocals
 from rooftile.passes.tile import Tile
 
@@ -20,6 +21,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
     """What every model goes through; fp32 contractions have ``precision``: ``"ieee"``, ``"tf32"`` or ``"tf32x3"``."""
     return (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
+        Reassociate(),  # before axes, which names the dimensions of what it makes
         Axes(),  # before anything prints or cuts the graph, so that a dimension has one letter in every dump
         Fuse(),  # on whole-tensor ops, where what a region may be is decided by accesses and bytes alone
         Dtypes(),  # after fuse: between kernels a narrow float saves bytes, inside one it only costs accuracy

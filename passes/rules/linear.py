@@ -33,14 +33,14 @@ def apply(body: Graph, reduction: Op, split: bool = True) -> tuple[Graph, tuple[
         return None
     producers = body.producers()
     for position, operand in enumerate(reduction.inputs):
-        reduced = _reduced_dims(reduction, position)
+        reduced = reduced_dims(reduction, position)
         found = terms(operand, reduced, producers, split) if reduced else []
         if any(t.invariant for t in found):
             return _rewrite(body, reduction, position, found), _steps(reduction, position, found)
     return None
 
 
-def _reduced_dims(op: Op, position: int) -> frozenset[int]:
+def reduced_dims(op: Op, position: int) -> frozenset[int]:
     """The dimensions of operand ``position`` that run along the summed axes; empty where a dimension mixes summed axes
     with others."""
     if op.name == "reduce":
@@ -127,7 +127,7 @@ def _somewhere(builder: GraphBuilder, op: Op, position: int, term: Term) -> Valu
         one = one if wanted else builder.pointwise("not", one)
         holds = one if holds is None else builder.pointwise("and", holds, one)
     assert holds is not None
-    dims = sorted(_reduced_dims(op, position))
+    dims = sorted(reduced_dims(op, position))
     found = builder.reduce("any", holds, dims, keepdim=True)
     return _in_result(builder, op, position, found, range(found.type.rank))
 
@@ -135,7 +135,7 @@ def _somewhere(builder: GraphBuilder, op: Op, position: int, term: Term) -> Valu
 def _in_result(builder: GraphBuilder, op: Op, position: int, source: Value, along: Sequence[int]) -> Value:
     """What runs along the dims ``along`` of the operand, and is the same along the reduced ones, over the result's
     dimensions."""
-    reduced = _reduced_dims(op, position)
+    reduced = reduced_dims(op, position)
     for d, dim in enumerate(along):
         if dim in reduced and source.shape[d] != 1:
             source = builder.slice(source, d, 0, 1)

@@ -1,0 +1,94 @@
+"""Contractions as sums of products, and the rule Associate: a sum of products of sums of products is one sum.
+
+``sum_j (sum_d q_id k_jd) v_je  =  sum_jd q_id k_jd v_je``, which may then be summed in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from rooftile.ir.core import Op, Value
+from rooftile.ir.expr import Size, axis, symbols
+from rooftile.ir.ranges import equal
+from rooftile.ir.substitution import substitute
+from rooftile.passes.regions.sizes import likely
+from rooftile.passes.rules.terms import Applied, Varying
+
+
+@dataclass(frozen=True)
+class Factor:
+    """``value`` read at ``index``, one expression over the product's axes for each dimension."""
+
+    value: Value
+    index: tuple[Size, ...]
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """The axes that it varies over."""
+        return frozenset(s.name for e in self.index for s in symbols(e) if s.extent is not None)
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of ``factors`` over ``axes``, summed over those that are not in ``out``."""
+
+    axes: Mapping[str, Size]
+    factors: tuple[Factor, ...]
+    out: tuple[str, ...]
+
+    def work(self, names: Iterable[str]) -> int:
+        """How many positions these axes have, as planned for."""
+        return prod(likely(self.axes[a]) for a in set(names))
+
+
+def product_of(op: Op) -> Product | None:
+    """A contraction, or a sum, as a product; None for any other op."""
+    if op.name == "contract":
+        factors = tuple(Factor(v, m) for v, m in zip(op.inputs, op.attrs["maps"], strict=True))
+        return Product(dict(op.attrs["axes"]), factors, op.attrs["out"])
+    if op.name != "reduce" or op.attrs["fn"] != "sum":
+        return None
+    (x,), dims = op.inputs, op.attrs["dims"]
+    axes = {f"d{d}": size for d, size in enumerate(x.shape)}
+    index = tuple(axis(name, size) for name, size in axes.items())
+    return Product(axes, (Factor(x, index),), tuple(f"d{d}" for d in range(len(index)) if d not in dims))
+
+
+def behind_casts(varying: Varying, index: tuple[Size, ...], producers: Mapping[Value, Op]) -> Factor | None:
+    """The value that ``varying``, read at ``index``, shows behind casts between floats and permutes; None where
+    something else stands between."""
+    if isinstance(varying, Applied):
+        if varying.op.name != "permute" or len(varying.of) != 1:
+            return None
+        return behind_casts(varying.of[0], _unpermuted(varying.op, index), producers)
+    op = producers.get(varying)
+    if op is not None and op.name == "cast" and op.inputs[0].dtype.is_float:
+        return behind_casts(op.inputs[0], index, producers)
+    if op is not None and op.name == "permute":
+        return behind_casts(op.inputs[0], _unpermuted(op, index), producers)
+    return Factor(varying, index)
+
+
+def _unpermuted(op: Op, index: tuple[Size, ...]) -> tuple[Size, ...]:
+    inside: list[Size] = [0] * len(index)
+    for d, source in enumerate(op.attrs["perm"]):
+        inside[source] = index[d]
+    return tuple(inside)
+
+
+def associated(outer: Product, position: int, read: Factor, inner: Product) -> Product | None:
+    """``outer`` with the factors of ``inner`` in place of its factor ``position``, which is ``inner`` read as ``read``
+    says; None where that is no index of its result."""
+    axes, values = dict(outer.axes), dict[str, Size]()
+    for name, entry in zip(inner.out, read.index, strict=True):
+        if entry != 0 and not any(entry == axis(a, n) and equal(n, inner.axes[name]) for a, n in axes.items()):
+            return None
+        values[name] = entry
+    for name, size in inner.axes.items():
+        if name not in values:
+            fresh = next(f"{name}{n or ''}" for n in range(len(axes) + 1) if f"{name}{n or ''}" not in axes)
+            axes[fresh], values[name] = size, axis(fresh, size)
+    spread = tuple(Factor(f.value, tuple(substitute(e, values) for e in f.index)) for f in inner.factors)
+    return Product(axes, (*spread, *outer.factors[:position], *outer.factors[position + 1 :]), outer.out)
