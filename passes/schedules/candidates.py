@@ -131,11 +131,11 @@ DOT_OPTIONS: tuple[Changes, ...] = (
     {"descriptors": True, "persistent": True, "epilogue": 2},
 )
 SWEEP_OPTIONS: tuple[Changes, ...] = (
+    {"descriptors": True, "phases": 2},
+    {"phases": 2},
     {"descriptors": True},
-    {},
     {"descriptors": True, "specialize": True},
-    {"descriptors": True, "phases": 1},
-    {"descriptors": True, "specialize": True, "phases": 1},
+    {},
 )
 AGAIN = 0.04  # how much worse every further choice of options with the same tiles is taken to be, for variety
 
