@@ -70,17 +70,18 @@ def _chain(access: Access) -> Chain:
 
 
 def _check_products(access: Access, tiles: dict[str, int], target: Target) -> None:
-    """A contraction whose operands share a tiled axis that isn't summed is no dot, but a product of three axes.
+    """A contraction whose operands are no matrices over its tiled axes, or share one that isn't summed, is no dot, but
+    a product over all these axes.
 
     Raises:
         Unschedulable: no tile holds that.
     """
     for read in contractions(access):
         node = access.nodes[read]
-        varying = [access.free[o] for o in node.operands]
-        shared = frozenset.intersection(*varying).difference(node.bound)
-        elements = prod(tiles.get(a, 1) for a in frozenset().union(*varying))
-        if any(tiles.get(a, 1) > 1 for a in shared) and elements > target.max_tile_elements:
+        tiled = [{a for a in access.free[o] if tiles.get(a, 1) > 1} for o in node.operands]
+        shared = frozenset.intersection(*map(frozenset, tiled)).difference(node.bound)
+        elements = prod(tiles[a] for a in frozenset().union(*tiled))
+        if (shared or max(map(len, tiled)) > 2) and elements > target.max_tile_elements:
             text = f"%{read.value.name} is no product of matrices there, and {elements} products fit in no tile"
             raise Unschedulable(Reason("roles", read.value, text, node.op))
 
