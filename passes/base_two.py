@@ -18,13 +18,12 @@ exponentials, in regions that read or write narrow floats: in fp32 alone, the ot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import e as euler
 from math import isfinite, log2
 from typing import ClassVar
 
-from rooftile.ir.core import Graph, Op, Value, freeze_attrs
+from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.dtypes import F32
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
@@ -89,6 +88,8 @@ class _Scaling:
             found = (
                 [way for way in (self.through(op, together) for together in _joint_operands(op)) if way] if op else []
             )
+            if op is not None and not found and _spreads(op):
+                found = [(frozenset({op}), frozenset())]
             self._ways[value] = min(found, key=lambda way: len(way[0]))[0] if found else None
             if op is not None and found:
                 self.taken[op] = min(found, key=lambda way: len(way[0]))[1]
@@ -107,8 +108,18 @@ class _Scaling:
     def serves_only(self, way: frozenset[Op], changed: frozenset[Op], exponentials: list[Op]) -> bool:
         """Whether every value of ``way`` is read by changed ops and exponentials alone; numbers may be copied."""
         allowed = changed | frozenset(exponentials)
-        values = [op.output for op in way if op.name != "constant" and not _spreads_constant(op, self.producers)]
+        values = [op.output for op in way if op.name != "constant" and not self._is_copied(op)]
         return all(v not in self.outputs and all(user in allowed for user in self.users.get(v, ())) for v in values)
+
+    def _is_copied(self, op: Op) -> bool:
+        """Whether ``op`` spreads a number, or what is multiplied before it is spread: others may read it as it was."""
+        source = self.producers.get(op.inputs[0]) if op.name == "expand" else None
+        return (source is not None and source.name == "constant") or self.taken.get(op) == frozenset()
+
+
+def _spreads(op: Op) -> bool:
+    """Whether ``op`` spreads fewer elements over more: they cost little to multiply."""
+    return op.name == "expand" and op.output.dtype is F32 and op.inputs[0].type.rank < op.output.type.rank
 
 
 def _joint_operands(op: Op) -> tuple[frozenset[int], ...]:
@@ -121,11 +132,6 @@ def _joint_operands(op: Op) -> tuple[frozenset[int], ...]:
         row = COMBINES[op.attrs["fn"]]
         return (frozenset({0}),) if frozenset({0, 1}) in SCALARS[row.scalar].homogeneous and not row.position else ()
     return (frozenset(range(len(op.inputs))),) if GRAPH_OPS[op.name].view and op.name != "pad" else ()
-
-
-def _spreads_constant(op: Op, producers: Mapping[Value, Op]) -> bool:
-    source = producers.get(op.inputs[0]) if op.name == "expand" else None
-    return source is not None and source.name == "constant"
 
 
 def _rewritten(body: Graph, exponentials: frozenset[Op], changed: frozenset[Op], scaling: _Scaling) -> Graph:
@@ -146,15 +152,32 @@ def _rewritten(body: Graph, exponentials: frozenset[Op], changed: frozenset[Op],
 
 
 def _scaled(op: Op, taken: frozenset[int], copies: dict[Value, Value]) -> tuple[Op, ...]:
-    """``op`` with the factor in its operands ``taken``; itself and a copy where it is a number, or spreads one."""
+    """``op`` with the factor in its operands ``taken``; itself and a copy where it is a number, or spreads
+    something."""
     inputs = tuple(copies.get(v, v) if n in taken else v for n, v in enumerate(op.inputs))
-    if op.name != "constant" and not (op.name == "expand" and inputs != op.inputs):
+    if op.name != "constant" and not (op.name == "expand" and (inputs != op.inputs or not taken)):
         return (replace(op, inputs=inputs),)
     copy = copies[op.output] = Value(f"{op.output.name}_log2e", op.output.type)
-    attrs = op.attrs
     if op.name == "constant":
         attrs = freeze_attrs({**op.attrs, "value": _times_log2_e(op.attrs["value"])})
-    return op, replace(op, inputs=inputs, outputs=(copy,), attrs=attrs)
+        return op, replace(op, outputs=(copy,), attrs=attrs)
+    before = () if taken else _multiplied(op.inputs[0], copies)
+    inputs = inputs if taken else (copies[op.inputs[0]],)
+    return op, *before, replace(op, inputs=inputs, outputs=(copy,))
+
+
+def _multiplied(value: Value, copies: dict[Value, Value]) -> tuple[Op, ...]:
+    """The ops that multiply ``value``; their result is its copy."""
+    if value in copies:
+        return ()
+    number = Value(f"{value.name}_factor", TensorType(F32, ()))
+    factor = Value(f"{value.name}_factors", value.type)
+    copies[value] = Value(f"{value.name}_log2e", value.type)
+    return (
+        Op("constant", (), (number,), freeze_attrs({"value": LOG2_E, "dtype": F32})),
+        Op("expand", (number,), (factor,), freeze_attrs({"shape": value.shape, "dims": ()})),
+        Op("pointwise", (value, factor), (copies[value],), freeze_attrs({"fn": "mul"})),
+    )
 
 
 def _times_log2_e(number: float) -> float:
