@@ -65,7 +65,13 @@ def _guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool] | None:
 
         guards = TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
         return guards.check if guards.check(*tensors) else None
-    except (ImportError, AttributeError, TypeError, RuntimeError, SystemError):  # it is torch's own affair, and may change
+    except (
+        ImportError,
+        AttributeError,
+        TypeError,
+        RuntimeError,
+        SystemError,
+    ):  # it is torch's own affair, and may change
         return None
 
 

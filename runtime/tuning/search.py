@@ -26,6 +26,8 @@ from rooftile.target import Target
 
 COMPILING = 0.7  # the share of the budget after which no further candidate is compiled
 
+MINOR = 0.05  # a region that takes less than this share of the longest one's time has a third of the candidates
+
 _LOG = logging.getLogger("rooftile.tuning")
 
 # Told what is being done, how much of it is done, and how much there is.
@@ -91,8 +93,10 @@ class Search:
         has been found so far counts, and regions that were not timed keep their first choice.
         """
         deadline = self.clock.now() + self.effort.seconds
-        waiting = [self._region(op, sizes) for op, sizes in regions]
-        waiting.sort(key=lambda region: region.estimate, reverse=True)
+        waiting = sorted((self._region(*each) for each in regions), key=lambda r: r.estimate, reverse=True)
+        for region in waiting:
+            if region.estimate < MINOR * waiting[0].estimate:
+                region.schedules = region.schedules[: max(2, self.effort.candidates // 3)]
         try:
             self._build(waiting, deadline)
         except KeyboardInterrupt:

@@ -152,6 +152,15 @@ def test_ctrl_c_keeps_what_has_been_found() -> None:
     assert running.interrupted
 
 
+def test_what_takes_little_time_gets_fewer_candidates_and_comes_last() -> None:
+    short = regions(norm, (torch.randn(8, 32),))
+    long = regions(matmul, (torch.randn(4096, 64), torch.randn(64, 512)))
+    running = search(Scripted(lambda schedule: 1.0), Effort(6, 60.0))
+    timed = [(o.op, o.timed) for o in running.run([(op, {}) for op in (*short, *long)])]
+    assert [op for op, _ in timed] == [*long, *short]
+    assert timed[-1][1] == 2 < timed[0][1]
+
+
 def test_kernels_that_turn_out_the_same_are_timed_once(product: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Schedule.from_attrs(product.attrs)
     twins = [first, replace(first, descriptors=True), replace(first, num_stages=first.num_stages)]
