@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from rooftile.codegen.guards import needed
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Axis
-from rooftile.ir.blocks import ALIGNMENT, aligned_strides, step_along
+from rooftile.ir.blocks import ALIGNMENT, Step, aligned_strides, steps_along
 from rooftile.ir.core import is_index_value
 from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Size, symbols
@@ -26,18 +27,29 @@ LONGEST = 256  # elements of a block along one dimension
 
 
 @dataclass(frozen=True)
+class Dimension:
+    """One dimension of a block: the part of ``axis`` that it is, its extent and tile, the tile's first position in it,
+    and the step in elements."""
+
+    axis: Axis
+    extent: Size
+    tile: int
+    start: Size
+    stride: Size
+
+
+@dataclass(frozen=True)
 class Block:
-    """The tile of an access as a block of a tensor: ``axes`` are the tensor's dimensions, the contiguous one last,
-    ``strides`` their steps in elements, and ``base`` is the element of the buffer at which the tensor starts."""
+    """The tile of an access as a block of a tensor: the tensor's dimensions, the contiguous one last, and the element
+    ``base`` of the buffer at which it starts."""
 
     base: Size
-    axes: tuple[Axis, ...]
-    strides: tuple[Size, ...]
+    dimensions: tuple[Dimension, ...]
 
     @property
     def held(self) -> tuple[str, ...]:
-        """The dimensions that the tile has; the others are one long."""
-        return tuple(axis.name for axis in self.axes if axis.tile > 1)
+        """The axes that the tile has as dimensions."""
+        return tuple(dict.fromkeys(d.axis.name for d in self.dimensions if d.axis.tile > 1))
 
 
 def block_of(dtype: DType, offset: Size, guard: Guard, held: Sequence[str], positions: Positions) -> Block | str:
@@ -56,37 +68,63 @@ def block_of(dtype: DType, offset: Size, guard: Guard, held: Sequence[str], posi
     if any(positions.space[s.name].tile > 1 for s in others):
         return "its index varies where the tile does not"
     moving = [s.name for s in others if positions.variable(s).depth]
-    strides: dict[str, Size] = {}
+    dimensions: list[Dimension] = []
     for name in (*moving, *held):
-        stride, offset = step_along(offset, name)
-        if stride is None:
+        axis = positions.space[name]
+        found = steps_along(offset, name, axis.tile)
+        if found is None:
             return f"its address is not linear in {name}"
-        strides[name] = stride
-    return _checked(dtype, Block(offset, *_ordered(strides, positions.space.axes)), guard, positions)
+        steps, offset = found
+        parts = [_dimension(axis, step) for step in steps]
+        if prod(d.tile for d in parts) != axis.tile or not all(_even(axis, step) for step in steps):
+            return f"it repeats or cuts rows along {name}"
+        dimensions += parts
+    return _checked(dtype, Block(offset, _ordered(dimensions)), guard, positions)
 
 
-def _ordered(strides: dict[str, Size], axes: dict[str, Axis]) -> tuple[tuple[Axis, ...], tuple[Size, ...]]:
-    """The dimensions in the given order, a contiguous one last."""
-    names = sorted(strides, key=lambda name: strides[name] == 1)
-    return tuple(axes[name] for name in names), tuple(strides[name] for name in names)
+def _dimension(axis: Axis, step: Step) -> Dimension:
+    """The dimension of a block that ``axis`` moves through in steps of this kind."""
+    start, extent, tile = axis.start // step.over, axis.extent, axis.tile
+    if step.size is not None:
+        start, extent = axis.start % step.size, step.size
+        tile = min(tile, step.size) if isinstance(step.size, int) else tile
+    elif step.over != 1:
+        extent = -(-axis.extent // step.over)
+        tile = max(1, tile // step.over) if isinstance(step.over, int) else 1
+    return Dimension(axis, extent, tile, start, step.stride)
+
+
+def _even(axis: Axis, step: Step) -> bool:
+    """Whether the positions of an axis fill whole rows of a step's, as they must where a tile holds several."""
+    row = step.over if step.size is None else step.size
+    return axis.tile == 1 or axis.extent % row == 0
+
+
+def _ordered(dimensions: list[Dimension]) -> tuple[Dimension, ...]:
+    """The dimensions in the given order, but those of the contiguous axis last."""
+    last = next((d.axis.name for d in dimensions if d.stride == 1), "")
+    return tuple(sorted(dimensions, key=lambda d: d.axis.name == last))
 
 
 def _checked(dtype: DType, block: Block, guard: Guard, positions: Positions) -> Block | str:
     """``block``, or which of the hardware's limits it breaks."""
+    last, rank = block.dimensions[-1], len(block.dimensions)
+    strides = [d.stride for d in block.dimensions]
+    axes = {d.axis.name: d.axis for d in block.dimensions}
     limits = (
-        (len(block.axes) <= MOST_RANK, f"it has {len(block.axes)} axes"),
-        (aligned_strides(block.strides, block.base, dtype), "its rows are not aligned"),
-        (all(axis.tile <= LONGEST for axis in block.axes), f"it is longer than {LONGEST}"),
-        (block.axes[-1].tile * dtype.bytes >= ALIGNMENT, f"its rows are shorter than {ALIGNMENT} bytes"),
-        (all(at_least(axis.extent, 1) for axis in block.axes), "it may be empty"),
-        (all(positions.fits_int32(axis.name) for axis in block.axes), "it takes positions beyond 32 bits"),
-        (_ends_only(guard, block, positions), "its guard says more than where its axes end"),
+        (rank <= MOST_RANK, f"it has {rank} dimensions"),
+        (last.stride == 1 and aligned_strides(strides, block.base, dtype), "its rows are not aligned"),
+        (all(d.tile <= LONGEST for d in block.dimensions), f"it is longer than {LONGEST}"),
+        (last.tile * dtype.bytes >= ALIGNMENT, f"its rows are shorter than {ALIGNMENT} bytes"),
+        (all(at_least(d.extent, 1) for d in block.dimensions), "it may be empty"),
+        (all(positions.fits_int32(name) for name in axes), "it takes positions beyond 32 bits"),
+        (_ends_only(guard, list(axes.values()), positions), "its guard says more than where its axes end"),
     )
     return next((reason for holds, reason in limits if not holds), block)
 
 
-def _ends_only(guard: Guard, block: Block, positions: Positions) -> bool:
+def _ends_only(guard: Guard, axes: Sequence[Axis], positions: Positions) -> bool:
     """Whether ``guard`` says nothing that the tensor's shape does not."""
-    ends = [(axis_position(a.name, a.extent), a.extent) for a in block.axes]
+    ends = [(axis_position(a.name, a.extent), a.extent) for a in axes]
     conditions = needed(guard, positions.space)
     return all(c.bound and any(equal(c.left, p) and equal(c.right, n) for p, n in ends) for c in conditions)

@@ -82,30 +82,30 @@ class Memory:
 
     def _block_loaded(self, buffer: Value, block: Block) -> str:
         text = f"{self._descriptor(buffer, block)}.load([{self._starts(block)}])"
-        if len(block.held) == len(block.axes):
+        if len(block.held) == len(block.dimensions):
             return text
         return f"tl.reshape({text}, {self.addresses.shape(block.held)})"
 
     def _store_block(self, buffer: Value, block: Block, text: str) -> None:
-        if len(block.held) != len(block.axes):
+        if len(block.held) != len(block.dimensions):
             text = f"tl.reshape({text}, {_tiles(block)})"
         self._writer.add(Call(f"{self._descriptor(buffer, block)}.store([{self._starts(block)}], {text})"))
 
     def _starts(self, block: Block) -> str:
-        return ", ".join(self._positions.start(axis) for axis in block.axes)
+        return ", ".join(self._positions.arithmetic.text(d.start, ()) for d in block.dimensions)
 
     def _descriptor(self, buffer: Value, block: Block) -> str:
         """The variable of a block's descriptor, which is made once, before all loops."""
         arithmetic, name = self._positions.arithmetic, self._buffers[buffer]
         base = name if block.base == 0 else f"{name} + {arithmetic.text(block.base, ())}"
-        shape = ", ".join(arithmetic.text(axis.extent, ()) for axis in block.axes)
-        strides = ", ".join(arithmetic.text(stride, ()) for stride in block.strides)
+        shape = ", ".join(arithmetic.text(d.extent, ()) for d in block.dimensions)
+        strides = ", ".join(arithmetic.text(d.stride, ()) for d in block.dimensions)
         text = f"tl.make_tensor_descriptor({base}, [{shape}], [{strides}], {_tiles(block)})"
         return self._writer.shared(name.removesuffix("_ptr") + "_block", text, 0)
 
 
 def _tiles(block: Block) -> str:
-    return f"[{', '.join(str(axis.tile) for axis in block.axes)}]"
+    return f"[{', '.join(str(d.tile) for d in block.dimensions)}]"
 
 
 def _mask_arguments(op: Op, access: Access) -> str:

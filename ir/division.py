@@ -26,11 +26,34 @@ def _floordiv(num: Size, den: Size) -> Size:
         return add(quotient, rest // den)
     if in_range(rest, den):
         return quotient
+    coarse = _in_steps(rest, den)
+    if coarse is not None:
+        steps, _, size = coarse
+        return add(quotient, floordiv(steps, _over(den, size)))
     nested = _nested_division(rest, den)
     if nested is not None:
         return add(quotient, nested)
     rest, den = _cancel_common(rest, den)
     return add(quotient, of(FloorDiv(rest, den)) if isinstance(rest, Expr) else of(FloorDiv(Expr((((), rest),)), den)))
+
+
+def _in_steps(num: Size, den: Size) -> tuple[Size, Size, int] | None:
+    """``(x, r, g)`` with ``num == x * g + r`` and ``0 <= r < g``, where ``g`` divides ``den`` and is more than 1: then
+    ``num // den`` is ``x // (den / g)``, and what ``num`` has beyond ``g`` steps no one sees."""
+    if isinstance(num, int) or (isinstance(den, Expr) and len(den.terms) != 1):
+        return None
+    scale = den if isinstance(den, int) else den.terms[0][1]
+    for size in sorted({gcd(c, scale) for m, c in num.terms if m} - {1}, reverse=True):
+        steps = from_terms({m: c // size for m, c in num.terms if m and c % size == 0})
+        within = from_terms({m: c for m, c in num.terms if not m or c % size})
+        if steps != 0 and within != 0 and in_range(within, size):
+            return steps, within, size
+    return None
+
+
+def _over(den: Size, size: int) -> Size:
+    """``den`` divided by an integer that divides its coefficients."""
+    return from_terms({m: c // size for m, c in terms_of(den).items()})
 
 
 def _nested_division(rest: Size, den: Size) -> Size | None:
@@ -74,6 +97,10 @@ def _mod(num: Size, den: Size) -> Size:
         return rest
     if isinstance(rest, int):
         return of(Mod(Expr((((), rest),)), den))
+    coarse = _in_steps(rest, den)
+    if coarse is not None:
+        steps, within, size = coarse
+        return add(mul(mod(steps, _over(den, size)), size), within)
     if len(rest.terms) == 1 and rest.terms[0][1] == 1 and len(rest.terms[0][0]) == 1:
         atom = rest.terms[0][0][0]
         if isinstance(atom, Mod) and isinstance(atom.den, int) and isinstance(den, int) and atom.den % den == 0:

@@ -9,6 +9,7 @@ from rooftile.passes.regions.sizes import next_power
 from rooftile.target import Target
 
 MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
+LARGEST_TILE = 256  # along one axis
 BARRIERS = 1024  # bytes of shared memory, at most, that a pipeline takes beside its tiles
 # How much faster a multiprocessor multiplies in tiles of 128x256 than of 128x128 (8192x4096x14336 on an H100: 711 and
 # 619 TFLOP/s).
@@ -89,7 +90,8 @@ def _persistent(target: Target, dots: Dots) -> DotTiles | None:
     if dots.accumulators > 2 or dots.tiles(128, 128) < target.sm_count:
         return None
     if dots.accumulators == 2:
-        return DotTiles(128, 128, 64, 8, 3, run) if dots.epilogue <= MOST_EPILOGUE else None
+        pieces = 1 if dots.epilogue <= MOST_EPILOGUE else 2
+        return DotTiles(128, 128, 64, 8, 3, run | {"epilogue": pieces})
     large = 2 * dots.waves(128, 256, target) <= LARGE_TILE_GAIN * dots.waves(128, 128, target)
     columns = 256 if large else 128
     for stages, count in ((4, columns // 128), (4, 4), (3, 4)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from rooftile.ir.blocks import rows_aligned
+from rooftile.ir.blocks import rows_aligned, steps_along
 from rooftile.ir.core import Graph
 from rooftile.ir.scalar import SCALARS
 from rooftile.ir.schedule import AxisRole, Schedule
@@ -12,7 +12,7 @@ from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge
-from rooftile.passes.schedules.dots import Dots, dot_tiles
+from rooftile.passes.schedules.dots import LARGEST_TILE, Dots, dot_tiles
 from rooftile.target import Target
 
 
@@ -26,7 +26,8 @@ def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -
     tiles = {**_capped(access, shape.m[:1], limits.m, is_dot), **_capped(access, shape.n[:1], limits.n, is_dot)}
     if not is_dot:
         tiles = _product_tiles(access, shape, target)
-    roles = [AxisRole(a, e, "grid", tiles.get(a, 1)) for a, e in kept.items()]
+    order = _heads_last(access, shape, list(kept)) if is_dot else list(kept)
+    roles = [AxisRole(a, kept[a], "grid", tiles.get(a, 1)) for a in order]
     for name in bound:
         size = min(limits.k, max(16, next_power(likely(access.axes[name]))))
         roles.append(
@@ -75,12 +76,37 @@ def _dots(access: Access, shape: Groups) -> Dots:
 
 
 def _is_block(access: Access, operand: Read) -> bool:
-    """Whether ``operand`` is loaded as it stands, in blocks of rows that a descriptor can carry."""
+    """Whether ``operand`` is loaded as it stands, in blocks that a descriptor can carry."""
+    load = _load_of(access, operand)
+    if load is None or access.index_reads(load):
+        return False
+    return rows_aligned(address(load), access.free[load], load.value.dtype, LARGEST_TILE)
+
+
+def _load_of(access: Access, operand: Read) -> Read | None:
+    """The buffer that ``operand`` is, up to views; None where it is computed."""
+    if not is_loaded(access, operand):
+        return None
     while access.nodes[operand].op is not None:
-        if not is_loaded(access, operand):
-            return False
         (operand,) = access.nodes[operand].operands
-    return not access.index_reads(operand) and rows_aligned(address(operand), access.free[operand], operand.value.dtype)
+    return operand
+
+
+def _heads_last(access: Access, shape: Groups, names: list[str]) -> list[str]:
+    """``names`` with an axis that is two in memory, such as heads and positions in them, behind the other of a product:
+    only as its second operand are blocks of three dimensions taken from shared memory as they are."""
+    pair = (shape.m[0], shape.n[0])
+    loads = [_load_of(access, o) for o in access.nodes[main_contraction(access)].operands]
+    split = {a for load in loads if load is not None for a in pair if _two_in_memory(load, a)}
+    if len(split) != 1 or min(pair, key=names.index) not in split:
+        return names
+    first, last = sorted(pair, key=names.index)
+    return [last if a == first else first if a == last else a for a in names]
+
+
+def _two_in_memory(load: Read, axis: str) -> bool:
+    found = steps_along(address(load), axis, LARGEST_TILE)
+    return found is not None and len(found[0]) > 1
 
 
 def _epilogue(access: Access, grid: frozenset[str]) -> tuple[int, int]:
