@@ -73,11 +73,14 @@ def _rewrite(body: Graph, op: Op, position: int, found: Sequence[Term]) -> Graph
 
 
 def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[Term]) -> Value:
+    """The terms' sums in the dtype that ``op`` adds in: without its factors a sum may be too large for that of its
+    result."""
     total: Value | None = None
+    wide = op.attrs["acc"] if op.name == "contract" else op.output.dtype
     for term in found:
         part = reduced = _reduced_term(builder, op, position, term)
         for factor in term.invariant:
-            value = builder.cast(_built(builder, factor.value), op.output.dtype)
+            value = builder.cast(_built(builder, factor.value), wide)
             part = builder.pointwise(factor.fn, part, _in_result(builder, op, position, value, factor.dims))
         if term.conditions:
             part = builder.pointwise("where", _somewhere(builder, op, position, term), part, reduced)
@@ -86,14 +89,15 @@ def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[
         else:
             total = builder.pointwise("sub" if term.sign < 0 else "add", total, part)
     assert total is not None
-    return total
+    return builder.cast(total, op.output.dtype)
 
 
 def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term) -> Value:
     """The reduction of what varies in ``term``; of ones, where nothing does."""
     varying = _varying(builder, op.inputs[position], term.varying)
     inputs = (*op.inputs[:position], varying, *op.inputs[position + 1 :])
-    return builder.op(op.name, inputs, op.attrs)
+    attrs = dict(op.attrs)
+    return builder.op(op.name, inputs, attrs | {"dtype": attrs["acc"]} if op.name == "contract" else attrs)
 
 
 def _varying(builder: GraphBuilder, operand: Value, product: Sequence[Varying]) -> Value:

@@ -9,7 +9,7 @@ import torch
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, TensorType, Value
-from rooftile.ir.dtypes import BF16, F32, I64, DType
+from rooftile.ir.dtypes import BF16, F16, F32, I64, DType
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.verifier import verify
 from rooftile.passes.derive import Derivation, Reason, derive
@@ -112,6 +112,15 @@ def test_a_factor_that_no_element_takes_does_not_count() -> None:
     (expected,), (found,) = evaluate(before, [x, r, w]), evaluate(after, [x, r, w])
     assert expected[:2].eq(0).all() and expected[2].isinf().any()
     torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+def test_a_sum_without_its_factor_may_be_larger_than_its_dtype() -> None:
+    before = product(divided, F16)
+    applied = linear.apply(before, last_reduction(before))
+    assert applied is not None
+    x, r, w = (torch.full_like(t, 100.0) for t in inputs_of(before))
+    (found,) = evaluate(applied[0], [x, r, w])
+    assert found.dtype is torch.float16 and found.eq(INNER * 100.0).all()
 
 
 def test_a_sum_in_which_only_a_number_stays_is_not_split() -> None:
