@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -22,8 +23,8 @@ from rooftile.runtime.frame import Binding, Frame, Memory
 from rooftile.runtime.plan import Call, Plan
 from rooftile.runtime.program import Program
 
-# If weights move more often than this, calls are not recorded any more.
-MOST_MOVES = 8
+MOST_MOVES = 8  # if weights move more often than this, calls are not recorded any more
+MOST_SIZES = 32  # sets of sizes that are recorded; each has memory of its own
 
 _RECORDING = threading.Lock()  # torch empties its caches before it records, and two may not do so at once
 _LOG = logging.getLogger("rooftile.graphs")
@@ -115,7 +116,7 @@ class GraphProgram:
         self._recorder = recorder or CudaRecorder()
         self._weights = frozenset(b.number for b in program.plan.arguments if b.role == "weight")
         self._refused = why_not(program.plan)
-        self._histories: dict[Binding, _History] = {}
+        self._histories: WeakKeyDictionary[Binding, _History] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     @property
@@ -147,6 +148,9 @@ class GraphProgram:
         """As ``Program``'s: of the steps outside of a recording."""
         return self.program.time_steps(tensors, sizes)
 
+    def _recorded(self) -> int:
+        return sum(history.current is not None for history in self._histories.values())
+
     def _recording(self, history: _History, binding: Binding, tensors: Sequence[torch.Tensor]) -> _Recording | None:
         """The recording that fits these tensors, made if need be; None where the call is to be a plain one."""
         if history.current is not None and history.current.reads_from(tensors):
@@ -159,6 +163,9 @@ class GraphProgram:
             history.weight_moves += 1
         if history.weight_moves > MOST_MOVES:
             _refuse(history, self.plan, f"its weights have moved {MOST_MOVES} times")
+            return None
+        if history.current is None and self._recorded() >= MOST_SIZES:
+            _refuse(history, self.plan, f"{MOST_SIZES} other sizes are recorded")
             return None
         history.moving |= (moved | {n for n, t in enumerate(tensors) if not _is_plain(t)}) - self._weights
         history.current = None

@@ -1,20 +1,18 @@
 """The schedules of a region that are worth a measurement, the most promising by the roofline first.
 
-All have the axes and the roles of the model's first choice; they differ in tiles, warps, stages and options. What a
-table row says of a tile is its upper limit: an axis never gets a tile beyond its extent.
+All have the axes and the roles of the model's first choice; they differ in tiles, warps, stages and options.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple, TypeAlias
 
 from rooftile.ir.core import Graph
-from rooftile.ir.schedule import OPTIONS, AxisRole, Schedule
+from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions, groups, main_contraction
@@ -25,118 +23,22 @@ from rooftile.passes.schedules.chain import ROWS_OF_TWO_WARPGROUPS
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.schedules.estimate import accumulator_elements, programs, seconds, shared_bytes
 from rooftile.passes.schedules.override import with_tiles
+from rooftile.passes.schedules.tiles import (
+    DOT_OPTIONS,
+    DOTS,
+    DOTS_OF_FP32,
+    PLAIN,
+    SWEEP_OPTIONS,
+    SWEEPS,
+    SWEEPS_OF_FP32,
+    Changes,
+)
 from rooftile.target import Target
 
 HOPPER = 90
 LEAST_OF_DOT = 16  # the smallest tile of an axis of a dot
 MOST_ACCUMULATORS_PER_THREAD = 128  # registers: half of what a thread can have
 MOST_ELEMENTS_PER_THREAD = 64
-
-Changes: TypeAlias = Mapping[str, Any]
-
-
-class Dot(NamedTuple):
-    """Tiles of contractions side by side, and the launch that suits them."""
-
-    m: int
-    n: int
-    k: int
-    num_warps: int
-    num_stages: int
-
-
-class Sweep(NamedTuple):
-    """Rows of a chain and the step of its sweeps, and the launch that suits them."""
-
-    rows: int
-    step: int
-    num_warps: int
-    num_stages: int
-
-
-DOTS = (
-    Dot(128, 256, 64, 8, 3),
-    Dot(128, 256, 64, 8, 4),
-    Dot(256, 128, 64, 8, 3),
-    Dot(256, 128, 64, 8, 4),
-    Dot(128, 128, 64, 8, 3),
-    Dot(128, 128, 64, 8, 4),
-    Dot(128, 128, 64, 4, 3),
-    Dot(128, 128, 64, 4, 4),
-    Dot(128, 128, 128, 8, 2),
-    Dot(128, 64, 64, 4, 4),
-    Dot(64, 256, 64, 4, 4),
-    Dot(64, 128, 64, 4, 3),
-    Dot(64, 128, 64, 4, 4),
-    Dot(64, 128, 128, 4, 3),
-    Dot(64, 64, 64, 4, 4),
-    Dot(64, 64, 128, 4, 3),
-    Dot(64, 32, 128, 4, 4),
-    Dot(32, 64, 128, 4, 4),
-    Dot(16, 128, 128, 4, 3),
-    Dot(16, 64, 128, 4, 4),
-    Dot(16, 64, 256, 4, 3),
-    Dot(16, 32, 256, 4, 4),
-    Dot(16, 16, 512, 4, 3),
-)
-DOTS_OF_FP32 = (
-    Dot(128, 64, 16, 8, 2),
-    Dot(64, 128, 16, 8, 2),
-    Dot(64, 64, 16, 8, 2),
-    Dot(64, 64, 16, 8, 3),
-    Dot(64, 64, 32, 8, 2),
-    Dot(64, 32, 32, 4, 2),
-    Dot(32, 64, 32, 4, 2),
-    Dot(32, 32, 32, 4, 2),
-    Dot(16, 64, 32, 4, 2),
-    Dot(16, 32, 64, 4, 2),
-)
-SWEEPS = (
-    Sweep(128, 64, 8, 3),
-    Sweep(128, 64, 8, 2),
-    Sweep(128, 64, 4, 2),
-    Sweep(128, 64, 4, 3),
-    Sweep(128, 128, 8, 2),
-    Sweep(128, 128, 8, 3),
-    Sweep(128, 128, 4, 2),
-    Sweep(128, 32, 8, 3),
-    Sweep(64, 128, 4, 2),
-    Sweep(64, 64, 4, 2),
-    Sweep(64, 64, 4, 3),
-    Sweep(64, 32, 4, 2),
-    Sweep(64, 32, 4, 3),
-    Sweep(32, 64, 4, 2),
-    Sweep(16, 128, 4, 3),
-    Sweep(16, 64, 4, 3),
-)
-SWEEPS_OF_FP32 = (
-    Sweep(64, 32, 4, 1),
-    Sweep(32, 32, 4, 1),
-    Sweep(32, 64, 4, 1),
-    Sweep(32, 32, 4, 2),
-    Sweep(16, 32, 4, 1),
-)
-
-# What a kernel with contractions may do beside its tiles, as changes of what is usual, the best on an H100 first;
-# ``group`` is how many tiles are numbered together.
-PLAIN: Changes = OPTIONS
-DOT_OPTIONS: tuple[Changes, ...] = (
-    {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2},
-    {"descriptors": True, "persistent": True},
-    {"descriptors": True, "persistent": True, "flatten": True},
-    {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "group": 16},
-    {},
-    {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "group": 4},
-    {"descriptors": True},
-    {"descriptors": True, "persistent": True, "epilogue": 2},
-)
-SWEEP_OPTIONS: tuple[Changes, ...] = (
-    {"descriptors": True, "phases": 2},
-    {"phases": 2},
-    {"descriptors": True},
-    {"descriptors": True, "specialize": True},
-    {},
-)
 AGAIN = 0.04  # how much worse every further choice of options with the same tiles is taken to be, for variety
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from rooftile.runtime import graphs
 from rooftile.runtime.graphs import MOST_MOVES, GraphProgram, Replay, why_not
 from rooftile.runtime.plan import Plan
 from tests.runtime.test_plan import Chain, program, sums
@@ -106,6 +107,16 @@ def test_every_size_has_its_recording() -> None:
     for n in (8, 16) * 3:
         assert run([ones[n], ones[n]], {"n": n})[0].tolist() == [3.0] * n
     assert again.recordings == 2
+
+
+def test_only_so_many_sizes_are_recorded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(graphs, "MOST_SIZES", 2)
+    run, again = recorded(sums(1))
+    ones = {n: torch.ones(n) for n in (8, 16, 24, 32)}
+    for n in [*ones] * 4:
+        assert run([ones[n], ones[n]], {"n": n})[0].tolist() == [2.0] * n
+    assert (again.recordings, again.replays) == (2, 2 * 3)
+    assert "2 other sizes are recorded" in caplog.text
 
 
 def test_weights_are_never_copied_and_a_moved_one_is_recorded_again() -> None:
