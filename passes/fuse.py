@@ -18,6 +18,7 @@ from typing import ClassVar
 from rooftile.ir.core import Graph, Op, freeze_attrs, unique_name
 from rooftile.passes.base import PassContext
 from rooftile.passes.fusion.partition import Partition, is_heavy
+from rooftile.passes.fusion.resweep import Swept
 from rooftile.passes.fusion.search import Search
 
 
@@ -49,16 +50,25 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
             body = verdict.derivation.body if verdict.derivation else partition.body(root)
             if verdict.derivation and verdict.derivation.steps:
                 ctx.derivations.append(verdict.derivation)
-            for again in verdict.rereads:
-                of = (again.read.value.name,)
-                ctx.ledger.add(
-                    "recomputed", rule=again.rule, values=of, reason=again.text, bytes=-again.bytes, locs=[op.loc]
-                )
+            report_rereads(body, op, ctx)
             name = unique_name(region_name(body), names)
             names.add(name)
             attrs = freeze_attrs({"name": name})
             ops.append(Op("region", body.inputs, (root,), attrs, (replace(body, name=name),), op.loc))
     return replace(graph, ops=tuple(ops))
+
+
+def report_rereads(body: Graph, root: Op, ctx: PassContext) -> None:
+    """Enter every sweep over a row beyond the first."""
+    for again in Swept.of(body, ctx.target).rereads() if any(map(is_heavy, body.ops)) else ():
+        ctx.ledger.add(
+            "recomputed",
+            rule=again.rule,
+            values=(again.read.value.name,),
+            reason=again.text,
+            bytes=-again.bytes,
+            locs=[root.loc],
+        )
 
 
 def region_name(body: Graph) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rooftile.ir.core import Graph
 from rooftile.passes.derive import Derivation, Reason, derive
-from rooftile.passes.fusion.resweep import Reread, fewest_sweeps
+from rooftile.passes.fusion.resweep import fewest_sweeps
 from rooftile.passes.regions.compose import NoCommonSpace
 from rooftile.passes.regions.cost import Cost, cost
 from rooftile.passes.regions.forms import Unschedulable
@@ -17,13 +17,11 @@ from rooftile.target import Target
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a region would be: how it is derived, its price and the rows that it runs over again, or the reason why it
-    can't be one kernel."""
+    """What a region would be: how it is derived and its price, or the reason why it can't be one kernel."""
 
     derivation: Derivation | None
     price: Cost | None
     reason: Reason | None
-    rereads: tuple[Reread, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -40,9 +38,8 @@ def judge(body: Graph, target: Target) -> Verdict:
         outcome = _schedulable(derive(body), target)
         if isinstance(outcome, Reason):
             return Verdict(None, None, outcome)
-        outcome, rereads = fewest_sweeps(outcome, target)
-        price = cost(outcome.access, target, sum(again.bytes for again in rereads))
-        return Verdict(outcome, price, None, tuple(rereads))
+        outcome, reread = fewest_sweeps(outcome, target)
+        return Verdict(outcome, cost(outcome.access, target, reread), None)
     except NoCommonSpace as error:
         return Verdict(None, None, Reason("axes", error.value, str(error)))
 

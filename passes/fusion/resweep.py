@@ -88,21 +88,21 @@ class Swept:
         return sum(likely(value.type.bytes) for value in loads)
 
 
-def fewest_sweeps(derivation: Derivation, target: Target) -> tuple[Derivation, list[Reread]]:
-    """``derivation`` with factors taken out of sums where that saves a sweep, and the sweeps that are left besides the
-    first."""
+def fewest_sweeps(derivation: Derivation, target: Target) -> tuple[Derivation, int]:
+    """``derivation`` with factors taken out of sums where that saves a sweep, and the bytes that the sweeps beyond the
+    first read again."""
     if contractions(derivation.access) or not derivation.access.reductions():
-        return derivation, []
+        return derivation, 0
     body, steps = derivation.body, derivation.steps
     swept = Swept.of(body, target)
     while (better := _with_less_waiting(body, swept, target)) is not None:
         body, more, swept = better
         steps += more
     if not swept.loops:
-        return derivation, []
+        return derivation, 0
     corrected = swept.sweeps.corrected.items()
     steps += tuple(correct.step(swept.sweeps.access, read, correction) for read, correction in corrected)
-    return Derivation(derivation.value, body, compose(body), steps), swept.rereads()
+    return Derivation(derivation.value, body, compose(body), steps), sum(again.bytes for again in swept.rereads())
 
 
 def _with_less_waiting(

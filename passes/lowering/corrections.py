@@ -17,65 +17,91 @@ from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import identity_value
 from rooftile.passes.regions.access import Read
 from rooftile.passes.rules.changes import Part, Term, Terms, reads_of
+from rooftile.passes.rules.correct import Moment
 
 
 class Changes:
     """What states are corrected by as their references go from what block ``old`` knows to what ``new`` does.
 
-    ``finite`` is the one of the two in which references are finite.
+    ``finite`` are the blocks in which references are usable. In ``old`` they may be no numbers yet, which is right in
+    an exponent, since states are 0 as long; what ``start`` knows are the numbers that were used in their place.
     """
 
-    def __init__(self, kernel: Kernel, old: Block, new: Block, finite: Block) -> None:
-        self.kernel, self.old, self.new, self.finite = kernel, old, new, finite
+    def __init__(self, kernel: Kernel, old: Block, new: Block, start: Block, finite: Sequence[Block]) -> None:
+        self.kernel, self.old, self.new, self.start, self.finite = kernel, old, new, start, finite
         self.differences: dict[Terms, Value] = {}
         self.parts: dict[Part, Value] = {}
+        self.reads: dict[tuple[Read, int], Value] = {}
 
     def corrected(self, member: Read, states: Mapping[Read, Value]) -> Value:
         """The state of ``member`` after the change, from all states before."""
         correction, total = self.kernel.sweeps.corrected[member], states[member]
-        for moment in correction.moments:
-            by = self._product([self.difference(terms) for terms in moment.differences])
-            total = self._pointwise("add", total, self._times(states[moment.sum], by, finite=False))
+        if correction.moments:
+            total = self._moved(total, correction.moments, states)
         if correction.terms:
             total = self._pointwise("add", total, self.difference(correction.terms))
         if correction.parts:
             by = self._product([self.part(p) for p in correction.parts])
-            total = self._times(total, by, finite=all(p.fn for p in correction.parts))
+            changed = self._pointwise("mul", total, by)
+            finite = self.start is self.old or all(p.fn for p in correction.parts)
+            total = changed if finite else self._unless("eq", total, 0.0, total, changed)
         return total
 
-    def _times(self, state: Value, by: Value, *, finite: bool) -> Value:
-        """``state * by``; 0 where nothing has been added to the state yet, and ``by`` may be no number."""
-        result = self._pointwise("mul", state, by)
-        if finite or self.finite is self.old:
+    def _moved(self, total: Value, moments: Sequence[Moment], states: Mapping[Read, Value]) -> Value:
+        """A sum of products whose factors are shifted, by the sums without these factors."""
+        shifts = list(dict.fromkeys(terms for moment in moments for terms in moment.differences))
+        if len(shifts) > 1 or len({len(m.differences) for m in moments}) < len(moments):
+            parts = [self._product([self._sums(m, states), *map(self.difference, m.differences)]) for m in moments]
+            return self._sum([total, *parts])
+        by, inner = self.difference(shifts[0]), None
+        for moment in sorted(moments, key=lambda m: -len(m.differences)):
+            sums = self._sums(moment, states)
+            inner = sums if inner is None else self._pointwise("add", sums, self._times(inner, by))
+        assert inner is not None
+        return self._pointwise("add", total, self._times(inner, by))
+
+    def _times(self, sums: Value, by: Value) -> Value:
+        """``sums * by``; behind the sweep ``by`` may be no number, which changes nothing where nothing was summed."""
+        result = self._pointwise("mul", sums, by)
+        if self.start is not self.old:
             return result
-        zero = self.kernel.number(0.0, state.dtype, self.new)
-        nothing = self.kernel.pointwise("eq", [state, zero], self.new)
-        return self.kernel.pointwise("where", [nothing, zero, result], self.new)
+        for factor in (sums, by):
+            result = self._unless("eq", factor, 0.0, self.kernel.number(0.0, result.dtype, self.new), result)
+        return result
+
+    def _sums(self, moment: Moment, states: Mapping[Read, Value]) -> Value:
+        state = states[moment.sum]
+        if moment.times == 1:
+            return state
+        return self._pointwise("mul", state, self.kernel.number(moment.times, state.dtype, self.new))
+
+    def _unless(self, fn: str, value: Value, than: float, result: Value, otherwise: Value) -> Value:
+        """``result`` where the comparison ``fn`` of ``value`` with a number holds."""
+        limit = self.kernel.number(than, value.dtype, self.new)
+        holds = self.kernel.pointwise(fn, [value, limit], self.new)
+        return self.kernel.pointwise("where", [holds, result, otherwise], self.new)
 
     def difference(self, terms: Terms) -> Value:
-        """What the sum of ``terms`` grows by."""
+        """What the sum of ``terms`` grows by, from the numbers that were used."""
         if terms not in self.differences:
-            total: Value | None = None
-            for term in terms:
-                grown = self._grown(term)
-                total = grown if total is None else self._pointwise("add", total, grown)
-            assert total is not None
-            self.differences[terms] = total
+            self.differences[terms] = self._sum([self._grown(term, self.start) for term in terms])
         return self.differences[terms]
 
-    def _grown(self, term: Term) -> Value:
-        new, old = self._term(term, self.new), self._term(term, self.old)
-        grown = self._pointwise("sub", *((new, old) if term.sign > 0 else (old, new)))
-        still = self._is_still(term, new, old)
+    def _exponent(self, term: Term) -> Value:
+        """What ``term`` grows by: nothing where it is as infinite as before, or a choice made a number of extremes that
+        were those of nothing."""
+        grown, still = self._grown(term, self.old), self._is_still(term)
         if still is None:
             return grown
         return self.kernel.pointwise("where", [still, self.kernel.number(0.0, grown.dtype, self.new), grown], self.new)
 
-    def _is_still(self, term: Term, new: Value, old: Value) -> Value | None:
-        """Where ``term`` does not count as having grown: it is as infinite as before, or a choice made a number of
-        extremes that were those of nothing."""
+    def _grown(self, term: Term, old: Block) -> Value:
+        after, before = self._term(term, self.new), self._term(term, old)
+        return self._pointwise("sub", *((after, before) if term.sign > 0 else (before, after)))
+
+    def _is_still(self, term: Term) -> Value | None:
         if any(starts_infinite(self.kernel, r) for r in term.reads):
-            return self._pointwise("eq", new, old)
+            return self._pointwise("eq", self._term(term, self.new), self._term(term, self.old))
         extremes = {e: None for r in term.reads if makes_choices(self.kernel, r) for e in self._running_extremes(r)}
         still: Value | None = None
         for extreme in extremes:
@@ -85,17 +111,18 @@ class Changes:
         return still
 
     def _running_extremes(self, read: Read) -> list[Read]:
-        running = self.kernel.sweeps.depends[read] & self.finite.running
+        running = self.kernel.sweeps.depends[read] & self.old.running
         return [r for r in self.kernel.access.reductions() if r in running and is_extreme(self.kernel, r)]
 
     def part(self, part: Part) -> Value:
         """A factor of the change."""
         if part not in self.parts:
             if part.fn:
-                value = self.kernel.pointwise(part.fn, [self.difference(part.terms)], self.new)
+                exponent = self._sum([self._exponent(term) for term in part.terms])
+                value = self.kernel.pointwise(part.fn, [exponent], self.new)
             else:
                 (term,) = part.terms
-                new, old = self._term(term, self.new), self._term(term, self.old)
+                new, old = self._term(term, self.new), self._term(term, self.start)
                 value = self._pointwise("div", *((new, old) if term.sign > 0 else (old, new)))
             for fn, operand in part.through:
                 operands = [value] if operand is None else [value, self.kernel.emit(operand, self.new)]
@@ -110,15 +137,36 @@ class Changes:
         return total
 
     def _read(self, read: Read, sign: int, block: Block) -> Value:
-        value = self.kernel.emit(read, block)
-        if block is self.finite and starts_infinite(self.kernel, read):
-            value = block.known[read] = replaced(self.kernel, value, "eq", sign * inf, 0.0, block)
-        return value
+        key = (read, id(block))
+        if key not in self.reads:
+            value = self.kernel.emit(read, block)
+            if block in self.finite:
+                value = block.known[read] = self._finite(read, value, sign, block)
+            self.reads[key] = value
+        return self.reads[key]
+
+    def _finite(self, read: Read, value: Value, sign: int, block: Block) -> Value:
+        """The number that stands in the place of ``value`` while that is none: what was reduced so far says nothing of
+        it yet."""
+        if starts_infinite(self.kernel, read):
+            return replaced(self.kernel, value, "eq", sign * inf, 0.0, block)
+        if not starts_undefined(self.kernel, read):
+            return value
+        size = self.kernel.pointwise("abs", [value], block)
+        bounded = self.kernel.pointwise("lt", [size, self.kernel.number(inf, value.dtype, block)], block)
+        zero = self.kernel.number(0.0, value.dtype, block)
+        return self.kernel.pointwise("where", [bounded, value, zero], block)
 
     def _product(self, values: Sequence[Value]) -> Value:
+        return self._all("mul", values)
+
+    def _sum(self, values: Sequence[Value]) -> Value:
+        return self._all("add", values)
+
+    def _all(self, fn: str, values: Sequence[Value]) -> Value:
         total = values[0]
         for value in values[1:]:
-            total = self._pointwise("mul", total, value)
+            total = self._pointwise(fn, total, value)
         return total
 
     def _pointwise(self, fn: str, a: Value, b: Value) -> Value:
@@ -129,6 +177,22 @@ def starts_infinite(kernel: Kernel, read: Read) -> bool:
     """Whether ``read`` stands in an exponent and is computed from a sum: the logarithm of nothing is infinite."""
     exponents = {r for c in kernel.sweeps.corrected.values() for p in c.parts if p.fn for r in reads_of(p.terms)}
     return read in exponents and any(not is_extreme(kernel, r) for r in kernel.sweeps.depends[read])
+
+
+def starts_undefined(kernel: Kernel, read: Read) -> bool:
+    """Whether ``read`` is only subtracted from what is summed, and computed from a sum: the mean of nothing is NaN."""
+    corrections = kernel.sweeps.corrected.values()
+    exponents = {r for c in corrections for p in c.parts for r in reads_of(p.terms)}
+    shifts = {
+        r for c in corrections for t in (c.terms, *(d for m in c.moments for d in m.differences)) for r in reads_of(t)
+    }
+    return read in shifts - exponents and any(not is_extreme(kernel, r) for r in kernel.sweeps.depends[read])
+
+
+def may_stand_for_none(kernel: Kernel, member: Read) -> bool:
+    """Whether something that is computed from the state of ``member`` may be no number."""
+    above = [r for r in kernel.access.nodes if member in kernel.sweeps.depends[r]]
+    return any(starts_infinite(kernel, r) or starts_undefined(kernel, r) for r in above)
 
 
 def makes_choices(kernel: Kernel, read: Read) -> bool:
@@ -144,6 +208,12 @@ def is_extreme(kernel: Kernel, read: Read) -> bool:
     """Whether ``read`` is a maximum or minimum."""
     op = kernel.access.nodes[read].op
     return op is not None and op.name == "reduce" and op.attrs["fn"] in ("max", "min")
+
+
+def is_added(kernel: Kernel, read: Read) -> bool:
+    """Whether states are corrected by adding something as the reduction ``read`` changes, or by dividing."""
+    corrections = (c for c in kernel.sweeps.corrected.values() if read in c.references)
+    return any(c.terms or c.moments or c.scales for c in corrections)
 
 
 def is_scale(kernel: Kernel, read: Read) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rooftile.ir.core import Value
 from rooftile.ir.scalar import COMBINES
 from rooftile.passes.lowering.contractions import contract
-from rooftile.passes.lowering.corrections import Changes, is_scale, starts_infinite, usable
+from rooftile.passes.lowering.corrections import Changes, is_added, may_stand_for_none, usable
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import identity_value, reduce
 from rooftile.passes.regions.access import Read
@@ -26,8 +26,8 @@ def identity(kernel: Kernel, read: Read, block: Block) -> Value:
 
 def run_members(kernel: Kernel, members: Sequence[Read], state: Sequence[Value], body: Block) -> list[Value]:
     """Every member's state after one more tile; members that depend on others see these's new states."""
-    before, states = body.within(), dict(zip(members, state, strict=True))
-    changes = Changes(kernel, before, body, body)
+    before, start, states = body.within(), body.within(), dict(zip(members, state, strict=True))
+    changes = Changes(kernel, before, body, start, (body, start))
     ends: list[Value] = []
     for member, old in states.items():
         if member in kernel.sweeps.corrected:
@@ -35,11 +35,12 @@ def run_members(kernel: Kernel, members: Sequence[Read], state: Sequence[Value],
         new = _step(kernel, member, old, body)
         ends.append(new)
         if is_reference(kernel, member):
-            start = kernel.cast(states[member], member.value.dtype, body)
-            before.known[member] = usable(kernel, start, member, body) if is_scale(kernel, member) else start
-            body.known[member] = usable(kernel, kernel.cast(new, member.value.dtype, body), member, body)
-            before.running.add(member)
-            body.running.add(member)
+            was, now = (kernel.cast(value, member.value.dtype, body) for value in (states[member], new))
+            before.known[member] = was
+            start.known[member] = usable(kernel, was, member, body) if is_added(kernel, member) else was
+            body.known[member] = usable(kernel, now, member, body)
+            for block in (before, start, body):
+                block.running.add(member)
     return ends
 
 
@@ -48,7 +49,7 @@ def settle(kernel: Kernel, members: Sequence[Read], state: Sequence[Value], bloc
     another in its place becomes what it is without."""
     usable_ones = block.within()
     states = dict(zip(members, state, strict=True))
-    changes = Changes(kernel, usable_ones, block, usable_ones)
+    changes = Changes(kernel, usable_ones, block, usable_ones, (usable_ones,))
     for member, end in states.items():
         correction, known = kernel.sweeps.corrected.get(member), kernel.cast(end, member.value.dtype, block)
         if correction is not None and any(r in usable_ones.running for r in correction.references):
@@ -56,9 +57,7 @@ def settle(kernel: Kernel, members: Sequence[Read], state: Sequence[Value], bloc
         block.known[member] = known
         if is_reference(kernel, member):
             usable_ones.known[member] = usable(kernel, known, member, block)
-            if usable_ones.known[member] is not known or any(
-                member in kernel.sweeps.depends[r] for r in kernel.access.nodes if starts_infinite(kernel, r)
-            ):
+            if usable_ones.known[member] is not known or may_stand_for_none(kernel, member):
                 usable_ones.running.add(member)
 
 

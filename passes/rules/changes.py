@@ -185,21 +185,22 @@ class Walk:
 
     def jointly(self, read: Read, node: Node, row: Scalar, changes: Sequence[Change]) -> Change:
         """Operands that all change alike, through a function that passes that on; one that is the change's fixed point
-        may stand beside them."""
-        for wanted, kinds in ((row.homogeneous, (Factor, Joint)), (row.shifted, (Shift,))):
+        may stand beside them. A choice and a sum pass on what is added to their one operand, too."""
+        for wanted, by_factor in ((row.homogeneous, True), (row.shifted, False)):
             for together in wanted:
-                moving = [n for n in together if not self.is_fixed_point(node.operands[n], kinds)]
+                moving = [n for n in together if not self.is_fixed_point(node.operands[n], by_factor)]
                 outside = [changes[n] for n in range(len(changes)) if n not in together]
                 alike = {changes[n] for n in moving}
-                if len(alike) == 1 and all(isinstance(c, Fixed) for c in outside):
-                    (change,) = alike
-                    if isinstance(change, Joint) and len(moving) > 1:
-                        continue
-                    if isinstance(change, kinds):
-                        return _under(change, moving[0])
+                if len(alike) != 1 or not all(isinstance(c, Fixed) for c in outside):
+                    continue
+                (change,) = alike
+                if isinstance(change, Factor if by_factor else Shift):
+                    return change
+                if by_factor and len(moving) == 1 and (row.chooses or row.terms):
+                    return _leaves_of(change, moving[0])
         return Other(read)
 
-    def is_fixed_point(self, read: Read, kinds: tuple[type, ...]) -> bool:
+    def is_fixed_point(self, read: Read, by_factor: bool) -> bool:
         """Whether ``read`` is a constant that the change leaves alone: zero under a factor, an infinity under a
         shift."""
         node = self.access.nodes[read]
@@ -210,7 +211,7 @@ class Walk:
         if node.op is None or node.op.name != "constant":
             return False
         value = float(node.op.attrs["value"])
-        return value in (float("inf"), float("-inf")) if Shift in kinds else value == 0
+        return value == 0 if by_factor else value in (float("inf"), float("-inf"))
 
 
 def product(read: Read, changes: Sequence[Change]) -> Change:
@@ -221,14 +222,18 @@ def product(read: Read, changes: Sequence[Change]) -> Change:
         if isinstance(change, Other):
             return change
         parts += change.parts if isinstance(change, Factor | Joint) else ()
-        below = _under(change, position)
+        below = _leaves_of(change, position)
         leaves += below.leaves if isinstance(below, Joint) else ()
-        leaves += (Leaf((position,), change.terms),) if isinstance(change, Shift) else ()
     if len(leaves) > MOST_LEAVES:
         return Other(read)
     if leaves:
         return Joint(_gathered(parts), leaves)
     return Factor(_gathered(parts)) if parts else FIXED
+
+
+def _leaves_of(change: Change, position: int) -> Change:
+    """The change of something linear in its operand at ``position``, which changes by ``change``."""
+    return Joint((), (Leaf((position,), change.terms),)) if isinstance(change, Shift) else _under(change, position)
 
 
 def _under(change: Change, position: int) -> Change:

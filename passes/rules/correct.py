@@ -26,10 +26,11 @@ from rooftile.passes.rules.moments import Extension
 
 @dataclass(frozen=True)
 class Moment:
-    """What a correction adds: the state of ``sum``, times what each of ``differences`` grew by."""
+    """What a correction adds: the state of ``sum``, times what each of ``differences`` grew by, ``times`` over."""
 
     sum: Read
     differences: tuple[Terms, ...]
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -160,23 +161,21 @@ def _corrected_sum(grown: Extension, read: Read, change: Fixed | Shift | Factor 
     for leaf in change.leaves:
         for reference in reads_of(leaf.terms):
             grown.count_extents(reference)
-    moments = []
+    times: dict[tuple[Read, tuple[Terms, ...]], int] = {}
     for count in range(1, len(change.leaves) + 1):
         for left_out in combinations(change.leaves, count):
             rest = grown.without(read, [leaf.path for leaf in left_out])
-            moments.append(Moment(rest, tuple(leaf.terms for leaf in left_out)))
-    return Correction(change.parts, (), tuple(moments), frozenset())
+            moment = rest, tuple(leaf.terms for leaf in left_out)
+            times[moment] = times.get(moment, 0) + 1
+    moments = tuple(Moment(*moment, n) for moment, n in times.items())
+    return Correction(change.parts, (), moments, frozenset())
 
 
 def step(access: Access, read: Read, correction: Correction) -> Step:
     """The application of the rule to one reduction, as formulas: its state before and after a reference changes."""
     name, formulas = f"%{read.value.name}", _Formulas(access)
     of = " or ".join(sorted(f"%{r.value.name}" for r in correction.references))
-    sums: dict[str, int] = {name: 1}
-    for moment in correction.moments:
-        text = " * ".join((*(f"({formulas.difference(d)})" for d in moment.differences), f"%{moment.sum.value.name}"))
-        sums[text] = sums.get(text, 0) + 1
-    after = " + ".join(text if times == 1 else f"{times} * {text}" for text, times in sums.items())
+    after = " + ".join((name, *map(formulas.moment, correction.moments)))
     after += f" + ({formulas.difference(correction.terms)})" if correction.terms else ""
     if correction.parts:
         parts = " * ".join(formulas.part(p) for p in correction.parts)
@@ -190,6 +189,11 @@ class _Formulas:
 
     def __init__(self, access: Access) -> None:
         self.access = access
+
+    def moment(self, moment: Moment) -> str:
+        """A summand."""
+        factors = (*(f"({self.difference(d)})" for d in moment.differences), f"%{moment.sum.value.name}")
+        return " * ".join((*((str(moment.times),) if moment.times > 1 else ()), *factors))
 
     def part(self, part: Part) -> str:
         """A factor."""

@@ -38,7 +38,6 @@ class Extension:
             self._measure(read)
         self._ones: dict[DType, Read] = {}
         self._beside: dict[Read, list[Read]] = {}
-        self._products: dict[tuple[Read, tuple[Read, ...]], Read] = {}
 
     def finished(self, wanted: Collection[Read]) -> Access:
         """The grown access with its reads in order, of the added sums those that are ``wanted``; the original one
@@ -137,12 +136,14 @@ class Extension:
             return self._one(read.value.dtype)
         if fn == "mul" and any(self._is_one(o) for o in operands):
             return next((o for o in operands if not self._is_one(o)), operands[0])
-        if (read, operands) not in self._products:
-            value = Value(f"{read.value.name}_rest", read.value.type)
-            op = replace(node.op, inputs=tuple(o.value for o in operands), outputs=(value,))
-            new = Read(value, read.index, read.guard)
-            self._products[read, operands] = self._add(new, replace(node, op=op, operands=operands))
-        return self._products[read, operands]
+        same = (
+            r for r, n in self.access.nodes.items() if n.op and n.op.attrs == node.op.attrs and n.operands == operands
+        )
+        if (found := next(same, None)) is not None:
+            return found
+        value = Value(f"{read.value.name}_rest", read.value.type)
+        op = replace(node.op, inputs=tuple(o.value for o in operands), outputs=(value,))
+        return self._add(Read(value, read.index, read.guard), replace(node, op=op, operands=operands))
 
     def _is_one(self, read: Read) -> bool:
         return read in self._ones.values()

@@ -1,0 +1,231 @@
+"""Chains of reductions: swept as often as the rules need, cut with a reason, never wrong.
+
+What no tile holds is swept. So that small sizes are swept too, the CPU's tiles are made small here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from rooftile.accuracy import error, promised, truth
+from rooftile.compilation import Compilation, Runnable
+from rooftile.config import CompileOptions, Config
+from rooftile.driver import compile_graph
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
+from rooftile.ir.core import Graph, Op
+from rooftile.ir.evaluator import evaluate
+from rooftile.target import CPU
+from tests.chains import chains, rounding
+from tests.strategies import inputs_for
+
+SMALL_TILES = replace(CPU, max_tile_elements=32, op_seconds=0.0)
+ROUNDINGS = 8  # an order of evaluation may be this much unluckier than a random one
+
+
+def compile_small(graph: Graph) -> tuple[Compilation, Runnable]:
+    """``graph`` compiled for small tiles."""
+    return compile_graph(graph, CompileOptions(), Config.from_env(), SMALL_TILES, torch.device("cpu"), {})
+
+
+def sweeps(op: Op) -> Counter[str]:
+    """How often a region's kernel runs over each of its axes."""
+    found: Counter[str] = Counter()
+    stack = list(op.regions[1].ops)
+    while stack:
+        inner = stack.pop()
+        found.update([inner.attrs["axis"]] if inner.name == "loop" else [])
+        stack.extend(o for region in inner.regions for o in region.ops)
+    return found
+
+
+@given(chains(), st.integers(0, 1000))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_chains_are_right_and_every_sweep_has_its_reason(graph: Graph, seed: int) -> None:
+    inputs = inputs_for(graph, seed)
+    compilation, program = compile_small(graph)
+    assert_kept(graph, inputs, program(inputs, {}))
+    assert_explained(compilation)
+
+
+def assert_kept(graph: Graph, inputs: Sequence[Tensor], ours: Sequence[Tensor], kind: str = "") -> None:
+    """The promise, but that another order of evaluation may round as much worse as some orders do."""
+    exact = truth(graph, inputs)
+    others = [rounding(graph, inputs, n) for n in range(3)]
+    for number, accuracy in enumerate(promised(ours, evaluate(graph, inputs), exact)):
+        luck = max(error(other[number], exact[number]) for other in others)
+        assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed + ROUNDINGS * luck, (kind, accuracy, luck)
+
+
+def assert_explained(compilation: Compilation) -> None:
+    """Every kernel beyond one for each output, and every sweep over a row beyond its first, is in the ledger."""
+    ledger = compilation.context.ledger
+    regions = [op for op in compilation.graph.ops if op.name == "region"]
+    cut = {value for entry in ledger.of("cut") for value in entry.values}
+    assert all(op.output.name in cut for op in regions if op.output not in compilation.graph.outputs)
+    again = [entry for entry in ledger.of("recomputed") if entry.rule in ("correct", "roles")]
+    assert sum(n - 1 for op in regions for n in sweeps(op).values()) <= len(again)
+
+
+# The family by name. None of these has a rule of its own.
+
+
+def softmin(x: Tensor) -> Tensor:
+    return F.softmin(x, -1)
+
+
+def entropy(x: Tensor) -> Tensor:
+    return -(x.softmax(-1) * x.log_softmax(-1)).sum(-1)
+
+
+def entropy_of_probabilities(x: Tensor) -> Tensor:
+    p = x.softmax(-1)
+    return -(p * p.log()).sum(-1)
+
+
+def log_sum_exp(x: Tensor) -> Tensor:
+    return x.logsumexp(-1)
+
+
+def base_two_log_sum_exp(x: Tensor) -> Tensor:
+    top = x.amax(-1, keepdim=True)
+    return torch.exp2(x - top).sum(-1, keepdim=True).log2() + top
+
+
+def log_mean_exp(x: Tensor) -> Tensor:
+    top = x.amax(-1, keepdim=True)
+    return (x - top).exp().mean(-1, keepdim=True).log() + top
+
+
+def textbook_variance(x: Tensor) -> Tensor:
+    return (x * x).mean(-1) - x.mean(-1) ** 2
+
+
+def two_pass_variance(x: Tensor) -> Tensor:
+    return ((x - x.mean(-1, keepdim=True)) ** 2).mean(-1)
+
+
+def third_moment(x: Tensor) -> Tensor:
+    return ((x - x.mean(-1, keepdim=True)) ** 3).mean(-1)
+
+
+def masked_variance(x: Tensor) -> Tensor:
+    return torch.where(x > -0.5, (x - x.mean(-1, keepdim=True)) ** 2, 0.0).sum(-1)
+
+
+def max_scaled_norm(x: Tensor) -> Tensor:
+    scale = x.abs().amax(-1, keepdim=True)
+    return scale * ((x.abs() / scale) ** 2.5).sum(-1, keepdim=True) ** (1 / 2.5)
+
+
+def weighted_variance(x: Tensor, v: Tensor) -> Tensor:
+    p = x.softmax(-1)
+    return (p * (v - (p * v).sum(-1, keepdim=True)) ** 2).sum(-1)
+
+
+def weights_by_log_sum_exp(x: Tensor, v: Tensor) -> Tensor:
+    return ((x - x.exp().sum(-1, keepdim=True).log()).exp() * v).sum(-1)
+
+
+def distance_below_the_top(x: Tensor) -> Tensor:
+    return (x - x.amax(-1, keepdim=True)).amin(-1)
+
+
+def softmax(x: Tensor) -> Tensor:
+    return x.softmax(-1)
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, (x.shape[-1],))
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],))
+
+
+# How many sweeps over a row each takes, and by which rules.
+FAMILY: dict[Callable[..., Tensor], tuple[int, set[str]]] = {
+    softmin: (2, {"correct"}),
+    entropy: (1, {"commute", "correct"}),
+    entropy_of_probabilities: (2, {"correct"}),  # it is NaN where a probability is 0 in the end
+    log_sum_exp: (1, {"correct"}),
+    base_two_log_sum_exp: (1, {"correct"}),
+    log_mean_exp: (1, {"correct"}),
+    textbook_variance: (1, set()),
+    two_pass_variance: (1, {"correct"}),
+    third_moment: (1, {"correct"}),
+    masked_variance: (1, {"correct"}),
+    max_scaled_norm: (1, {"correct"}),
+    weighted_variance: (1, {"commute", "correct"}),
+    weights_by_log_sum_exp: (1, {"correct"}),
+    distance_below_the_top: (1, {"correct"}),
+    softmax: (2, {"correct"}),
+    layer_norm: (2, {"correct"}),
+    rms_norm: (2, set()),
+}
+
+
+def imported(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Graph:
+    """The graph of ``function``."""
+
+    class Model(torch.nn.Module):
+        def forward(self, *tensors: Tensor) -> Tensor:
+            return function(*tensors)
+
+    return import_captured(capture_exported(torch.export.export(Model(), inputs, strict=False))).graph
+
+
+def ordinary_and_extreme_rows(length: int) -> dict[str, Tensor]:
+    """Rows of every kind that a sweep may meet: what counts comes late, or not at all, or is infinite."""
+    x = torch.randn(4, length, generator=torch.Generator().manual_seed(1))
+    infinite = x.clone()
+    infinite[0], infinite[1, : length // 2] = -torch.inf, -torch.inf
+    infinite[2, 5], infinite[3, -1] = torch.inf, torch.nan
+    zeros = x.clone()
+    zeros[0], zeros[1, : length // 2], zeros[2, length // 2 :] = 0, 0, 0
+    late = x.clone()
+    late[:, : length // 2] = -1e4
+    steep = x * torch.where(torch.arange(length) < length // 3, 1e4, 1.0)
+    return {"x": x, "infinite": infinite, "zeros": zeros, "late": late, "steep": steep, "equal": torch.full_like(x, 3)}
+
+
+@pytest.mark.parametrize("function", FAMILY, ids=lambda f: f.__name__)
+def test_family(function: Callable[..., Tensor]) -> None:
+    length = 72
+    beside = (torch.randn(4, length),) if function in (weighted_variance, weights_by_log_sum_exp) else ()
+    graph = imported(function, (torch.zeros(4, length), *beside))
+    compilation, program = compile_small(graph)
+    (region,) = compilation.graph.ops
+    count, rules = FAMILY[function]
+    assert max(sweeps(region).values()) == count
+    assert {step.rule for d in compilation.context.derivations for step in d.steps} == rules
+    assert_explained(compilation)
+    for kind, x in ordinary_and_extreme_rows(length).items():
+        inputs = (x, *beside)
+        assert_kept(graph, inputs, program(list(inputs), {}), kind)
+
+
+def test_a_mean_far_from_zero_costs_no_accuracy() -> None:
+    x = 1000 + torch.randn(4, 72)
+    graph = imported(two_pass_variance, (x,))
+    compilation, program = compile_small(graph)
+    assert sweeps(compilation.graph.ops[0]).total() == 1
+    assert_kept(graph, (x,), program([x], {}), "far")
+
+
+@pytest.mark.parametrize("function", [layer_norm, softmax, rms_norm], ids=lambda f: f.__name__)
+def test_a_row_that_fits_is_read_once(function: Callable[..., Tensor]) -> None:
+    graph = imported(function, (torch.zeros(4, 12),))
+    compilation, _ = compile_small(graph)
+    (region,) = compilation.graph.ops
+    assert not sweeps(region)
+    assert not compilation.context.ledger.of("recomputed")
