@@ -15,7 +15,12 @@ Make = Callable[[nn.Module], Callable[..., Any]]
 CONTENDERS: Mapping[str, Make] = {
     "eager": lambda model: model,
     "torch.compile": lambda model: torch.compile(model),
+    "torch.compile-graphs": lambda model: torch.compile(model, mode="reduce-overhead"),
     "max-autotune": lambda model: torch.compile(model, mode="max-autotune-no-cudagraphs"),
+    "max-autotune-graphs": lambda model: torch.compile(model, mode="max-autotune"),
     "rooftile": lambda model: rooftile.compile(model),
+    "rooftile-graphs": lambda model: rooftile.compile(model, mode="reduce-overhead"),
+    "rooftile-tuned": lambda model: rooftile.compile(model, options={"autotune": "full"}),
+    "rooftile-tuned-graphs": lambda model: rooftile.compile(model, mode="max-autotune"),
 }
 DEFAULT = ("eager", "torch.compile", "rooftile")
