@@ -28,7 +28,8 @@ class Compilation:
     """One graph and what became of it.
 
     ``kernels`` and ``plan`` are missing where the pipeline was stopped early. ``sizes`` are those of the first call,
-    as long as there was none empty. ``seconds`` says what each part of compiling took.
+    as long as there was none empty, and ``peak_bytes`` the most that it held at once, with the scratch memory of its
+    compiled kernels. ``seconds`` says what each part of compiling took.
     """
 
     stages: Sequence[Stage]
@@ -37,6 +38,7 @@ class Compilation:
     kernels: Mapping[Op, Kernel] = field(default_factory=dict)
     plan: Plan | None = None
     sizes: dict[str, int] = field(default_factory=dict)
+    peak_bytes: int | None = None
     step_us: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     dump: Path | None = None

@@ -243,8 +243,14 @@ class _Observed:
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
         results = self.program(tensors, sizes)
         if self._waiting is not None:
-            self._waiting.sizes.update(sizes)
-            if self._timed and isinstance(self.program, (Program, GraphProgram)):
-                self._waiting.step_us = self.program.time_steps(tensors, sizes)
+            self._tell(self._waiting, tensors, sizes)
             self._waiting = None
         return results
+
+    def _tell(self, compilation: Compilation, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> None:
+        compilation.sizes.update(sizes)
+        program = self.program.program if isinstance(self.program, GraphProgram) else self.program
+        if isinstance(program, Program):
+            compilation.peak_bytes = program.peak_bytes(sizes)
+            if self._timed:
+                compilation.step_us = program.time_steps(tensors, sizes)

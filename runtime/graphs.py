@@ -144,10 +144,6 @@ class GraphProgram:
             recording.replay()
             return [_like(result).copy_(result) for result in recording.results]
 
-    def time_steps(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> list[float]:
-        """As ``Program``'s: of the steps outside of a recording."""
-        return self.program.time_steps(tensors, sizes)
-
     def _recorded(self) -> int:
         return sum(history.current is not None for history in self._histories.values())
 

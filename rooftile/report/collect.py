@@ -184,6 +184,8 @@ class _Part:
 
     def peak(self) -> Quantity:
         plan = self.compilation.plan
+        if self.compilation.peak_bytes is not None:
+            return self.compilation.peak_bytes
         if plan is None or not all(s.name in self.sizes for s in plan.symbols):
             return None
         return plan.layout(self.sizes).peak_bytes
