@@ -90,10 +90,11 @@ class _Emission:
         """The kernel's ops, those of an epilogue in pieces once for each piece."""
         epilogue = epilogue_of(self.graph, self.space)
         before = self.graph.ops if epilogue is None else self.graph.ops[: -len(epilogue.ops)]
-        OpWriter(values, self.buffers, carriers).block(before)
+        persistent = option(self.graph.attrs, "persistent")
+        OpWriter(values, self.buffers, carriers, persistent).block(before)
         if epilogue is not None:
             for piece in pieces(epilogue, values):
-                OpWriter(piece, self.buffers, carriers).block(epilogue.ops)
+                OpWriter(piece, self.buffers, carriers, persistent).block(epilogue.ops)
 
     def specialized(self, body: list[Statement]) -> list[Statement]:
         """``body`` with warps of its own for loads, where that can be."""

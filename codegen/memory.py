@@ -18,15 +18,18 @@ class Memory:
     """Writes the loads and stores of a kernel; ``buffers`` are the pointers' names.
 
     ``carriers``, where descriptors are wanted, is told of each buffer how it was accessed: None through descriptors,
-    else why not.
+    else why not. ``persistent`` programs go on after a store.
     """
 
-    def __init__(self, values: Values, buffers: Mapping[Value, str], carriers: dict[str, str | None] | None) -> None:
+    def __init__(
+        self, values: Values, buffers: Mapping[Value, str], carriers: dict[str, str | None] | None, persistent: bool
+    ) -> None:
         self._values = values
         self._positions = values.positions
         self._writer = values.writer
         self._buffers = buffers
         self._carriers = carriers
+        self._persistent = persistent
         self.addresses = Addresses(values.positions, values.writer)
 
     def load(self, op: Op) -> None:
@@ -49,7 +52,7 @@ class Memory:
         scattered = self._values.bind(indices)
         tile, held = self._values.tiles[value], self._values.held(value)
         order = held + tuple(a for a in self._values.space.axes if a not in held)
-        block = self._block(op, self._addressed(op, order))
+        block = self._stored_block(op, self._addressed(op, order))
         if block is not None and set(tile.axes) <= set(block.held):
             self._store_block(buffer, block, tile.full(block.held, self._values.space))
             return
@@ -73,6 +76,14 @@ class Memory:
             self._carriers.setdefault(name, None)
             return found
         self._carriers[name] = found if isinstance(found, str) else f"it reads {fill} where its guard fails"
+        return None
+
+    def _stored_block(self, op: Op, held: tuple[str, ...]) -> Block | None:
+        """The block that a store moves. At the end of a program nothing runs beside it, and a pointer needs fewer
+        registers."""
+        if self._persistent or self._carriers is None:
+            return self._block(op, held)
+        self._carriers[self._buffers[op.inputs[0]]] = "it is stored when its program ends"
         return None
 
     def _addressed(self, op: Op, order: Sequence[str]) -> tuple[str, ...]:

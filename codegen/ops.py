@@ -24,16 +24,19 @@ LEAST_DOT_DEPTH = {1: 32, 2: 16, 4: 16, 8: 16}  # the fewest elements that a dot
 
 
 class OpWriter:
-    """Writes the statements of a kernel's ops; ``buffers`` are the pointers' names, ``carriers`` as in ``Memory``."""
+    """Writes the statements of a kernel's ops; ``buffers`` are the pointers' names, ``carriers`` and ``persistent`` as
+    in ``Memory``."""
 
-    def __init__(self, values: Values, buffers: Mapping[Value, str], carriers: dict[str, str | None] | None) -> None:
+    def __init__(
+        self, values: Values, buffers: Mapping[Value, str], carriers: dict[str, str | None] | None, persistent: bool
+    ) -> None:
         self._values = values
         self._positions = values.positions
         self._space = values.space
         self._writer = values.writer
         self._names = values.names
         self._tiles = values.tiles
-        self._memory = Memory(values, buffers, carriers)
+        self._memory = Memory(values, buffers, carriers, persistent)
         self._accurate = not any(v.dtype.is_float and v.dtype.bytes < 4 for v in buffers)
 
     def block(self, ops: Sequence[Op]) -> None:

@@ -107,7 +107,6 @@ SPECIALIZED = (
 
 def _check(binary: Binary) -> None:
     assert "ttng.async_tma_copy_global_to_local" in binary.ttgir
-    assert "ttng.async_tma_copy_local_to_global" in binary.ttgir
     assert "tt.load" not in binary.ttgir and "ttg.async_copy_global_to_local" not in binary.ttgir
     assert "ttng.warp_group_dot" in binary.ttgir
     assert binary.resources.spill_bytes == 0

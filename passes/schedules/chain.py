@@ -96,8 +96,8 @@ def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Spac
 
 
 def _tiles(access: Access, target: Target, widest: int) -> ChainTiles:
-    """The first choice for a chain whose widest whole axis is ``widest``, from what was measured on an H100: where each
-    score is only scaled, larger tiles pay; what masks or biases it wants their registers."""
+    """The first choice for a chain whose widest whole axis is ``widest``, from what was measured on an H100: where
+    wide heads' scores are only scaled, larger tiles pay; what masks or biases them wants the registers."""
     if target.kind == "cpu":
         return ChainTiles(512, 512, 4, 1)
     operand = access.nodes[main_contraction(access)].operands[0].value.dtype
@@ -105,9 +105,9 @@ def _tiles(access: Access, target: Target, widest: int) -> ChainTiles:
         return ChainTiles(32, 32, 4, 1)
     if widest > 128:
         return ChainTiles(64, 32, 4, 2)
-    if widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS:
-        return ChainTiles(128, 64, 4, 2, True) if _is_plain(access) else ChainTiles(64, 64, 4, 3, True)
-    return ChainTiles(128, 64, 8, 3) if _is_plain(access) else ChainTiles(64, 64, 4, 3)
+    if widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS and _is_plain(access):
+        return ChainTiles(128, 64, 4, 2, descriptors=True)
+    return ChainTiles(64, 64, 4, 3)
 
 
 def _is_masked(access: Access) -> bool:

@@ -56,14 +56,14 @@ def test_programs_beyond_the_tiles_are_not_launched() -> None:
 
 # What the header says of each buffer, None where it goes through descriptors.
 CARRIERS = {
-    "attention": {"q": None, "k": None, "v": None, "o": None},
+    "attention": {"q": None, "k": None, "v": None, "o": "it is stored when its program ends"},
     "argmax": {"x": "it reads inf where its guard fails"},
     "causal": {"keep": "b1 has no descriptors", "x": None},
-    "gather": {"table": "its index is read from memory", "y": None},
-    "matmul": {"x": None, "w": None, "y": None, "bias": "it has fewer than two axes"},
+    "gather": {"table": "its index is read from memory", "y": "it is stored when its program ends"},
+    "matmul": {"x": None, "w": None, "y": "it is stored when its program ends", "bias": "it has fewer than two axes"},
     "matmul_symbolic": {"a": "its rows are not aligned", "b": None},
     "double": {"a": "f64 has no descriptors"},
-    "transpose": {"x": None, "y": None},
+    "transpose": {"x": None, "y": "it is stored when its program ends"},
 }
 
 
