@@ -1,7 +1,8 @@
 """Pass ``reassociate``: a product of several tensors is summed in the order that takes far fewer operations.
 
 Where nothing but casts, transposes, and factors that leave the sum stand between two contractions, one operand of the
-first may be multiplied last. Before and after, where ``i`` and ``j`` are long::
+first may be multiplied last. A sum of products that runs over axes of two tensors is such a contraction, too. Before
+and after, where ``i`` and ``j`` are long::
 
     %w = contract[i, j, d](%q[i, d], %k[j, d], out=[i, j])
     %y = contract[i, j, e](%w[i, j], %v[j, e], out=[i, e])
@@ -12,18 +13,25 @@ first may be multiplied last. Before and after, where ``i`` and ``j`` are long::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.dtypes import F16, F32, DType
+from rooftile.ir.dtypes import F16, F32, F64, DType
 from rooftile.ir.expr import Size, axis
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.liveness import live_ops
 from rooftile.passes.rules import linear
-from rooftile.passes.rules.products import Factor, Product, associated, behind_casts, product_of
+from rooftile.passes.rules.products import (
+    Factor,
+    Product,
+    associated,
+    behind_casts,
+    product_of,
+    sum_of_products,
+)
 from rooftile.passes.rules.terms import terms
 
 # How many times fewer products the other order must take: it rounds other values on the way, and stores them.
@@ -41,6 +49,12 @@ class Reassociate:
         producers = graph.producers()
         for output in [op.output for op in graph.ops if op.name in ("contract", "reduce")]:
             op = producers.get(output)
+            if op is not None and (product := sum_of_products(op, producers)) is not None:
+                graph = _contracted(graph, op, product)
+                producers = graph.producers()
+                text = f"%{output.name} sums the products of two tensors along axes of both: a product of matrices"
+                ctx.ledger.add("reassociated", rule="associate", values=[output.name], reason=text, locs=[op.loc])
+                op = producers[output]
             if op is not None and (found := _better_order(graph, op, producers)) is not None:
                 with working_on(op):
                     graph = _reordered(graph, op, found)
@@ -102,7 +116,23 @@ def _reordered(graph: Graph, op: Op, order: _Order) -> Graph:
         assert applied is not None, "what terms found, the rule takes out"
         known = set(graph.ops)
         graph = applied[0]
-        op = next(o for o in graph.ops if o not in known and (o.name, o.attrs) == (op.name, op.attrs))
+        op = next(o for o in graph.ops if o not in known and _summed(o) == _summed(op))
+    return _replaced(graph, op, lambda builder: _multiply(builder, op, order))
+
+
+def _summed(op: Op) -> tuple[object, ...]:
+    """What a contraction or sum runs over: the same after factors have left it."""
+    return op.name, *(op.attrs.get(key) for key in ("fn", "dims", "axes", "maps", "out"))
+
+
+def _contracted(graph: Graph, op: Op, product: Product) -> Graph:
+    return _replaced(
+        graph, op, lambda builder: _sum(builder, op, product.factors, product.axes, product.out, op.output.dtype)
+    )
+
+
+def _replaced(graph: Graph, op: Op, make: Callable[[GraphBuilder], object]) -> Graph:
+    """``graph`` with the last of the ops that ``make`` builds in place of ``op``."""
     builder = GraphBuilder(graph.name)
     for value in graph.values():
         builder.fresh(value.name)
@@ -111,7 +141,7 @@ def _reordered(graph: Graph, op: Op, order: _Order) -> Graph:
             builder.ops.append(old)
             continue
         with builder.at(op.loc):
-            _multiply(builder, op, order)
+            make(builder)
         builder.ops[-1] = replace(builder.ops[-1], outputs=op.outputs)
     return replace(graph, ops=tuple(live_ops(builder.ops, graph.outputs)))
 
@@ -136,5 +166,5 @@ def _sum(
 ) -> Value:
     used = frozenset().union(*(f.axes for f in factors), out)
     sizes = [(a, n) for a, n in axes.items() if a in used]
-    acc = op.attrs["acc"] if op.name == "contract" else op.output.dtype
+    acc = op.attrs["acc"] if op.name == "contract" else F64 if op.output.dtype is F64 else F32
     return builder.contract(sizes, [f.value for f in factors], [f.index for f in factors], out, acc=acc, dtype=dtype)

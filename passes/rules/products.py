@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from rooftile.ir.core import Op, Value
+from rooftile.ir.dtypes import BF16, F32
 from rooftile.ir.expr import Size, axis, symbols
 from rooftile.ir.ranges import equal
 from rooftile.ir.substitution import substitute
@@ -54,6 +55,32 @@ def product_of(op: Op) -> Product | None:
     axes = {f"d{d}": size for d, size in enumerate(x.shape)}
     index = tuple(axis(name, size) for name, size in axes.items())
     return Product(axes, (Factor(x, index),), tuple(f"d{d}" for d in range(len(index)) if d not in dims))
+
+
+def sum_of_products(op: Op, producers: Mapping[Value, Op]) -> Product | None:
+    """A sum over the products of two tensors each of which is repeated along axes of the other, as what it is: a
+    product of matrices. None where ``op`` is no such sum, or where roundings of the products to fp16 would be left
+    out, which may overflow."""
+    outer = product_of(op) if op.name == "reduce" else None
+    if outer is None:
+        return None
+    (read,) = outer.factors
+    behind = behind_casts(read.value, read.index, producers)
+    mul = producers.get(behind.value) if behind is not None else None
+    if behind is None or mul is None or mul.attrs.get("fn") != "mul" or mul.output.dtype not in (F32, BF16):
+        return None
+    factors = tuple(_behind_expand(v, behind.index, producers) for v in mul.inputs)
+    summed = frozenset(outer.axes).difference(outer.out)
+    repeated = all(not f.axes.issuperset(outer.out) and f.axes.issuperset(summed) for f in factors)
+    return replace(outer, factors=factors) if repeated else None
+
+
+def _behind_expand(value: Value, index: tuple[Size, ...], producers: Mapping[Value, Op]) -> Factor:
+    op = producers.get(value)
+    if op is None or op.name != "expand":
+        return Factor(value, tuple(0 if n == 1 else e for e, n in zip(index, value.shape, strict=True)))
+    x = op.inputs[0]
+    return Factor(x, tuple(0 if n == 1 else index[d] for d, n in zip(op.attrs["dims"], x.shape, strict=True)))
 
 
 def behind_casts(varying: Varying, index: tuple[Size, ...], producers: Mapping[Value, Op]) -> Factor | None:
