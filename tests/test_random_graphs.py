@@ -7,6 +7,8 @@ of the narrowest dtype in the graph is allowed on top of it. Integers and condit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rooftile.accuracy import promised, truth
+from rooftile.codegen.emit import emit
 from rooftile.driver import build_program
 from rooftile.ir.bindings import bind_sizes
-from rooftile.ir.core import Graph
+from rooftile.ir.core import Graph, Op
 from rooftile.ir.evaluator import evaluate
+from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
+from rooftile.passes.lower import Lower
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.schedules.override import rescheduled
+from rooftile.runtime.launch import CpuLauncher
+from rooftile.runtime.plan import make_plan
+from rooftile.runtime.program import Program
 from rooftile.target import CPU, H100, Target
 from tests.strategies import graphs, inputs_for
 
@@ -73,3 +82,30 @@ def test_lowered_kernels_keep_the_promise(target: Target, graph: Graph, seed: in
     lowered = Manager(verify=True).run(graph, PIPELINE, PassContext(target))[-1].graph
     inputs = inputs_for(graph, seed)
     assert_kept(graph, inputs, evaluate(lowered, inputs, lowered=True))
+
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "descriptors": st.booleans(),
+        "persistent": st.booleans(),
+        "flatten": st.booleans(),
+        "phases": st.sampled_from([1, 2]),
+        "epilogue": st.sampled_from([1, 2, 4]),
+    }
+)
+
+
+@given(graphs(), OPTIONS, st.integers(0, 100))
+@settings(RELAXED, max_examples=60)
+def test_options_of_schedules_keep_the_promise(graph: Graph, options: dict[str, Any], seed: int) -> None:
+    """The tiles are a GPU's, and the programs those of its multiprocessors, run on the CPU."""
+    scheduled = Manager().run(graph, PIPELINE, PassContext(H100))[-1].graph
+    ops = tuple(_with(op, options) if op.name == "region" else op for op in scheduled.ops)
+    plan = make_plan(replace(scheduled, ops=ops), {op: emit(op.regions[1], H100) for op in ops if op.name == "region"})
+    program = Program(plan, [CpuLauncher(launch.kernel) for launch in plan.launches], torch.device("cpu"))
+    inputs = inputs_for(graph, seed)
+    assert_kept(graph, inputs, program(inputs, sizes_of(graph, inputs)))
+
+
+def _with(op: Op, options: dict[str, Any]) -> Op:
+    return Lower().lower(rescheduled(op, replace(Schedule.from_attrs(op.attrs), **options)))
