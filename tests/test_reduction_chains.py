@@ -229,3 +229,33 @@ def test_a_row_that_fits_is_read_once(function: Callable[..., Tensor]) -> None:
     (region,) = compilation.graph.ops
     assert not sweeps(region)
     assert not compilation.context.ledger.of("recomputed")
+
+
+def rows_with_ties(dtype: torch.dtype) -> Tensor:
+    """Rows whose extremes stand in several tiles."""
+    x = torch.randint(-3, 3, (6, 72), generator=torch.Generator().manual_seed(2)).to(dtype)
+    x[0], x[1, 40:], x[2, 3], x[2, 60] = 1, 7, 9, 9
+    if dtype.is_floating_point:
+        x[3, 20], x[3, 50], x[3, 10], x[4], x[5, :30] = torch.nan, torch.nan, torch.inf, -torch.inf, -torch.inf
+    return x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64], ids=str)
+@pytest.mark.parametrize("fn", [torch.argmax, torch.argmin], ids=lambda f: f.__name__)
+def test_positions_take_one_sweep(fn: Callable[..., Tensor], dtype: torch.dtype) -> None:
+    x = rows_with_ties(dtype)
+    graph = imported(lambda x: fn(x, -1), (x,))
+    compilation, program = compile_small(graph)
+    assert sweeps(compilation.graph.ops[0]).total() == 1
+    assert [step.rule for d in compilation.context.derivations for step in d.steps] == ["merge"]
+    (found,) = program([x], {})
+    assert torch.equal(found, fn(x, -1))
+
+
+def test_positions_of_what_follows_a_mean_take_another_sweep() -> None:
+    x = rows_with_ties(torch.float32)
+    graph = imported(lambda x: (x - x.mean(-1, keepdim=True)).argmax(-1), (x,))
+    compilation, program = compile_small(graph)
+    assert sweeps(compilation.graph.ops[0]).total() == 2
+    (found,) = program([x], {})
+    assert torch.equal(found, (x - x.mean(-1, keepdim=True)).argmax(-1))

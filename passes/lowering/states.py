@@ -19,8 +19,8 @@ def identity(kernel: Kernel, read: Read, block: Block) -> Value:
     assert op is not None
     if op.name == "contract":
         return kernel.add(block, "constant", (), {"value": 0.0, "dtype": op.attrs["acc"], "axes": axes})
-    dtype = read.value.dtype
-    value = identity_value(COMBINES[op.attrs["fn"]], dtype)
+    dtype, row = read.value.dtype, COMBINES[op.attrs["fn"]]
+    value = 0 if row.position else identity_value(row, dtype)
     return kernel.add(block, "constant", (), {"value": value, "dtype": dtype, "axes": axes})
 
 
@@ -32,7 +32,12 @@ def run_members(kernel: Kernel, members: Sequence[Read], state: Sequence[Value],
     for member, old in states.items():
         if member in kernel.sweeps.corrected:
             old = changes.corrected(member, states)
-        new = _step(kernel, member, old, body)
+        correction = kernel.sweeps.corrected.get(member)
+        if correction is None or correction.extreme is None:
+            new = _step(kernel, member, old, body)
+        else:
+            extreme = members.index(correction.extreme)
+            new = _position(kernel, member, old, (state[extreme], ends[extreme]), body)
         ends.append(new)
         if is_reference(kernel, member):
             was, now = (kernel.cast(value, member.value.dtype, body) for value in (states[member], new))
@@ -42,6 +47,19 @@ def run_members(kernel: Kernel, members: Sequence[Read], state: Sequence[Value],
             for block in (before, start, body):
                 block.running.add(member)
     return ends
+
+
+def _position(kernel: Kernel, read: Read, old: Value, extreme: tuple[Value, Value], body: Block) -> Value:
+    """Where the extreme stands, given what it was and is: in this tile, if that changed it. A NaN, which no other
+    follows, stays where it was first."""
+    node, (was, now) = kernel.access.nodes[read], extreme
+    first = kernel.add(body, "first", (), {"axis": node.bound[0]})
+    place = kernel.pointwise("add", [first, kernel.cast(reduce(kernel, node, body), first.dtype, body)], body)
+    changed = kernel.pointwise("ne", [was, now], body)
+    if was.dtype.is_float:
+        known = kernel.pointwise("eq", [was, was], body)
+        changed = kernel.pointwise("and", [changed, known], body)
+    return kernel.pointwise("where", [changed, kernel.cast(place, old.dtype, body), old], body)
 
 
 def settle(kernel: Kernel, members: Sequence[Read], state: Sequence[Value], block: Block) -> None:

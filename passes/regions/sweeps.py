@@ -69,9 +69,11 @@ def plan_sweeps(access: Access, loops: Iterable[str]) -> Sweeps:
 
 
 def _shared_sweep(correction: Correction | None, name: str, number: Mapping[Read, Mapping[str, int]]) -> int | None:
-    """The sweep over axis ``name`` that a corrected state shares with its references; None where the sums that correct
-    it are complete by then."""
+    """The sweep over axis ``name`` that a corrected state shares with its references, a position with its extreme; None
+    where the sums that correct it are complete by then."""
     if correction is None:
         return None
+    if correction.extreme is not None:
+        return number[correction.extreme][name]
     first = max((number[r][name] for r in correction.references), default=0)
     return first if all(number[moment.sum][name] == first for moment in correction.moments) else None

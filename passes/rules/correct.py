@@ -38,13 +38,14 @@ class Correction:
     """How a state follows its references, the reductions that its operand is computed from.
 
     It has what ``terms`` grew by added (``kind`` is ``"shift"``), or every one of ``moments``, and is then multiplied
-    by all ``parts`` (``"factor"``).
+    by all ``parts`` (``"factor"``). A position (rule Merge) is another one where ``extreme`` changes.
     """
 
-    parts: tuple[Part, ...]
-    terms: Terms
-    moments: tuple[Moment, ...]
-    references: frozenset[Read]
+    parts: tuple[Part, ...] = ()
+    terms: Terms = ()
+    moments: tuple[Moment, ...] = ()
+    references: frozenset[Read] = frozenset()
+    extreme: Read | None = None
 
     @property
     def kind(self) -> Literal["shift", "factor"]:
@@ -75,6 +76,9 @@ def corrections(access: Access, name: str) -> Corrected:
     waiting = [r for r in access.reductions() if name in access.nodes[r].bound]
     known = set(waiting)
     for read in waiting:
+        if is_position(grown.access, read) and len(grown.access.nodes[read].bound) == 1:
+            found[read] = Correction(extreme=grown.extreme(read))
+            continue
         if not any(grown.depends[o] for o in grown.access.nodes[read].operands):
             continue
         outcome = _combine(grown, read, Walk(grown.access, name, grown.depends))
@@ -100,7 +104,7 @@ def _consistent(grown: Extension, found: dict[Read, Correction], blocked: dict[R
         for read in late:
             blocked.setdefault(read, read)
             del found[read]
-    wanted = {m.sum for c in found.values() for m in c.moments}
+    wanted = {m.sum for c in found.values() for m in c.moments} | {c.extreme for c in found.values() if c.extreme}
     if not found:
         return Corrected(grown.original, {}, blocked)
     access = grown.finished(wanted)
@@ -141,21 +145,20 @@ def _combine(grown: Extension, read: Read, walk: Walk) -> Correction | Other:
         return change
     if node.op.name == "contract" or node.op.attrs["fn"] == "sum":
         return Other(read) if node.cases else _corrected_sum(grown, read, change)
-    combine = COMBINES[node.op.attrs["fn"]]
-    whole, both = SCALARS[combine.scalar], frozenset({0, 1})
-    if combine.position:
+    whole, both = SCALARS[COMBINES[node.op.attrs["fn"]].scalar], frozenset({0, 1})
+    if is_position(grown.access, read):
         return Other(read)
     if isinstance(change, Factor) and both in whole.homogeneous:
-        return Correction(change.parts, (), (), frozenset())
+        return Correction(change.parts)
     if isinstance(change, Joint) and both in whole.shifted and change.leaves[0].path == (0,):
-        return Correction((), change.leaves[0].terms, (), frozenset())
+        return Correction(terms=change.leaves[0].terms)
     return Other(read)
 
 
 def _corrected_sum(grown: Extension, read: Read, change: Fixed | Shift | Factor | Joint) -> Correction | Other:
     """The correction of a sum of products: with every set of shifted operands left out, a moment."""
     if isinstance(change, Factor):
-        return Correction(change.parts, (), (), frozenset())
+        return Correction(change.parts)
     if not isinstance(change, Joint) or not read.value.dtype.is_float:
         return Other(read)
     for leaf in change.leaves:
@@ -168,12 +171,21 @@ def _corrected_sum(grown: Extension, read: Read, change: Fixed | Shift | Factor 
             moment = rest, tuple(leaf.terms for leaf in left_out)
             times[moment] = times.get(moment, 0) + 1
     moments = tuple(Moment(*moment, n) for moment, n in times.items())
-    return Correction(change.parts, (), moments, frozenset())
+    return Correction(change.parts, moments=moments)
+
+
+def is_position(access: Access, read: Read) -> bool:
+    """Whether ``read`` says where an extreme stands."""
+    op = access.nodes[read].op
+    return op is not None and op.name == "reduce" and COMBINES[op.attrs["fn"]].position
 
 
 def step(access: Access, read: Read, correction: Correction) -> Step:
     """The application of the rule to one reduction, as formulas: its state before and after a reference changes."""
     name, formulas = f"%{read.value.name}", _Formulas(access)
+    if correction.extreme is not None:
+        after = f"one sweep: where %{correction.extreme.value.name} changes, {name} becomes the position in that tile"
+        return Step("merge", f"{name} in a tile that holds all positions", after)
     of = " or ".join(sorted(f"%{r.value.name}" for r in correction.references))
     after = " + ".join((name, *map(formulas.moment, correction.moments)))
     after += f" + ({formulas.difference(correction.terms)})" if correction.terms else ""

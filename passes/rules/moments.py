@@ -17,10 +17,12 @@ from rooftile.ir.expr import Size
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.polynomial import product
 from rooftile.ir.ranges import equal
+from rooftile.ir.scalar import COMBINES
 from rooftile.passes.regions.access import Access, Node, Read
 
 Path: TypeAlias = tuple[int, ...]
 
+EXTREMES = {row.scalar: name for name, row in COMBINES.items() if not row.position}  # by what joins two of them
 MOST_COUNTED = 2**24  # fp32 holds every whole number up to this one
 
 
@@ -69,6 +71,18 @@ class Extension:
         """How many elements ``reduction`` runs over, as a sum of ones."""
         return self._reduction(reduction, (self._one(reduction.value.dtype),), "count")
 
+    def extreme(self, position: Read) -> Read:
+        """The maximum (minimum) that stands where the reduction ``position`` says, a state of its own."""
+        node = self.access.nodes[position]
+        assert node.op is not None
+        fn = EXTREMES[COMBINES[node.op.attrs["fn"]].scalar]
+        dtype = node.operands[0].value.dtype
+        value = self._fresh(f"{position.value.name}_{fn}", replace(position.value.type, dtype=dtype))
+        op = replace(node.op, outputs=(value,), attrs=freeze_attrs({**node.op.attrs, "fn": fn}))
+        read = self._add(Read(value, position.index, position.guard), replace(node, op=op))
+        self._beside.setdefault(position, []).append(read)
+        return read
+
     def count_extents(self, reference: Read) -> None:
         """Where a sum on the way to ``reference`` is divided by how many elements it has, divide by how many it has so
         far: at the end that is the same, and until then the mean is one of the elements that were seen."""
@@ -113,12 +127,14 @@ class Extension:
         assert node.op is not None
         read = next((r for r, n in self.access.nodes.items() if _is_sum(n, operands, node.bound)), None)
         if read is None:
-            taken = {r.value.name for r in self.access.nodes}
-            value = Value(unique_name(f"{like.value.name}_{name}", taken), like.value.type)
+            value = self._fresh(f"{like.value.name}_{name}", like.value.type)
             op = replace(node.op, inputs=tuple(o.value for o in operands), outputs=(value,))
             read = self._add(Read(value, like.index, like.guard), replace(node, op=op, operands=operands))
         self._beside.setdefault(like, []).append(read)
         return read
+
+    def _fresh(self, name: str, type: TensorType) -> Value:
+        return Value(unique_name(name, {r.value.name for r in self.access.nodes}), type)
 
     def _rest(self, read: Read, paths: frozenset[Path]) -> Read:
         """``read`` as a product without the factors at ``paths``."""

@@ -15,7 +15,7 @@ from rooftile.passes.regions.space import region_access
 from rooftile.passes.schedules.chain import schedule_chain
 from rooftile.passes.schedules.matrix import schedule_matrix
 from rooftile.passes.schedules.pointwise import schedule_pointwise
-from rooftile.passes.schedules.reduction import positioned, schedule_reduction
+from rooftile.passes.schedules.reduction import schedule_reduction, split_positions
 from rooftile.target import Target
 
 
@@ -33,8 +33,9 @@ def schedule_region(body: Graph, target: Target) -> Schedule:
 
 
 def may_be_unschedulable(access: Access) -> bool:
-    """Whether ``schedule_region`` must be asked: positions want whole axes, a chain's sweeps want merged ones."""
-    return bool(positioned(access)) or _kind(access) is schedule_chain
+    """Whether ``schedule_region`` must be asked: positions along several axes want them whole, a chain's sweeps want
+    merged ones."""
+    return bool(split_positions(access)) or _kind(access) is schedule_chain
 
 
 def _kind(access: Access) -> Callable[[Graph, Space, Access, Target], Schedule]:

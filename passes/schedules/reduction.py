@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Size
-from rooftile.ir.scalar import COMBINES
 from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.regions.access import Access, Read, Space
 from rooftile.passes.regions.forms import Reason, Unschedulable
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
+from rooftile.passes.rules.correct import is_position
 from rooftile.target import Target
 
 
@@ -17,7 +17,7 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
     """The first choice of schedule for a region of reductions.
 
     Raises:
-        Unschedulable: a position is wanted along an axis that no tile holds.
+        Unschedulable: a position is wanted along several axes that no tile holds.
     """
     inner = _inner_axes(access)
     outer = [a for a in access.axes if a not in inner]
@@ -69,7 +69,7 @@ def _inner_roles(access: Access, inner: list[str], target: Target) -> tuple[list
     """Roles of the axes that one program runs over, and how many elements a tile of them holds: whole while the tile
     fits, else loops."""
     limit, step = _row_limit(target), 2**14 if target.kind == "cpu" else 2048
-    positions = {a: op for op, read in positioned(access) for a in access.nodes[read].bound}
+    positions = {a: op for op, read in split_positions(access) for a in access.nodes[read].bound}
     elements, roles = 1, []
     for name in sorted(inner, key=lambda a: likely(access.axes[a])):
         whole = held_whole(access.axes[name], limit // elements)
@@ -89,7 +89,7 @@ def held_whole(extent: Size, limit: int) -> int | None:
     return next_power(extent) if isinstance(extent, int) and next_power(extent) <= limit else None
 
 
-def positioned(access: Access) -> list[tuple[Op, Read]]:
-    """The reductions that give positions, such as argmax: they want all of their axis in one tile."""
+def split_positions(access: Access) -> list[tuple[Op, Read]]:
+    """The reductions that give positions along several axes at once: no sweep over one of these finds them."""
     reductions = [(op, read) for read in access.reductions() if (op := access.nodes[read].op) is not None]
-    return [(op, r) for op, r in reductions if op.name == "reduce" and COMBINES[op.attrs["fn"]].position]
+    return [(op, read) for op, read in reductions if is_position(access, read) and len(access.nodes[read].bound) > 1]

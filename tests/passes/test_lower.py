@@ -22,7 +22,7 @@ from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
-from rooftile.passes.schedules.reduction import positioned
+from rooftile.passes.schedules.reduction import split_positions
 from rooftile.target import CPU
 from tests.strategies import graphs, inputs_for
 from tests.test_random_graphs import assert_kept
@@ -72,6 +72,6 @@ def _sweepable(body: Graph, schedule: Schedule) -> list[str]:
         return []
     bound = [set(access.nodes[r].bound) for r in access.reductions()]
     loops = {a.name for a in schedule.axes if a.role == "loop"}
-    held = {a for _, read in positioned(access) for a in access.nodes[read].bound}
+    held = {a for _, read in split_positions(access) for a in access.nodes[read].bound}
     whole = [a.name for a in schedule.axes if a.role == "whole" and a.name not in held]
     return [a for a in whole if all(len(b & (loops | {a})) < 2 for b in bound)]
