@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 import torch
 
+from rooftile.bucketed import Bucketed, Choice
 from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
 from rooftile.compilation import Compilation, Runnable
@@ -107,11 +109,11 @@ def compile_graph(
     manager = Manager(config.verify, record=config.dump is not None, stop_after=config.stop_after)
     precision = fp32_precision(target)
     stages = clock("passes", lambda: manager.run(graph, pipeline(precision), context))
-    if config.stop_after is None:
-        measured = Measured(target, device, config, precision, sizes)
-        better = clock("tune", lambda: measured.better(stages[-1].graph))
-        if better:
-            stages += manager.run(stages[-1].graph, (Reschedule(better, precision),), context)[1:]
+    measured = Measured(target, device, config, precision, sizes)
+    better: Choice = {}
+    lowered = stages[-1].graph
+    if config.stop_after is None and (better := clock("tune", lambda: measured.better(lowered))):
+        stages += manager.run(lowered, (Reschedule(better, precision),), context)[1:]
     compilation = Compilation(stages, context, device, seconds=clock.seconds)
     _note_externs(compilation)
     _require(options, compilation.graph)
@@ -121,11 +123,27 @@ def compile_graph(
         plan = compilation.plan = clock("plan", lambda: make_plan(compilation.graph, compilation.kernels))
         if target.kind == device.type:
             program = replayed(clock("build", lambda: load(plan, target, device, config)), options.mode)
+            if config.lock is not None and lowered.size_symbols():
+                program = bucketed(program, better, lowered, measured, options)
         elif device.type != "meta":
             _LOG.warning("kernels for %s do not run on %s: calls are computed by the reference", target.name, device)
     if config.dump is not None:
         _dump(compilation, config.dump)
     return compilation, program
+
+
+def bucketed(
+    program: Runnable, better: Choice, lowered: Graph, measured: Measured, options: CompileOptions
+) -> Runnable:
+    """``program``, which has the schedules of ``better``, and others where calls have sizes of another bucket."""
+
+    def make(choice: Choice) -> Runnable:
+        context = PassContext(measured.target, options=options)
+        graph = Reschedule(choice, measured.precision).run(lowered, context)
+        plan = make_plan(graph, emit_all(graph, measured.target))
+        return replayed(load(plan, measured.target, measured.device, measured.config), options.mode)
+
+    return Bucketed(program, better, lambda sizes: replace(measured, sizes=sizes).better(lowered), make)
 
 
 def _dump(compilation: Compilation, base: Path) -> None:
@@ -249,7 +267,8 @@ class _Observed:
 
     def _tell(self, compilation: Compilation, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> None:
         compilation.sizes.update(sizes)
-        program = self.program.program if isinstance(self.program, GraphProgram) else self.program
+        program = self.program.program(sizes) if isinstance(self.program, Bucketed) else self.program
+        program = program.program if isinstance(program, GraphProgram) else program
         if isinstance(program, Program):
             compilation.peak_bytes = program.peak_bytes(sizes)
             if self._timed:

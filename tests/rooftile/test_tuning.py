@@ -14,13 +14,15 @@ import torch
 from typer.testing import CliRunner
 
 import rooftile
-from rooftile import measured, tuning
+from rooftile import driver, measured, tuning
 from rooftile.cli import app
 from rooftile.compilation import Compilation
 from rooftile.config import Config
 from rooftile.driver import collecting, say_no_graphs
 from rooftile.errors import OptionError
+from rooftile.ir.core import Graph
 from rooftile.ir.schedule import Schedule
+from rooftile.runtime.plan import Plan
 from rooftile.runtime.tuning.clocks import WallClock
 from rooftile.runtime.tuning.lock import read_lock, update_lock
 from rooftile.target import CPU
@@ -117,21 +119,42 @@ def test_run_time_sizes_are_tuned_for_those_of_the_inputs(tmp_path: Path) -> Non
     assert buckets == [[64, 64, 128], [64, 128, 512]]
 
 
-def test_of_several_buckets_that_of_the_first_call_is_used(tmp_path: Path) -> None:
+@pytest.fixture
+def two_buckets(tmp_path: Path) -> Path:
+    """A lock with tiles of 16 for some 40 rows and of 64 for some 300."""
     path = tmp_path / "rooftile.lock"
     for rows in (40, 300):
         torch._dynamo.reset()
         rooftile.tune(matmul, torch.randn(rows, 64), W, lock=path, dynamic=True)
-    small, large = read_lock(path)
-    tiles = {"small": 16, "large": 64}
-    for entry, tile in ((small, tiles["small"]), (large, tiles["large"])):
+    for entry, tile in zip(read_lock(path), (16, 64), strict=True):
         name, role, _ = entry.axes[0].split(" ")
         update_lock(path, [replace(entry, axes=(f"{name} {role} {tile}", *entry.axes[1:]))])
-    for rows, size in ((30, "small"), (40, "small"), (500, "large"), (3000, "large")):
-        torch._dynamo.reset()
-        with collecting() as compilations:
-            rooftile.compile(matmul, dynamic=True, options={"lock": path})(torch.randn(rows, 64), W)
-        assert schedules(compilations[0])[0].axes[0].tile == tiles[size]
+    return path
+
+
+@pytest.mark.parametrize(("rows", "tile"), [(30, 16), (40, 16), (500, 64), (3000, 64)])
+def test_of_several_buckets_that_of_the_first_call_is_used(two_buckets: Path, rows: int, tile: int) -> None:
+    torch._dynamo.reset()
+    with collecting() as compilations:
+        rooftile.compile(matmul, dynamic=True, options={"lock": two_buckets})(torch.randn(rows, 64), W)
+    assert schedules(compilations[0])[0].axes[0].tile == tile
+
+
+def test_a_call_in_another_bucket_gets_that_ones_schedule(two_buckets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    make_plan = driver.make_plan
+
+    def noted(graph: Graph, kernels: Any) -> Plan:
+        made.extend(str(Schedule.from_attrs(op.attrs)) for op in graph.ops)
+        return make_plan(graph, kernels)
+
+    monkeypatch.setattr(driver, "make_plan", noted)
+    torch._dynamo.reset()
+    fast = rooftile.compile(matmul, dynamic=True, options={"lock": two_buckets})
+    for rows in (40, 300, 50, 20, 310, 1000):
+        x = torch.randn(rows, 64)
+        torch.testing.assert_close(fast(x, W), matmul(x, W), rtol=1e-4, atol=1e-4)
+    assert ["grid(16)" in text for text in made] == [True, False]  # each once, for the first call in its bucket
 
 
 def test_the_report_is_data_and_text(lock: Path) -> None:
