@@ -61,13 +61,13 @@ def _lengths(value: Value, values: Values) -> list[int]:
     return [values.space[a].tile for a in values.held(value)]
 
 
-def _split(tile: Tile, lengths: Sequence[int], count: int, writer: Writer) -> list[Tile]:
+def _split(tile: Tile, lengths: Sequence[int], count: int, writer: Writer, name: str = "") -> list[Tile]:
     """A two-dimensional tile of ``lengths`` as ``count`` tiles, a power of two, side by side along its last axis."""
     if count == 1:
         return [tile]
-    rows, half = lengths[0], lengths[1] // 2
-    names = [writer.names.fresh(f"{tile.text}_part") for _ in range(2)]
+    rows, half, name = lengths[0], lengths[1] // 2, name or tile.text
+    names = [writer.names.fresh(f"{name}_{'part' if count == 2 else 'half'}") for _ in range(2)]
     apart = f"tl.permute(tl.reshape({tile.text}, [{rows}, 2, {half}]), (0, 2, 1))"
     writer.add(Assign(", ".join(names), f"tl.split({apart})"))
-    halves = [Tile(name, tile.axes, tile.dtype, writer.depth) for name in names]
-    return [piece for part in halves for piece in _split(part, (rows, half), count // 2, writer)]
+    halves = [Tile(text, tile.axes, tile.dtype, writer.depth) for text in names]
+    return [piece for each in halves for piece in _split(each, (rows, half), count // 2, writer, name)]
