@@ -112,8 +112,16 @@ def _loop(
     for number in roots:
         kernel.stored.add(number)
         place_store(kernel, number, body)
-    region = Graph(name, tuple(state), tuple(body.ops), tuple(after))
+    region = Graph(name, tuple(state), tuple(_loads_first(kernel, body)), tuple(after))
     outputs = tuple(Value(fresh(m.value.name), s.type) for m, s in zip(members, starts, strict=True))
     attrs = freeze_attrs({"axis": name, "ranges": len(ends) // 2, "phase": phase.name})
     block.ops.append(Op("loop", (*ends, *starts), outputs, attrs, (region,)))
     return list(outputs)
+
+
+def _loads_first(kernel: Kernel, body: Block) -> list[Op]:
+    """The ops of a loop's body with the loads in front whose addresses need nothing that it computes: they are under
+    way while it computes. What only dots read is left to the compiler, which loads it steps ahead."""
+    for_dots = {body.known[read] for read in kernel.dot_only if read in body.known}
+    early = [op for op in body.ops if op.name == "load" and len(op.inputs) == 1 and op.output not in for_dots]
+    return [*early, *(op for op in body.ops if op not in early)]

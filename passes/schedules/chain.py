@@ -105,15 +105,17 @@ def _tiles(access: Access, target: Target, widest: int) -> ChainTiles:
         return ChainTiles(32, 32, 4, 1)
     if widest > 128:
         return ChainTiles(64, 32, 4, 2)
-    if widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS and _is_plain(access):
+    wide, alone = widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS, _loads_only_operands(access)
+    if wide and alone and not _is_masked(access):
         return ChainTiles(128, 64, 4, 2, descriptors=True)
-    return ChainTiles(64, 64, 4, 3)
+    return ChainTiles(64, 64, 4, 3, descriptors=wide and alone)
 
 
 def _is_masked(access: Access) -> bool:
     return any(read.value.dtype.kind == "bool" for read in access.nodes)
 
 
-def _is_plain(access: Access) -> bool:
-    """Whether nothing but the contractions' operands is loaded, and nothing is masked."""
-    return not _is_masked(access) and set(access.loads()) == loads_of_contractions(access)
+def _loads_only_operands(access: Access) -> bool:
+    """Whether the sweeps load nothing but the contractions' operands."""
+    swept = frozenset(access.bound_axes())
+    return all(not access.free[read] & swept for read in set(access.loads()) - loads_of_contractions(access))
