@@ -24,7 +24,7 @@ from rooftile.report.text import Table, rich_table
 from rooftile.runtime.tuning.clocks import Clock, clock_for
 from rooftile.runtime.tuning.lock import Entry, device_key, read_lock, update_lock
 from rooftile.runtime.tuning.locked import Locked, Misfit, entry_of, made_with, schedule_of
-from rooftile.runtime.tuning.search import EFFORTS, Effort, Outcome, Progress, Search
+from rooftile.runtime.tuning.search import EFFORTS, Effort, Outcome, Progress, Search, schedule_text
 
 DEFAULT_LOCK = "rooftile.lock"
 Status = Literal["locked", "missing", "misfit", "other versions"]
@@ -145,10 +145,13 @@ def _regions(compilations: Sequence[Compilation], precision: str) -> Iterator[tu
 
 
 def _row(outcome: Outcome) -> TunedKernel:
-    s = outcome.schedule
-    text = f"{s}; {s.num_warps} warps, {s.num_stages} stages" + "".join(f", {n}={v}" for n, v in s.options().items())
-    name = str(outcome.op.attrs["name"])
-    return TunedKernel(name, text, outcome.microseconds, outcome.first_microseconds, outcome.timed)
+    return TunedKernel(
+        str(outcome.op.attrs["name"]),
+        schedule_text(outcome.schedule),
+        outcome.microseconds,
+        outcome.first_microseconds,
+        outcome.timed,
+    )
 
 
 def check_lock(compilations: Sequence[Compilation], lock: Path) -> list[CheckedKernel]:

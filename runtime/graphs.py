@@ -132,7 +132,9 @@ class GraphProgram:
         """
         binding = self.program.binding(tensors, sizes)
         with self._lock, self.program.on_device():
-            history = self._histories.setdefault(binding, _History(refused=self._refused or _foreign(binding, tensors)))
+            history = self._histories.get(binding)
+            if history is None:
+                history = self._histories[binding] = _History(refused=self._refused or _foreign(binding, tensors))
             if history.refused is not None or self._recorder.is_recording():
                 return self.program.run(binding, tensors)
             recording = self._recording(history, binding, tensors)

@@ -37,12 +37,12 @@ def causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 CASES: dict[str, tuple[Callable[..., Any], Sequence[torch.Tensor], int]] = {
-    "matmul": (matmul, (meta(300, 72), meta(72, 333)), 16),
-    "aligned": (matmul, (meta(400, 136), meta(136, 264)), 12),
-    "swiglu": (swiglu, (meta(200, 72), meta(264, 72), meta(264, 72)), 10),
+    "matmul": (matmul, (meta(300, 72), meta(72, 333)), 10),
+    "aligned": (matmul, (meta(400, 136), meta(136, 264)), 6),
+    "swiglu": (swiglu, (meta(200, 72), meta(264, 72), meta(264, 72)), 6),
     "attention": (attention, [meta(1, 520, 64)] * 3, 6),
     "causal": (causal, [meta(1, 520, 64)] * 3, 6),
-    "norm": (norm, (meta(70, 520),), 12),
+    "norm": (norm, (meta(70, 520),), 8),
     "fp32": (matmul, (meta(130, 72, dtype=torch.float32), meta(72, 136, dtype=torch.float32)), 8),
 }
 

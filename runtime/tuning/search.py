@@ -145,7 +145,7 @@ class Search:
         try:
             region.built[rank] = future.result()
         except Exception as error:  # whatever is the matter with a candidate, there are others
-            _LOG.info("%s with %s: %s", region.name, _text(region.schedules[rank]), error)
+            _LOG.info("%s with %s: %s", region.name, schedule_text(region.schedules[rank]), error)
 
     def _outcome(self, region: _Region, deadline: float) -> Outcome:
         if 0 in region.built and not self._over(deadline):
@@ -170,7 +170,7 @@ class Search:
                 timed = sum(bool(found) for found in times.values())
                 found, first = median(times[number]), median(times[0])
                 return Outcome(region.op, region.sizes, schedule, found, first, timed)
-            _LOG.warning("%s with %s gives another answer: not used", region.name, _text(schedule))
+            _LOG.warning("%s with %s gives another answer: not used", region.name, schedule_text(schedule))
         raise AssertionError("the first choice agrees with itself")
 
     def _trials(self, region: _Region, tensors: Sequence[torch.Tensor]) -> list[Trial]:
@@ -182,7 +182,7 @@ class Search:
             if reason is None:
                 kernels.setdefault(built.key(self.target), built)
             else:
-                _LOG.info("%s with %s %s", region.name, _text(built.schedule), reason)
+                _LOG.info("%s with %s %s", region.name, schedule_text(built.schedule), reason)
         trials: list[Trial] = []
         for built in kernels.values():
             shared = trials[0] if trials else None
@@ -192,12 +192,13 @@ class Search:
             except RooftileError as error:
                 if not trials:
                     raise
-                _LOG.info("%s with %s: %s", region.name, _text(built.schedule), error)
+                _LOG.info("%s with %s: %s", region.name, schedule_text(built.schedule), error)
             else:
                 trials.append(trial)
         return trials
 
 
-def _text(schedule: Schedule) -> str:
+def schedule_text(schedule: Schedule) -> str:
+    """Tiles, warps, stages and unusual options, in a line."""
     options = "".join(f", {name}={value}" for name, value in schedule.options().items())
     return f"{schedule}; {schedule.num_warps} warps, {schedule.num_stages} stages{options}"
