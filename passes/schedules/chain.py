@@ -17,6 +17,7 @@ from rooftile.target import Target
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
 # or faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
 ROWS_OF_TWO_WARPGROUPS = 128
+SMALLEST_DOT = 16  # rows, columns, or what is summed
 FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
 
 
@@ -44,8 +45,8 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     tiles |= {a: min(first.step, max(16, next_power(likely(access.axes[a])))) for a in chain.loops}
     if row:
         tiles[row] = min(first.rows, max(16, next_power(likely(access.axes[row]))))
+    _fit_products(access, tiles, [a for a in (row, *chain.loops) if a], target)
     warps = 4 if tiles.get(row, 1) < ROWS_OF_TWO_WARPGROUPS else first.num_warps
-    _check_products(access, tiles, target)
     named: tuple[tuple[Role, tuple[str, ...]], ...] = (
         ("grid", chain.grid),
         ("loop", chain.loops),
@@ -69,13 +70,23 @@ def _chain(access: Access) -> Chain:
     return chain
 
 
-def _check_products(access: Access, tiles: dict[str, int], target: Target) -> None:
-    """A contraction whose operands are no matrices over its tiled axes, or share one that isn't summed, is no dot, but
-    a product over all these axes.
+def _fit_products(access: Access, tiles: dict[str, int], smaller: list[str], target: Target) -> None:
+    """Halve the tiles of the axes ``smaller`` until the products that are no dots fit.
+
+    A contraction whose operands are no matrices over its tiled axes, or share one that isn't summed, is a product over
+    all these axes.
 
     Raises:
         Unschedulable: no tile holds that.
     """
+    while (found := _too_large(access, tiles, target)) is not None:
+        widest = max(smaller, key=lambda a: tiles[a], default="")
+        if tiles.get(widest, 0) <= SMALLEST_DOT:
+            raise Unschedulable(found)
+        tiles[widest] //= 2
+
+
+def _too_large(access: Access, tiles: dict[str, int], target: Target) -> Reason | None:
     for read in contractions(access):
         node = access.nodes[read]
         tiled = [{a for a in access.free[o] if tiles.get(a, 1) > 1} for o in node.operands]
@@ -83,7 +94,8 @@ def _check_products(access: Access, tiles: dict[str, int], target: Target) -> No
         elements = prod(tiles[a] for a in frozenset().union(*tiled))
         if (shared or max(map(len, tiled)) > 2) and elements > target.max_tile_elements:
             text = f"%{read.value.name} is no product of matrices there, and {elements} products fit in no tile"
-            raise Unschedulable(Reason("roles", read.value, text, node.op))
+            return Reason("roles", read.value, text, node.op)
+    return None
 
 
 def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
