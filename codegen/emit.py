@@ -65,7 +65,7 @@ class _Emission:
         statements, attrs = self.statements(), self.graph.attrs
         grid, most = launch_grid(self.graph, self.space), self.target.sm_count if option(attrs, "persistent") else None
         warps, stages = attrs["num_warps"], attrs["num_stages"]
-        kernel = Kernel(self.name, "", self.params(statements), grid, warps, stages, most)
+        kernel = Kernel(self.name, "", self.params(statements), grid, warps, stages, most, tuple(self.notes))
         source = _TEMPLATES.get_template("kernel.py.jinja2").render(self.context(statements, kernel, body))
         try:
             ast.parse(source)

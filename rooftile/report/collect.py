@@ -125,6 +125,7 @@ class _Part:
             time_us=time_us,
             ops=(step.name,) if extern else op_names(step.op.regions[0]),
             sources=sources(ops),
+            notes=step.kernel.notes if isinstance(step, Launch) else (),
         )
 
     def schedule(self, schedule: Schedule) -> dict[str, Any]:

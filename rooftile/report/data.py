@@ -35,7 +35,8 @@ class Loop:
 class KernelRow:
     """One kernel, or one ATen call.
 
-    ``bytes`` counts each buffer element that it reads or writes once; times are in microseconds.
+    ``bytes`` counts each buffer element that it reads or writes once; times are in microseconds. ``notes`` say how the
+    schedule's options were carried out.
     """
 
     name: str
@@ -51,6 +52,7 @@ class KernelRow:
     time_us: float | None
     ops: tuple[str, ...]
     sources: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

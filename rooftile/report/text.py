@@ -24,8 +24,8 @@ class Table:
 
 def tables(report: Report) -> Iterator[Table]:
     """The report's tables, those without rows left out."""
-    every = (_kernels(report), _loops(report), _decisions(report), _derivations(report), _notes(report))
-    return (table for table in every if table.rows)
+    parts = (_kernels, _loops, _options, _decisions, _derivations, _notes)
+    return (table for part in parts if (table := part(report)).rows)
 
 
 def headline(report: Report) -> str:
@@ -108,6 +108,11 @@ def _loops(report: Report) -> Table:
         if loop.visited != loop.total or len(loop.phases) > 1
     )
     return Table("Loops that skip steps or run in phases", ("kernel", "axis", "steps", "phases"), rows)
+
+
+def _options(report: Report) -> Table:
+    rows = tuple((k.name, note) for k in report.kernels for note in k.notes)
+    return Table("How tiles are moved", ("kernel", "how"), rows)
 
 
 def _decisions(report: Report) -> Table:

@@ -138,3 +138,13 @@ def test_how_quantities_read() -> None:
     ]
     assert counted(("mul", "add", "mul")) == "mul x2, add"
     assert places(("/a/m.py:1", "/a/m.py:9", "/b/n.py:4", "/a/m.py:1")) == "m.py:1,9 n.py:4"
+
+
+def test_how_tiles_are_moved_is_said() -> None:
+    product = nn.Linear(4096, 4096, bias=False, device="meta", dtype=torch.bfloat16)
+    x = torch.empty(4096, 4096, device="meta", dtype=torch.bfloat16)
+    report = explain_with(product, (x,), {}, CompileOptions(target="h100"))
+    (kernel,) = report.kernels
+    assert kernel.schedule["persistent"] and kernel.schedule["descriptors"]
+    assert kernel.notes[0].startswith("Memory through descriptors: ")
+    assert "How tiles are moved" in str(report)
