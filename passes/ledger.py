@@ -10,7 +10,7 @@ from rooftile.ir.core import Loc
 from rooftile.ir.expr import Size
 
 Decision: TypeAlias = Literal[
-    "fused", "cut", "recomputed", "copied", "library", "extern", "rescheduled", "reassociated"
+    "fused", "cut", "recomputed", "copied", "library", "extern", "rescheduled", "reassociated", "split"
 ]
 
 

@@ -14,6 +14,7 @@ from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
 from rooftile.passes.reassociate import Reassociate
 from rooftile.passes.reciprocals import Reciprocals
+from rooftile.passes.split import Split
 from rooftile.passes.tile import Tile
 
 
@@ -29,6 +30,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Reciprocals(),  # after dtypes, which says what is computed in fp32 for narrow results
         BaseTwo(),  # after reciprocals: numbers that values are multiplied by can take a factor
         Factors(),  # after base_two, which multiplies factors into one
+        Split(),  # behind what rewrites arithmetic: parts compute just what the whole did
         Layout(),  # after fuse: only what crosses kernels is in memory at all
         Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
         Lower(precision),  # last: it carries out what the others have decided

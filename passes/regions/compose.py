@@ -55,8 +55,8 @@ class _Composer:
         return Access(self.body, self._used_axes(ordered, roots), tuple(roots), ordered, free, walk.indirect)
 
     def find_roots(self) -> list[tuple[int, Read]]:
-        """Where each output is stored: the last one spans the space, the others are read in its computation or have its
-        shape."""
+        """Where each output is stored: the last one spans the space, the others are read in its computation, or have
+        its shape or its first dimensions."""
         roots: list[tuple[int, Read]] = []
         main = len(self.body.outputs) - 1
         index = self.root_index(self.body.outputs[main])
@@ -64,7 +64,7 @@ class _Composer:
             if number == main or _same_shape(value, self.body.outputs[main]):
                 roots += [(number, self.walk.want(Read(value, i))) for i in self.part_indices(index)]
         taps = [n for n in range(main) if not any(n == r for r, _ in roots)]
-        return roots + self._taps(taps, roots)
+        return roots + self._taps(taps, roots, index)
 
     def root_index(self, value: Value) -> tuple[Size, ...]:
         letters = value.type.axes or tuple(f"i{d}" for d in range(value.type.rank))
@@ -79,8 +79,11 @@ class _Composer:
             found.append(tuple(substitute(e, fixed) for e in index))
         return found
 
-    def _taps(self, outputs: Sequence[int], roots: list[tuple[int, Read]]) -> list[tuple[int, Read]]:
-        """Outputs that the computation of the others reads anyway, at indices that cover them."""
+    def _taps(
+        self, outputs: Sequence[int], roots: list[tuple[int, Read]], index: tuple[Size, ...]
+    ) -> list[tuple[int, Read]]:
+        """Outputs that the computation of the others reads anyway, at indices that cover them, or that have the first
+        dimensions of the main one, which is stored at ``index``."""
         if not outputs:
             return []
         probe = Walk(self.space)
@@ -93,10 +96,15 @@ class _Composer:
             value = self.body.outputs[number]
             reads = [r for r in probe.wanted.get(value, ()) if not r.guard]
             covering = [r for r in reads if covers(r.index, value.shape)]
-            if not covering:
+            if not covering and not self._is_prefix(value):
                 raise NoCommonSpace(value)
-            found.append((number, self.walk.want(covering[0])))
+            places = [r.index for r in covering[:1]] or self.part_indices(index[: value.type.rank])
+            found += [(number, self.walk.want(Read(value, place))) for place in dict.fromkeys(places)]
         return found
+
+    def _is_prefix(self, value: Value) -> bool:
+        main = self.body.outputs[-1].shape
+        return value.type.rank <= len(main) and all(equal(a, b) for a, b in zip(value.shape, main, strict=False))
 
     def _used_axes(self, nodes: Mapping[Read, Node], roots: Sequence[tuple[int, Read]]) -> dict[str, Size]:
         """The leaf axes in use: in the order in which the outputs' dimensions read them, then the reduced ones."""

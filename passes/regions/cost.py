@@ -17,6 +17,7 @@ from rooftile.ir.scalar import SCALARS
 from rooftile.passes.regions.access import Access, Read
 from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction
 from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
+from rooftile.passes.regions.parts import obstacle, parts_for
 from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
 
@@ -127,7 +128,8 @@ def _share(access: Access, extents: dict[str, int], target: Target) -> float:
     if target.kind == "cpu" or not access.reductions():
         return 1.0
     if contractions(access):
-        return min(1.0, _program_count(access) / target.sm_count)
+        count = _program_count(access)
+        return min(1.0, count * _parts(access, count, target) / target.sm_count)
     bound = {a for n in access.nodes.values() for a in n.bound}
     common = [access.free[r] for r in access.reductions()]
     rows = prod(extents[a] for a in access.axes if a not in bound and all(a in f for f in common))
@@ -141,6 +143,14 @@ def _program_count(access: Access) -> int:
         return 2**30
     rows = max((likely(access.axes[a]) for a in chain.row), default=1)
     return max(1, prod(likely(access.axes[a]) for a in chain.grid) // min(rows, 64))
+
+
+def _parts(access: Access, count: int, target: Target) -> int:
+    """Into how many parts a chain's one sweep, which ``count`` programs run, can be cut."""
+    chain = _as_chain(access)
+    if chain is None or len(chain.loops) != 1 or obstacle(chain.sweeps, chain.loops[0]):
+        return 1
+    return parts_for(access.axes[chain.loops[0]], count, target)
 
 
 def _sweep_counts(access: Access) -> dict[str, int]:

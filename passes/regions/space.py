@@ -110,13 +110,13 @@ def split_at_joints(body: Graph, space: Space, access: Access) -> tuple[Space, A
         size = gcd(*places, extent) if isinstance(extent, int) else 0
         if not isinstance(extent, int) or name in access.bound_axes() or not 1 < extent // size <= MOST_PARTS:
             continue
-        split, part = _split(space, access, name, size, "p")
+        split, part = split_axis(space, access, name, size, "p")
         split = replace(split, parts=(*space.parts, part))
         return split, compose(body, split)
     return space, access
 
 
-def _split(space: Space, access: Access, name: str, size: int, letter: str) -> tuple[Space, str]:
+def split_axis(space: Space, access: Access, name: str, size: int, letter: str) -> tuple[Space, str]:
     """``space`` with the axis ``name`` as two, of which the inner one has ``size`` positions; and the outer one's
     name."""
     extent = int(str(access.axes[name]))
@@ -133,7 +133,7 @@ def split_at_quotients(body: Graph, space: Space, access: Access) -> tuple[Space
         found = _quotient(access) if is_nested(access) else None
         if found is None:
             break
-        space, _ = _split(space, access, *found, "q")
+        space, _ = split_axis(space, access, *found, "q")
         access = compose(body, space)
     return space, access
 

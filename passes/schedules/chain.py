@@ -12,6 +12,7 @@ from rooftile.passes.regions.contractions import contractions, loads_of_contract
 from rooftile.passes.regions.forms import Chain, Reason, Unschedulable, chain_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
+from rooftile.passes.schedules.rows import gather_few_rows
 from rooftile.target import Target
 
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
@@ -34,6 +35,7 @@ class ChainTiles:
 
 def schedule_chain(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
     """The first choice of schedule for a region in the chain form."""
+    space, access = gather_few_rows(body, space, access)
     chain = _chain(access)
     space, access, _ = merge_freely(body, space, access, list(chain.row))
     space, access = _one_axis_per_sweep(body, space, access)

@@ -1,0 +1,100 @@
+"""Which sweeps can be cut into parts for programs of their own, and into how many.
+
+A sweep that few programs run leaves most of the device idle. Its axis can be cut where the states at its end are all
+that is needed of it, and where the state of a whole is made from those of its parts: by the reduction's own combine,
+once every part's state follows its references to the whole's, as rule Correct says.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from rooftile.ir.core import Op
+from rooftile.ir.division import divides
+from rooftile.ir.expr import Size, axis, symbols
+from rooftile.ir.scalar import COMBINES
+from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.sizes import likely
+from rooftile.passes.regions.sweeps import Sweeps
+from rooftile.target import Target
+
+PROGRAMS_PER_PROCESSOR = 4  # what hides the latency of memory, and evens out the ends of programs
+LEAST_PART = 256  # the shortest part whose programs do more than start and end
+MOST_PARTS = 128  # merging more takes as long as sweeping some of them one after another
+_EXTREMES = ("max", "min")
+
+
+def obstacle(sweeps: Sweeps, name: str) -> str:
+    """Why the sweep over axis ``name`` can't be cut into parts; empty where it can."""
+    access = sweeps.access
+    for _, read in access.roots:
+        if name in access.free[read] or any(s.name == name for e in read.index for s in symbols(e)):
+            return f"%{read.value.name} is stored along {name}"
+    for read in swept(access, name):
+        reason = _obstacle(sweeps, read, name)
+        if reason:
+            return reason
+    return ""
+
+
+def swept(access: Access, name: str) -> list[Read]:
+    """The reductions over axis ``name``, operands first."""
+    return [read for read in access.reductions() if name in access.nodes[read].bound]
+
+
+def summed(op: Op) -> list[int]:
+    """What a reduction runs over: dimensions of its operand, of a contraction the numbers of its axes; none of size
+    1."""
+    if op.name == "contract":
+        return [n for n, (a, size) in enumerate(op.attrs["axes"]) if a not in op.attrs["out"] and size != 1]
+    return [d for d in op.attrs["dims"] if op.inputs[0].shape[d] != 1]
+
+
+def _obstacle(sweeps: Sweeps, read: Read, name: str) -> str:
+    node, correction = sweeps.access.nodes[read], sweeps.corrected.get(read)
+    what = f"%{read.value.name}"
+    if node.op is None or node.op not in sweeps.access.body.ops:
+        return f"{what} is a sum that only corrections need"
+    if node.cases or node.bound != (name,) or len(summed(node.op)) != 1:
+        return f"{what} runs over more than {name}"
+    if not all(e == 0 or any(e == axis(a, n) for a, n in sweeps.access.axes.items()) for e in read.index):
+        return f"%{read.value.name} is read at more than axes"
+    if sweeps.number[read][name]:
+        return f"{what} takes another sweep over {name}"
+    if node.op.name == "reduce" and COMBINES[node.op.attrs["fn"]].position:
+        return f"{what} is a position"
+    if correction is not None and correction.moments:
+        return f"{what} is corrected by sums that the model doesn't have"
+    if correction is not None and not all(is_extreme(sweeps.access, r) for r in correction.references):
+        return f"{what} is computed with a sum over {name}, and parts of that may be zero"
+    return ""
+
+
+def is_extreme(access: Access, read: Read) -> bool:
+    """Whether ``read`` is a maximum or minimum."""
+    op = access.nodes[read].op
+    return op is not None and op.name == "reduce" and op.attrs["fn"] in _EXTREMES
+
+
+def parts_for(extent: Size, programs: int, target: Target) -> int:
+    """Into how many parts, a power of two, an axis is cut that ``programs`` programs sweep; 1 where that fills the
+    device, or where no number of parts divides the axis."""
+    if target.kind == "cpu" or 2 * programs >= PROGRAMS_PER_PROCESSOR * target.sm_count:
+        return 1
+    parts = 1
+    while (
+        2 * parts <= MOST_PARTS
+        and 2 * parts * programs <= PROGRAMS_PER_PROCESSOR * target.sm_count
+        and likely(extent) >= 2 * parts * LEAST_PART
+        and divides(2 * parts, extent)
+    ):
+        parts *= 2
+    return parts
+
+
+def partial_bytes(sweeps: Sweeps, name: str) -> int:
+    """The bytes of one part's states: what splitting writes and reads once more for each part."""
+    access = sweeps.access
+    return sum(
+        prod(likely(access.axes[a]) for a in access.free[read]) * read.value.dtype.bytes for read in swept(access, name)
+    )

@@ -1,0 +1,49 @@
+"""Few rows in one tile, so that what they all read is read once.
+
+A query of grouped heads has few rows (the heads of a group, the queries of each), but many of them read the same keys
+and values. The axis of heads is split where what is loaded is read at a quotient of it, and all rows of a group become
+one axis.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from rooftile.ir.core import Graph
+from rooftile.ir.expr import FloorDiv, atoms, symbols
+from rooftile.ir.polynomial import linear_in
+from rooftile.passes.regions.access import Access, Space
+from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.forms import Chain, chain_form
+from rooftile.passes.regions.sizes import likely
+from rooftile.passes.regions.space import merge, split_axis
+
+FEW_ROWS = 64  # as many as one tile holds
+
+
+def gather_few_rows(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
+    """``space`` with the rows that read the same as one axis, where they are few; else as it is."""
+    split, grouped = space, access
+    while (found := _group(grouped)) is not None:
+        split, _ = split_axis(split, grouped, *found, "g")
+        grouped = compose(body, split)
+    chain = chain_form(grouped)
+    if not isinstance(chain, Chain) or not chain.row or prod(likely(grouped.axes[a]) for a in chain.row) > FEW_ROWS:
+        return space, access
+    if len(chain.row) > 1:
+        split, grouped, _ = merge(body, split, grouped, chain.row, chain.row[-1])
+    return (split, grouped) if isinstance(chain_form(grouped), Chain) else (space, access)
+
+
+def _group(access: Access) -> tuple[str, int] | None:
+    """An axis of the grid, and the size of the groups of it that read the same of a buffer."""
+    bound = access.bound_axes()
+    divided = (a for read in access.loads() for e in read.index for a in atoms(e) if isinstance(a, FloorDiv))
+    for atom in divided:
+        for symbol in symbols(atom.num):
+            extent, stride = access.axes.get(symbol.name), linear_in(atom.num, symbol)[0]
+            if symbol.name in bound or not (isinstance(extent, int) and isinstance(atom.den, int)):
+                continue
+            if stride == 1 and 1 < atom.den < extent and extent % atom.den == 0:
+                return symbol.name, atom.den
+    return None

@@ -1,0 +1,128 @@
+"""Pass ``split``: a sweep that too few programs run is cut into parts for programs of their own.
+
+Where a grid would leave most of the device idle (few queries over a long cache), the region becomes two: one gives the
+states of every part of the swept axis, the other merges them by the corrections that the sweep itself rests on (rule
+Merge)::
+
+    region {                              region {
+      %m = reduce.max(%s[i, j], dims=[1])   %m_parts = reduce.max(%s[p, i, j], dims=[2])
+      %e = exp(%s - %m)              ->     %e = exp(%s - %m_parts)
+      %l = reduce.sum(%e, dims=[1])         %l_parts = reduce.sum(%e, dims=[2])
+    }                                     }
+                                          region {
+                                            %m = reduce.max(%m_parts, dims=[0])
+                                            %l = reduce.sum(%l_parts * exp(%m_parts - %m), dims=[0])
+                                          }
+
+It stands behind whatever rewrites a region's arithmetic, so that parts compute just what the whole did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from rooftile.ir.core import Graph, Op
+from rooftile.ir.division import divides
+from rooftile.passes.base import PassContext, working_on
+from rooftile.passes.derive import Derivation
+from rooftile.passes.regions.access import Space
+from rooftile.passes.regions.compose import NoCommonSpace, compose
+from rooftile.passes.regions.contractions import contractions
+from rooftile.passes.regions.cost import cost
+from rooftile.passes.regions.forms import Chain, Unschedulable, chain_form, matrix_form
+from rooftile.passes.regions.parts import obstacle, partial_bytes, parts_for, swept
+from rooftile.passes.regions.space import identify, region_access
+from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
+from rooftile.passes.rules.linear import Step
+from rooftile.passes.schedules.choice import schedule_region
+from rooftile.passes.schedules.estimate import programs
+from rooftile.passes.splitting.copies import Cut, NotCut
+from rooftile.passes.splitting.regions import split_region
+from rooftile.target import Target
+
+
+@dataclass(frozen=True)
+class Split:
+    """Splits sweeps over programs: each into ``parts``, or (0) into as many as fill the target, where that pays."""
+
+    name: ClassVar[str] = "split"
+    parts: int = 0
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        """The graph with two regions for each whose sweep is split."""
+        names = {v.name for v in graph.values()} | {str(op.attrs["name"]) for op in graph.ops if op.name == "region"}
+        ops: list[Op] = []
+        for op in graph.ops:
+            with working_on(op):
+                ops += self.split(op, ctx, names)
+        return graph if len(ops) == len(graph.ops) else replace(graph, ops=tuple(ops))
+
+    def split(self, op: Op, ctx: PassContext, names: set[str]) -> tuple[Op, ...]:
+        """The regions that ``op`` becomes: itself alone where its sweep is not split."""
+        found = _sweep(op.regions[0]) if op.name == "region" and "roles" not in op.attrs else None
+        if found is None:
+            return (op,)
+        sweeps, name = found
+        cut = Cut(sweeps.access.axes[name], self.parts or _wanted(op.regions[0], sweeps, name, ctx.target))
+        if cut.count < 2 or not divides(cut.count, cut.extent):
+            return (op,)
+        regions, reason = _regions(op, sweeps, name, cut, names)
+        values = [r.value.name for r in swept(sweeps.access, name)]
+        if reason:
+            text = f"the sweep over {name} is left to few programs: {reason}"
+            ctx.ledger.add("cut", rule="merge", values=values, reason=text, locs=[op.loc])
+            return (op,)
+        price = 2 * cut.count * partial_bytes(sweeps, name)
+        text = f"the sweep over {name} ({cut.extent}) is cut into {cut.count} parts, whose states are merged"
+        ctx.ledger.add("split", rule="merge", values=values, reason=text, bytes=-price, locs=[op.loc])
+        ctx.derivations.append(_derivation(regions[-1], sweeps, name, cut))
+        return regions
+
+
+def _sweep(body: Graph) -> tuple[Sweeps, str] | None:
+    """The one sweep of a region of reductions or of a chain, and the axis that it runs over."""
+    access = region_access(body)[1]
+    loops: Sequence[str] = access.bound_axes()
+    if contractions(access):
+        chain = chain_form(access) if matrix_form(access) is not None else None
+        loops = chain.loops if isinstance(chain, Chain) else ()
+    return (plan_sweeps(identify(body, Space())[1], loops), loops[0]) if len(loops) == 1 else None
+
+
+def _regions(op: Op, sweeps: Sweeps, name: str, cut: Cut, names: set[str]) -> tuple[tuple[Op, ...], str]:
+    """The regions of the parts and of their merging; or none, and why."""
+    reason = obstacle(sweeps, name)
+    if reason:
+        return (), reason
+    try:
+        regions = split_region(op, sweeps, name, cut, names)
+    except (NotCut, NoCommonSpace) as error:
+        return (), str(error)
+    return (regions, "") if _sweep(regions[0].regions[0]) else ((), "its parts would be no one sweep")
+
+
+def _wanted(body: Graph, sweeps: Sweeps, name: str, target: Target) -> int:
+    """Into how many parts the sweep of the schedule's programs should be cut, if that is worth another kernel."""
+    try:
+        count = programs(schedule_region(body, target))
+    except Unschedulable:
+        return 1
+    parts = parts_for(sweeps.access.axes[name], count, target)
+    price = cost(compose(body), target).bytes
+    whole = price / min(1.0, count / target.sm_count)
+    halves = (price + 2 * parts * partial_bytes(sweeps, name)) / min(1.0, parts * count / target.sm_count)
+    return parts if (whole - halves) / target.bandwidth > 2 * target.launch_seconds else 1
+
+
+def _derivation(merged: Op, sweeps: Sweeps, name: str, cut: Cut) -> Derivation:
+    steps = []
+    for read in swept(sweeps.access, name):
+        correction, state = sweeps.corrected.get(read), f"%{read.value.name}"
+        follows = ", ".join(sorted(f"%{r.value.name}" for r in correction.references)) if correction else ""
+        after = f"{cut.count} parts of {cut.size}, merged"
+        after += f" once each has followed {follows} to the whole's" if follows else ""
+        steps.append(Step("merge", f"{state} over {name} ({cut.extent}) in one program", after))
+    body = merged.regions[0]
+    return Derivation(merged.output.name, body, compose(body), tuple(steps))

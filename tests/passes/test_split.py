@@ -1,0 +1,140 @@
+"""The pass ``split``: random chains in parts equal whole ones, and attention over parts without a key is eager's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rooftile.accuracy import error, promised, truth
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Graph
+from rooftile.ir.evaluator import evaluate
+from rooftile.ir.verifier import verify
+from rooftile.passes.base import PassContext
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.split import Split
+from rooftile.target import CPU
+from tests.chains import chains, rounding
+from tests.strategies import inputs_for
+
+ROUNDINGS = 8  # an order of evaluation may be this much unluckier than a random one
+INF = float("inf")
+
+
+def one_region(body: Graph) -> Graph:
+    """A graph that computes the last output of ``body`` as one kernel."""
+    body = replace(body, outputs=body.outputs[-1:])
+    builder = GraphBuilder()
+    inputs = [builder.input(v.name, v.type) for v in body.inputs]
+    return builder.finish(builder.region(body, inputs, {"name": "all"}))
+
+
+@given(chains(), st.sampled_from((2, 3, 4, 8)), st.integers(0, 1000))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+def test_parts_of_random_chains_merge_to_the_whole(graph: Graph, parts: int, seed: int) -> None:
+    before = one_region(graph)
+    context = PassContext(CPU)
+    after = Split(parts).run(before, context)
+    assume(after is not before)
+    verify(after)
+    inputs = inputs_for(graph, seed)
+    (whole,), (merged,), (exact,) = evaluate(before, inputs), evaluate(after, inputs), truth(before, inputs)
+    luck = max(error(rounding(graph, inputs, n)[-1], exact) for n in range(3))
+    (accuracy,) = promised([merged], [whole], [exact])
+    assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed + ROUNDINGS * luck, (accuracy, luck)
+    assert [e.rule for e in context.ledger.of("split")] == ["merge"]
+
+
+def scores(q: Tensor, k: Tensor) -> Tensor:
+    """Of grouped heads: each key head serves several query heads."""
+    return q @ k.repeat_interleave(q.shape[1] // k.shape[1], 1).transpose(-1, -2) / 4
+
+
+def mixed(s: Tensor, v: Tensor) -> Tensor:
+    return s.softmax(-1) @ v.repeat_interleave(s.shape[1] // v.shape[1], 1)
+
+
+def last_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The queries are the last positions, and see what is not after them."""
+    i = torch.arange(q.shape[-2])[:, None] + k.shape[-2] - q.shape[-2]
+    return mixed(scores(q, k).masked_fill(torch.arange(k.shape[-2]) > i, -INF), v)
+
+
+def filled(fill: float) -> Callable[..., Tensor]:
+    """A cache of which only the first ``length`` positions are filled, in each row of the batch another number."""
+
+    def model(q: Tensor, k: Tensor, v: Tensor, length: Tensor) -> Tensor:
+        hidden = torch.arange(k.shape[-2]) >= length[:, None, None, None]
+        return mixed(scores(q, k).masked_fill(hidden, fill), v)
+
+    return model
+
+
+def biased(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+    """A bias from a table, at the distance between query and key."""
+    distance = (torch.arange(q.shape[-2])[:, None] - torch.arange(k.shape[-2])).clamp(-7, 0) + 7
+    return mixed(scores(q, k) + table[distance], v)
+
+
+def summed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Without a maximum; what the weights add up to is added."""
+    e = torch.exp(scores(q, k))
+    total = e.sum(-1, keepdim=True)
+    return e @ v.repeat_interleave(q.shape[1] // v.shape[1], 1) / total + total
+
+
+def largest(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.logsumexp(scores(q, k), -1) + scores(q, k).amax(-1) + v.sum()
+
+
+def split_compilation(model: Callable[..., Tensor], inputs: Sequence[Tensor], parts: int) -> tuple[Graph, Graph]:
+    """The model's graph as captured, and with its sweep in ``parts``, lowered for the CPU."""
+    with torch.no_grad():
+        graph = import_captured(capture_exported(torch.export.export(Module(model), tuple(inputs)))).graph
+    passes = [Split(parts) if each.name == "split" else each for each in PIPELINE]
+    return graph, Manager(verify=True).run(graph, passes, PassContext(CPU))[-1].graph
+
+
+class Module(torch.nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs)
+
+
+LENGTHS = torch.tensor([3, 0, 32])  # part of the first part, nothing (a row of NaN with a fill of -inf), all
+MODELS: dict[str, tuple[Callable[..., Tensor], Tensor | None]] = {
+    "plain": (lambda q, k, v: mixed(scores(q, k), v), None),
+    "last-queries": (last_queries, None),
+    "filled-inf": (filled(-INF), LENGTHS),
+    "filled-lowest": (filled(torch.finfo(torch.float32).min), LENGTHS),
+    "filled-finite": (filled(-1e4), LENGTHS),
+    "biased": (biased, torch.randn(8)),
+    "no-maximum": (summed, None),
+}
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+@pytest.mark.parametrize("name", MODELS)
+def test_attention_in_parts_is_eager(name: str, parts: int) -> None:
+    model, more = MODELS[name]
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 4, 2, 24), torch.randn(3, 2, 32, 24), torch.randn(3, 2, 32, 24)
+    inputs = (q, k, v) if more is None else (q, k, v, more)
+    graph, after = split_compilation(model, inputs, parts)
+    assert [op.attrs["name"].endswith("_parts") for op in after.ops if op.name == "region"].count(True) == 1
+    (accuracy,) = promised(evaluate(after, inputs, lowered=True), evaluate(graph, inputs), truth(graph, inputs))
+    assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed, accuracy
