@@ -16,6 +16,7 @@ _OPENED = (
     (1, "rooftile.passes", logging.INFO),
     (1, "rooftile.driver", logging.INFO),
     (2, "rooftile.decisions", logging.INFO),
+    (2, "rooftile.tuning", logging.INFO),
     (3, "rooftile.ir", logging.INFO),
     (4, "rooftile.launches", logging.DEBUG),
 )
