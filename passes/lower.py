@@ -19,6 +19,15 @@ from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
 from rooftile.passes.lowering.region import lower_region
+from rooftile.passes.rules.linear import Step
+
+
+@dataclass(frozen=True)
+class Skips:
+    """The steps that the sweeps for ``value`` leave out, as applications of rule Skip."""
+
+    value: str
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -31,11 +40,14 @@ class Lower:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """Lower every scheduled region."""
-        ops = tuple(self.lower(op) if op.name == "region" and "roles" in op.attrs else op for op in graph.ops)
+        scheduled = [op.name == "region" and "roles" in op.attrs for op in graph.ops]
+        ops = tuple(self.lower(op, ctx) if is_one else op for op, is_one in zip(graph.ops, scheduled, strict=True))
         return replace(graph, ops=ops)
 
-    def lower(self, op: Op) -> Op:
-        """The region op with its kernel."""
+    def lower(self, op: Op, ctx: PassContext | None = None) -> Op:
+        """The region op with its kernel; ``ctx`` is told of the steps that its sweeps skip."""
         body, schedule = op.regions[0], Schedule.from_attrs(op.attrs)
-        kernel = lower_region(body, schedule, str(op.attrs["name"]), self.precision)
+        kernel, skips = lower_region(body, schedule, str(op.attrs["name"]), self.precision)
+        if skips and ctx is not None:
+            ctx.derivations.append(Skips(op.outputs[-1].name, skips))
         return replace(op, regions=(body, kernel))

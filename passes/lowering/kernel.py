@@ -16,6 +16,7 @@ from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Access, Guard, Read
 from rooftile.passes.regions.contractions import loads_of_contractions
 from rooftile.passes.regions.sweeps import plan_sweeps
+from rooftile.passes.rules.linear import Step
 
 
 @dataclass
@@ -43,7 +44,8 @@ class Block:
 
 
 class Kernel:
-    """What has been written of the kernel of ``access`` by ``schedule``: values in blocks, ``stored`` outputs.
+    """What has been written of the kernel of ``access`` by ``schedule``: values in blocks, ``stored`` outputs, and
+    where its sweeps skip steps.
 
     ``precision`` is that of fp32 dots. ``compute`` makes a read known in a block; it is handed in, since whatever
     computes a read emits its operands in turn. ``dot_only`` are the loads whose tiles lie as dots want them.
@@ -68,6 +70,7 @@ class Kernel:
         self.access = self.sweeps.access
         self.dot_only = loads_of_contractions(access)
         self.stored: set[int] = set()
+        self.skips: list[Step] = []
         self._compute = compute
 
     def emit(self, read: Read, block: Block) -> Value:

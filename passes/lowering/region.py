@@ -16,10 +16,11 @@ from rooftile.passes.lowering.values import choose, index_value, load
 from rooftile.passes.regions.access import Node, Read
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.space import space_of
+from rooftile.passes.rules.linear import Step
 
 
-def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "ieee") -> Graph:
-    """The tile-level kernel that computes ``body`` by ``schedule``."""
+def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "ieee") -> tuple[Graph, tuple[Step, ...]]:
+    """The tile-level kernel that computes ``body`` by ``schedule``, and where its sweeps skip steps."""
     kernel = Kernel(compose(body, space_of(schedule)), schedule, name, precision, _compute)
     root = Block(None, frozenset())
     roots, level = kernel.access.roots, kernel.sweeps.level
@@ -30,7 +31,7 @@ def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "i
     axes = tuple((a.name, a.extent, a.role, a.tile) for a in schedule.axes if a.role != "parts")
     attrs = {"outputs": len(kernel.outputs), "axes": axes, "grid": schedule.grid, "group": schedule.group}
     launch = {"num_warps": schedule.num_warps, "num_stages": schedule.num_stages} | schedule.options()
-    return kernel.builder.finish((), attrs | launch)
+    return kernel.builder.finish((), attrs | launch), tuple(kernel.skips)
 
 
 def _compute(kernel: Kernel, read: Read, home: Block) -> None:

@@ -9,7 +9,7 @@ from rooftile.ir.expr import symbols
 from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.states import identity, run_members, settle
-from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases
+from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
 from rooftile.passes.regions.access import Node, Read
 
 
@@ -87,6 +87,8 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
         tile, split = kernel.tiles[name], kernel.schedule.phases > 1
         phases, predicates = plan_phases(kernel.access, members, name, tile, split=split)
         bounds = Bounds(kernel, block, predicates)
+        if phases != [EVERY_STEP]:
+            kernel.skips.append(skip_step(kernel.access, members, name, phases))
         for phase in phases:
             ends = bounds.ranges(phase, members, state)
             state = _loop(kernel, name, block, members, (), state, phase, ends)

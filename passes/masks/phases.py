@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from rooftile.ir.expr import axis as axis_of
 from rooftile.ir.polynomial import add, mul
 from rooftile.passes.masks.predicates import All, AtLeast, Predicates, is_known, negation
-from rooftile.passes.masks.ranges import Bound, Range, Sweep, greatest, is_empty, least
+from rooftile.passes.masks.ranges import Bound, Range, Sweep, bound_text, greatest, is_empty, least
 from rooftile.passes.masks.skipping import Skipping, skipping
 from rooftile.passes.masks.values import Interval
 from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.rules.linear import Step
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,20 @@ class Phase:
 
 
 EVERY_STEP = Phase("all", None)
+
+
+def skip_step(access: Access, members: Sequence[Read], axis: str, phases: Sequence[Phase]) -> Step:
+    """The application of rule Skip: which steps of the sweep over ``axis`` are left."""
+    names = ", ".join(f"%{m.value.name}" for m in members)
+    return Step("skip", f"{names} over every {axis} < {access.axes[axis]}", "; ".join(_phase_text(p) for p in phases))
+
+
+def _phase_text(phase: Phase) -> str:
+    ranges = " and ".join(f"{bound_text(first)} .. {bound_text(stop)}" for first, stop in phase.ranges or ())
+    conditions = ", ".join(f"{'' if holds else 'not '}%{c.value.name}" for c, holds in phase.settled.items())
+    unless = " and ".join(f"%{r.value.name} has reached {level[0]}" for r, level in phase.unless.items())
+    text = f"{phase.name}: {ranges}" + (f" where {conditions}" if conditions else "")
+    return text + (f" unless {unless}" if unless else "")
 
 
 def plan_phases(

@@ -212,3 +212,18 @@ def _disjoint(ranges: Iterable[Range]) -> list[Range]:
         return [start] if start else []
     first, stop = least(*(f for f, _ in others)), greatest(*(s for _, s in others))
     return [start, (greatest(first, start[1]), stop)] if start else [(first, stop)]
+
+
+def bound_text(bound: Bound) -> str:
+    """A bound as a formula over the program's tile."""
+    match bound:
+        case End(size, highest):
+            return f"{'highest' if highest else 'lowest'}({size})"
+        case Greatest(parts) | Least(parts):
+            name = "max" if isinstance(bound, Greatest) else "min"
+            return f"{name}({', '.join(bound_text(p) for p in parts)})"
+        case Aligned(part, tile, up):
+            return f"{'ceil' if up else 'floor'}({bound_text(part)}, {tile})"
+        case Where(condition, then):
+            return f"({bound_text(then)} if {bound_text(condition)} >= 0 else 0)"
+    return str(bound)

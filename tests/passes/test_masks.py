@@ -224,6 +224,14 @@ def test_what_a_finite_fill_leaves_out_is_run_only_where_it_must(fill: float) ->
     assert steps.phases == (("bare", "masked") if fill == float("-inf") else ("bare", "masked", "rest"))
 
 
+def test_the_derivation_says_what_is_skipped() -> None:
+    context = PassContext(CPU)
+    Manager().run(attention(causal(), float("-inf"), 600, 1100), PIPELINE, context)
+    (step,) = [s for d in context.derivations for s in d.steps if s.rule == "skip"]
+    assert step.before.endswith("< 1100")
+    assert "highest(i + 1)" in step.after and "lowest(i + 1)" in step.after
+
+
 def test_a_value_that_is_not_read_does_not_spread() -> None:
     """The stated exception: a NaN at a key that the mask hides from a whole tile of rows."""
     graph = attention(causal(), float("-inf"), 32, 32)
