@@ -82,6 +82,7 @@ SWEEPS = (
     Sweep(64, 32, 4, 3),
     Sweep(32, 64, 4, 2),
     Sweep(16, 128, 4, 3),
+    Sweep(16, 128, 4, 4),
     Sweep(16, 64, 4, 3),
 )
 SWEEPS_OF_FP32 = (
