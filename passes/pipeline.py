@@ -6,6 +6,7 @@ from rooftile.passes.axes import Axes
 from rooftile.passes.base import Pass
 from rooftile.passes.base_two import BaseTwo
 from rooftile.passes.canonicalize import Canonicalize
+from rooftile.passes.differences import Differences
 from rooftile.passes.dtypes import Dtypes
 from rooftile.passes.factors import Factors
 from rooftile.passes.fuse import Fuse
@@ -23,6 +24,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
     return (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
         Reassociate(),  # before axes, which names the dimensions of what it makes
+        Differences(),  # before fuse, which then finds the small values that are worth a buffer
         Axes(),  # before anything prints or cuts the graph, so that a dimension has one letter in every dump
         Fuse(),  # on whole-tensor ops, where what a region may be is decided by accesses and bytes alone
         Dtypes(),  # after fuse: between kernels a narrow float saves bytes, inside one it only costs accuracy

@@ -140,7 +140,7 @@ class Search:
         p = self.partition
         for op in reversed(p.graph.ops):
             value = op.outputs[0] if op.outputs else None
-            if value is None or value in p.buffers or op.name not in ("pointwise", "cast", "concat"):
+            if value is None or value in p.buffers or op.name not in ("pointwise", "cast", "concat", "gather"):
                 continue
             if not self.is_repeated(value):
                 continue

@@ -25,6 +25,7 @@ TILE_REUSE = 128  # how many result columns (rows) share one computation of an o
 COMPUTED_OPERAND = (
     1.25  # a dot whose operand passes through registers, measured against one that is copied asynchronously
 )
+GATHERED = 32  # FLOPs in the time that an element takes whose address is computed for it alone
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ def _scalar_flops(access: Access, read: Read) -> int:
     op = access.nodes[read].op
     if op is None or op.name in ("contract", "constant", "size"):
         return 0
+    if op.name == "gather" and len(op.inputs) > 1:
+        return GATHERED
     return SCALARS[op.attrs["fn"]].flops if op.name == "pointwise" else 1
 
 
