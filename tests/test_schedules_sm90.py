@@ -1,4 +1,4 @@
-"""Schedules put in the place of the chosen ones, compiled for sm_90: what was asked for is in the compiled kernel."""
+"""Schedules of products and attention, chosen ones and others, compiled for sm_90: what was asked for is there."""
 
 from __future__ import annotations
 
@@ -43,9 +43,23 @@ class SwiGLU(nn.Module):
         return nn.functional.silu(x @ gate.T) * (x @ up.T)
 
 
+class GEGLU(nn.Module):
+    def forward(self, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        return r + nn.functional.gelu(x @ gate.T, approximate="tanh") * (x @ up.T)
+
+
+class Activated(nn.Module):
+    def forward(self, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        return r + nn.functional.gelu(nn.functional.linear(x, w, bias))
+
+
+SQUARE = (4096, 4096)
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "attention": (Attention, ((4, 16, 4096, 128),) * 3),
     "matmul": (Product, ((4096, 4096), (4096, 4096))),
+    "activated": (Activated, (SQUARE, SQUARE, (4096,), SQUARE)),
+    "ragged": (Activated, ((4096, 1600), (1600, 1600), (1600,), (4096, 1600))),
+    "geglu": (GEGLU, (SQUARE,) * 4),
     "swiglu": (SwiGLU, ((8192, 4096), (14336, 4096), (14336, 4096))),
 }
 
@@ -135,3 +149,14 @@ def test_warps_are_specialized(case: Forced) -> None:
 )
 def test_specialization_that_triton_cannot_do_is_not_asked_for(fields: dict[str, Any]) -> None:
     assert not forced("matmul", 128, 128, 64, specialize=True, **fields).compiled().warp_specialized
+
+
+@pytest.mark.parametrize("name", ["matmul", "activated", "ragged", "geglu", "swiglu"])
+def test_chosen_products_are_persistent_and_fit(name: str) -> None:
+    op = region(name)
+    binary = compile_kernel(emit(op.regions[1], H100), H100.arch)
+    assert Schedule.from_attrs(op.attrs).persistent
+    assert "ttng.async_tma_copy_global_to_local" in binary.ttgir
+    assert "ttg.async_copy_global_to_local" not in binary.ttgir
+    assert binary.resources.spill_bytes == 0
+    assert binary.shared_bytes <= H100.shared_memory
