@@ -32,7 +32,7 @@ from rooftile.passes.regions.compose import NoCommonSpace, compose
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.forms import Chain, Unschedulable, chain_form, matrix_form
-from rooftile.passes.regions.parts import obstacle, partial_bytes, parts_for, swept
+from rooftile.passes.regions.parts import busy, obstacle, partial_bytes, parts_for, swept
 from rooftile.passes.regions.space import identify, region_access
 from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
 from rooftile.passes.rules.linear import Step
@@ -111,9 +111,9 @@ def _wanted(body: Graph, sweeps: Sweeps, name: str, target: Target) -> int:
         return 1
     parts = parts_for(sweeps.access.axes[name], count, target)
     price = cost(compose(body), target).bytes
-    whole = price / min(1.0, count / target.sm_count)
-    halves = (price + 2 * parts * partial_bytes(sweeps, name)) / min(1.0, parts * count / target.sm_count)
-    return parts if (whole - halves) / target.bandwidth > 2 * target.launch_seconds else 1
+    whole = price / busy(count, target)
+    split = (price + 2 * parts * partial_bytes(sweeps, name)) / busy(parts * count, target)
+    return parts if (whole - split) / target.bandwidth > 2 * target.launch_seconds else 1
 
 
 def _derivation(merged: Op, sweeps: Sweeps, name: str, cut: Cut) -> Derivation:

@@ -18,9 +18,10 @@ from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.sweeps import Sweeps
 from rooftile.target import Target
 
-PROGRAMS_PER_PROCESSOR = 4  # what hides the latency of memory, and evens out the ends of programs
 LEAST_PART = 256  # the shortest part whose programs do more than start and end
-MOST_PARTS = 128  # merging more takes as long as sweeping some of them one after another
+MOST_WAVES = 4  # with more parts, starting programs and merging costs more than even waves gain
+ABOUT = 0.9  # one long program on each multiprocessor reads faster than several short ones, measured on an H100
+_POWERS = [2**n for n in range(12)]
 _EXTREMES = ("max", "min")
 
 
@@ -77,19 +78,20 @@ def is_extreme(access: Access, read: Read) -> bool:
 
 
 def parts_for(extent: Size, programs: int, target: Target) -> int:
-    """Into how many parts, a power of two, an axis is cut that ``programs`` programs sweep; 1 where that fills the
-    device, or where no number of parts divides the axis."""
-    if target.kind == "cpu" or 2 * programs >= PROGRAMS_PER_PROCESSOR * target.sm_count:
+    """Into how many parts, a power of two, an axis is cut that ``programs`` programs sweep: as few as keep the device
+    about as busy as any number would."""
+    if target.kind == "cpu":
         return 1
-    parts = 1
-    while (
-        2 * parts <= MOST_PARTS
-        and 2 * parts * programs <= PROGRAMS_PER_PROCESSOR * target.sm_count
-        and likely(extent) >= 2 * parts * LEAST_PART
-        and divides(2 * parts, extent)
-    ):
-        parts *= 2
-    return parts
+    counts = [n for n in _POWERS if n == 1 or (divides(n, extent) and likely(extent) >= n * LEAST_PART)]
+    within = [n for n in counts if n == 1 or n * programs <= MOST_WAVES * target.sm_count]
+    best = max(busy(n * programs, target) for n in within)
+    return next(n for n in within if busy(n * programs, target) >= ABOUT * best)
+
+
+def busy(programs: int, target: Target) -> float:
+    """The share of the device that so many programs of one length keep busy, which run in waves."""
+    waves = -(-programs // target.sm_count)
+    return programs / (waves * target.sm_count)
 
 
 def partial_bytes(sweeps: Sweeps, name: str) -> int:

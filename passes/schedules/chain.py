@@ -12,13 +12,14 @@ from rooftile.passes.regions.contractions import contractions, loads_of_contract
 from rooftile.passes.regions.forms import Chain, Reason, Unschedulable, chain_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
-from rooftile.passes.schedules.rows import gather_few_rows
+from rooftile.passes.schedules.rows import FEW_ROWS, gather_few_rows
 from rooftile.target import Target
 
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
 # or faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
 ROWS_OF_TWO_WARPGROUPS = 128
 SMALLEST_DOT = 16  # rows, columns, or what is summed
+LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
 FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
 
 
@@ -42,11 +43,12 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     chain = _chain(access)
     row = max(chain.row, key=lambda a: likely(access.axes[a]), default="")
     whole = {a: max(16, next_power(likely(access.axes[a]))) for a in chain.whole}
-    first = _tiles(access, target, max(whole.values(), default=1))
+    rows = likely(access.axes[row]) if row else 1
+    first = _tiles(access, target, rows, max(whole.values(), default=1))
     tiles = dict.fromkeys(chain.grid, 1) | whole
     tiles |= {a: min(first.step, max(16, next_power(likely(access.axes[a])))) for a in chain.loops}
     if row:
-        tiles[row] = min(first.rows, max(16, next_power(likely(access.axes[row]))))
+        tiles[row] = min(first.rows, max(16, next_power(rows)))
     _fit_products(access, tiles, [a for a in (row, *chain.loops) if a], target)
     warps = 4 if tiles.get(row, 1) < ROWS_OF_TWO_WARPGROUPS else first.num_warps
     named: tuple[tuple[Role, tuple[str, ...]], ...] = (
@@ -109,9 +111,9 @@ def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Spac
     return space, access
 
 
-def _tiles(access: Access, target: Target, widest: int) -> ChainTiles:
-    """The first choice for a chain whose widest whole axis is ``widest``, from what was measured on an H100: where
-    wide heads' scores are only scaled, larger tiles pay; what masks or biases them wants the registers."""
+def _tiles(access: Access, target: Target, rows: int, widest: int) -> ChainTiles:
+    """The first choice for a chain of so many rows whose widest whole axis is ``widest``, from what was measured on an
+    H100: where wide heads' scores are only scaled, larger tiles pay; what masks or biases them wants the registers."""
     if target.kind == "cpu":
         return ChainTiles(512, 512, 4, 1)
     operand = access.nodes[main_contraction(access)].operands[0].value.dtype
@@ -119,6 +121,9 @@ def _tiles(access: Access, target: Target, widest: int) -> ChainTiles:
         return ChainTiles(32, 32, 4, 1)
     if widest > 128:
         return ChainTiles(64, 32, 4, 2)
+    if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors
+        long = rows <= 16 and not _is_masked(access) and target.shared_memory > LONG_STEPS
+        return ChainTiles(FEW_ROWS, 128 if long else 64, 4, 3)
     wide, alone = widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS, _loads_only_operands(access)
     if wide and alone and not _is_masked(access):
         return ChainTiles(128, 64, 4, 2, descriptors=True)
