@@ -136,28 +136,37 @@ class Search:
 
     def share_light_values(self) -> None:
         """Give a buffer to a small value whose computation is repeated over many elements (a table of sines read by
-        every head). The last such value is taken first: behind a cast it is smaller."""
-        p = self.partition
-        for op in reversed(p.graph.ops):
-            value = op.outputs[0] if op.outputs else None
-            if value is None or value in p.buffers or op.name not in ("pointwise", "cast", "concat", "gather"):
-                continue
-            if not self.is_repeated(value):
-                continue
-            readers = p.readers(value)
-            before = [p.verdict(r, p.buffers) for r in readers]
-            buffers = p.buffers | {value}
-            after = [p.verdict(r, buffers) for r in (value, *readers)]
-            gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
-            if all(v.reason is None for v in after) and gain > 0:
-                p.buffers.add(value)
-                text = f"%{value.name} is stored: computing it where it is read takes {gain * 1e6:.1f} us longer"
-                self.ctx.ledger.add("cut", rule="cost", values=(value.name,), reason=text, locs=[op.loc])
+        every head), then to what several values are computed from. The last such value is taken first: behind a cast
+        it is smaller."""
+        for is_wanted in (self.is_spread, self.is_shared):
+            for op in reversed(self.partition.graph.ops):
+                is_indirect = op.name == "gather" and len(op.inputs) > 1
+                if not is_indirect and op.name not in ("pointwise", "cast", "concat"):
+                    continue
+                value = op.output
+                if value not in self.partition.buffers and is_wanted(value) and self.flops(value) >= CHEAP_FLOPS:
+                    self.share(value)
 
-    def is_repeated(self, value: Value) -> bool:
-        uses = self.uses(value)
-        spread = max(uses, default=0) >= 8 * likely(value.type.numel)
-        return (spread or len(uses) > 1) and self.flops(value) >= CHEAP_FLOPS
+    def share(self, value: Value) -> None:
+        """Give a buffer to ``value`` if that takes less time."""
+        p = self.partition
+        readers = p.readers(value)
+        before = [p.verdict(r, p.buffers) for r in readers]
+        buffers = p.buffers | {value}
+        after = [p.verdict(r, buffers) for r in (value, *readers)]
+        gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
+        if all(v.reason is None for v in after) and gain > 0:
+            p.buffers.add(value)
+            text = f"%{value.name} is stored: computing it where it is read takes {gain * 1e6:.1f} us longer"
+            self.ctx.ledger.add("cut", rule="cost", values=(value.name,), reason=text, locs=[p.producers[value].loc])
+
+    def is_spread(self, value: Value) -> bool:
+        """Whether ``value`` is far smaller than what is computed with it."""
+        return max(self.uses(value), default=0) >= 8 * likely(value.type.numel)
+
+    def is_shared(self, value: Value) -> bool:
+        """Whether ``value`` is computed with in several places."""
+        return len(self.uses(value)) > 1
 
     def uses(self, value: Value) -> list[int]:
         """For each op that computes with ``value``, behind views and casts, how many elements it gives."""
