@@ -16,7 +16,7 @@ from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.forms import Chain, Reason, chain_form, matrix_form
 from rooftile.passes.regions.space import region_access
-from rooftile.passes.rules import correct, linear, pieces
+from rooftile.passes.rules import correct, gathers, linear, pieces
 from rooftile.passes.rules.linear import Step
 
 MOST_STEPS = 16
@@ -54,7 +54,8 @@ def _rewritten(body: Graph, reasons: tuple[Reason, ...]) -> tuple[Graph, tuple[S
     """What the first rule that applies makes of ``body``."""
     attempts = (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
     rewritten = next((attempt for attempt in attempts if attempt is not None), None)
-    return rewritten or pieces.apply(body)
+    again = (gathers.apply(body, r.value) for r in reasons if r.rule == "recompute")
+    return rewritten or pieces.apply(body) or next((attempt for attempt in again if attempt is not None), None)
 
 
 def blocked(access: Access) -> tuple[Reason, ...]:

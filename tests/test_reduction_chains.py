@@ -24,7 +24,9 @@ from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.evaluator import evaluate
-from rooftile.target import CPU
+from rooftile.ir.expr import Size
+from rooftile.passes.regions.sizes import likely
+from rooftile.target import CPU, Target
 from tests.chains import chains, rounding
 from tests.strategies import inputs_for
 
@@ -32,9 +34,9 @@ SMALL_TILES = replace(CPU, max_tile_elements=32, op_seconds=0.0)
 ROUNDINGS = 8  # an order of evaluation may be this much unluckier than a random one
 
 
-def compile_small(graph: Graph) -> tuple[Compilation, Runnable]:
+def compile_small(graph: Graph, target: Target = SMALL_TILES) -> tuple[Compilation, Runnable]:
     """``graph`` compiled for small tiles."""
-    return compile_graph(graph, CompileOptions(), Config.from_env(), SMALL_TILES, torch.device("cpu"), {})
+    return compile_graph(graph, CompileOptions(), Config.from_env(), target, torch.device("cpu"), {})
 
 
 def sweeps(op: Op) -> Counter[str]:
@@ -259,3 +261,59 @@ def test_positions_of_what_follows_a_mean_take_another_sweep() -> None:
     assert sweeps(compilation.graph.ops[0]).total() == 2
     (found,) = program([x], {})
     assert torch.equal(found, (x - x.mean(-1, keepdim=True)).argmax(-1))
+
+
+# Cross-entropy: the target's logit is a sum under a condition, in the same sweep as the others.
+
+
+def token_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(hidden @ head.T, targets, reduction="none")
+
+
+def mean_loss(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(hidden @ head.T, targets)
+
+
+def sum_with_ignored(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(hidden @ head.T, targets, ignore_index=7, reduction="sum")
+
+
+def next_token_loss(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    logits = (hidden.view(2, -1, hidden.shape[-1]) @ head.T)[:, :-1]
+    return F.cross_entropy(logits.reshape(-1, head.shape[0]), targets.view(2, -1)[:, 1:].reshape(-1))
+
+
+def written_out(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    logits = hidden @ head.T
+    return (logits.logsumexp(-1) - logits.gather(-1, targets[:, None])[:, 0]).mean()
+
+
+CROSS_ENTROPIES = (token_losses, mean_loss, sum_with_ignored, next_token_loss, written_out)
+
+
+@pytest.mark.parametrize("width", [40, 300])  # the summed axis held whole, and swept inside the sweep over the columns
+@pytest.mark.parametrize("function", CROSS_ENTROPIES, ids=lambda f: f.__name__)
+def test_cross_entropy_never_stores_the_logits(function: Callable[..., Tensor], width: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, head = (torch.randn(n, width, generator=generator) for n in (12, 700))
+    targets = torch.randint(0, 700, (12,), generator=generator)
+    targets[2] = targets[7] = 7
+    graph = imported(function, (hidden, head, targets))
+    compilation, program = compile_small(graph, replace(CPU, op_seconds=0.0))
+    assert all(likely(v.type.numel) < 6 * 700 for op in compilation.graph.ops for v in op.outputs)
+    assert "split" in {step.rule for d in compilation.context.derivations for step in d.steps}
+    assert_kept(graph, (hidden, head, targets), program([hidden, head, targets], {}))
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_cross_entropy_from_logits(reduction: str) -> None:
+    logits = torch.randn(6, 72, generator=torch.Generator().manual_seed(4)) * 10
+    targets = torch.tensor([0, 71, -100, 5, 33, -100])
+    graph = imported(lambda x, t: F.cross_entropy(x, t, reduction=reduction), (logits, targets))
+    compilation, program = compile_small(graph)
+    assert sum(sum(sweeps(op).values()) for op in compilation.graph.ops if logits.shape in shapes_read(op)) == 1
+    assert_kept(graph, (logits, targets), program([logits, targets], {}))
+
+
+def shapes_read(op: Op) -> set[tuple[Size, ...]]:
+    return {v.shape for v in op.inputs}

@@ -176,7 +176,7 @@ class Changes:
 def starts_infinite(kernel: Kernel, read: Read) -> bool:
     """Whether ``read`` stands in an exponent and is computed from a sum: the logarithm of nothing is infinite."""
     exponents = {r for c in kernel.sweeps.corrected.values() for p in c.parts if p.fn for r in reads_of(p.terms)}
-    return read in exponents and any(not is_extreme(kernel, r) for r in kernel.sweeps.depends[read])
+    return read in exponents and any(not is_extreme(kernel, r) for r in references(kernel, read))
 
 
 def starts_undefined(kernel: Kernel, read: Read) -> bool:
@@ -186,7 +186,13 @@ def starts_undefined(kernel: Kernel, read: Read) -> bool:
     shifts = {
         r for c in corrections for t in (c.terms, *(d for m in c.moments for d in m.differences)) for r in reads_of(t)
     }
-    return read in shifts - exponents and any(not is_extreme(kernel, r) for r in kernel.sweeps.depends[read])
+    return read in shifts - exponents and any(not is_extreme(kernel, r) for r in references(kernel, read))
+
+
+def references(kernel: Kernel, read: Read) -> frozenset[Read]:
+    """The reductions below ``read`` that others are corrected by."""
+    every = frozenset().union(*(c.references for c in kernel.sweeps.corrected.values()))
+    return kernel.sweeps.depends[read] & every
 
 
 def may_stand_for_none(kernel: Kernel, member: Read) -> bool:
@@ -198,7 +204,7 @@ def may_stand_for_none(kernel: Kernel, member: Read) -> bool:
 def makes_choices(kernel: Kernel, read: Read) -> bool:
     """Whether a choice stands between ``read`` and the reductions that it is computed from."""
     node = kernel.access.nodes[read]
-    if node.op is None or node.bound or not kernel.sweeps.depends[read]:
+    if node.op is None or node.bound or not references(kernel, read):
         return False
     chooses = node.op.name == "pointwise" and SCALARS[node.op.attrs["fn"]].chooses
     return chooses or any(makes_choices(kernel, o) for o in node.operands)

@@ -7,7 +7,7 @@ all of them vary over, and one program runs over the rest, sweeping the reduced 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -126,6 +126,11 @@ def recomputed(access: Access) -> Reason | None:
         if likely(work) > likely(value.type.numel):
             text = f"%{value.name} has {value.type.numel} elements and would be computed for {work}"
             return Reason("recompute", value, text)
+    at_data = [r for r in contractions(access) if access.index_reads(r)]
+    again = next((r for r in at_data if any(o.value is r.value and o != r for o in contractions(access))), None)
+    if again is not None:
+        text = f"%{again.value.name} would be computed again where an index from data says"
+        return Reason("recompute", again.value, text)
     return None
 
 
@@ -171,16 +176,26 @@ def chain_form(access: Access) -> Chain | Reason:
             whole.append(name)
         elif name in bound and (name in stored or name in outermost):
             loops.append(name)
-        elif name in bound and (short or not set(loops) & access.free[bound[name]]):
+        elif name in bound:
             (whole if short else loops).append(name)
         else:
             text = f"{name} ({access.axes[name]}) would have to be held whole, {MOST_WHOLE} at most"
             return Reason("roles", access.body.outputs[-1], text)
-    nested = next((a for a in loops if a in bound and set(loops) & access.free[bound[a]]), None)
-    if nested is not None:
-        text = f"%{bound[nested].value.name} would be summed over {nested} again in every step of another sweep"
-        return Reason("roles", bound[nested].value, text)
+    again = next((r for r in reductions if _is_swept_again(access, r, loops)), None)
+    if again is not None:
+        text = f"%{again.value.name} would be reduced by a sweep again in every step of another one"
+        return Reason("roles", again.value, text)
     return _swept(access, Chain(grid, _rows(access, grid), tuple(loops), tuple(whole), plan_sweeps(access, loops)))
+
+
+def _is_swept_again(access: Access, read: Read, loops: Sequence[str]) -> bool:
+    """Whether ``read`` is reduced by a sweep that is run for more than the elements of ``read``: within that of another
+    reduction a contraction is computed once for each step, but not within a third one."""
+    around = access.free[read] & set(loops)
+    if not around or not set(loops) & set(access.nodes[read].bound):
+        return False
+    outer = [r for r in access.reductions() if around & set(access.nodes[r].bound)]
+    return read not in contractions(access) or any(access.free[r] & set(loops) for r in outer)
 
 
 def _rides_along(access: Access, read: Read, depends: Mapping[Read, frozenset[Read]]) -> bool:

@@ -1,8 +1,8 @@
 """Rule Position on one reduction: where an extreme stands is the least position of an element that equals it.
 
 ``argmax_j x_j  =  min_j (j where x_j = max_j x_j, else n)``, for several axes counted as one that no tile can hold
-whole; along a single axis, rule Merge carries the position. A NaN is the extreme where there is one, and equals nothing,
-so it is looked for by itself.
+whole; along a single axis, rule Merge carries the position. A NaN is the extreme where there is one, and equals
+nothing, so it is looked for by itself.
 """
 
 from __future__ import annotations

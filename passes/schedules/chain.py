@@ -18,6 +18,7 @@ from rooftile.target import Target
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
 # or faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
 ROWS_OF_TWO_WARPGROUPS = 128
+DEPTH = 64  # what one step of a contraction inside another sweep sums
 SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
 FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
@@ -44,9 +45,10 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     row = max(chain.row, key=lambda a: likely(access.axes[a]), default="")
     whole = {a: max(16, next_power(likely(access.axes[a]))) for a in chain.whole}
     rows = likely(access.axes[row]) if row else 1
-    first = _tiles(access, target, rows, max(whole.values(), default=1))
+    first = _tiles(access, target, rows, max(whole.values(), default=1), bool(_nested(access, chain)))
     tiles = dict.fromkeys(chain.grid, 1) | whole
-    tiles |= {a: min(first.step, max(16, next_power(likely(access.axes[a])))) for a in chain.loops}
+    steps = {a: DEPTH if a in _nested(access, chain) and target.kind != "cpu" else first.step for a in chain.loops}
+    tiles |= {a: min(step, max(16, next_power(likely(access.axes[a])))) for a, step in steps.items()}
     if row:
         tiles[row] = min(first.rows, max(16, next_power(rows)))
     _fit_products(access, tiles, [a for a in (row, *chain.loops) if a], target)
@@ -111,14 +113,23 @@ def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Spac
     return space, access
 
 
-def _tiles(access: Access, target: Target, rows: int, widest: int) -> ChainTiles:
+def _nested(access: Access, chain: Chain) -> set[str]:
+    """The loops of contractions that are computed anew in each step of another loop."""
+    inside = [r for r in contractions(access) if access.free[r] & set(chain.loops)]
+    return {a for r in inside for a in access.nodes[r].bound if a in chain.loops}
+
+
+def _tiles(access: Access, target: Target, rows: int, widest: int, nested: bool) -> ChainTiles:
     """The first choice for a chain of so many rows whose widest whole axis is ``widest``, from what was measured on an
-    H100: where wide heads' scores are only scaled, larger tiles pay; what masks or biases them wants the registers."""
+    H100: where wide heads' scores are only scaled, larger tiles pay; what masks or biases them wants the registers. A
+    product that is summed by a loop of its own (``nested``) has tiles as it has alone."""
     if target.kind == "cpu":
         return ChainTiles(512, 512, 4, 1)
     operand = access.nodes[main_contraction(access)].operands[0].value.dtype
     if operand.bytes > 2:
         return ChainTiles(32, 32, 4, 1)
+    if nested:
+        return ChainTiles(128, 128, 8, 3)
     if widest > 128:
         return ChainTiles(64, 32, 4, 2)
     if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.builder import IDX, GraphBuilder, axis_exprs
 from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.dtypes import BF16, F16, F32, I64, DType
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.verifier import verify
 from rooftile.passes.derive import Derivation, Reason, derive
-from rooftile.passes.rules import linear, pieces, positions
+from rooftile.passes.rules import gathers, linear, pieces, positions
 from tests.answers import assert_same_answer
 
 ROWS, INNER, COLUMNS = 5, 12, 7
@@ -219,8 +219,44 @@ def test_derive_names_what_blocks() -> None:
     def two_layers(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
         wide, u = (b.input(name, TensorType(F32, (rows, 1024))) for name, rows in (("wide", ROWS), ("u", 1024)))
         hidden = b.einsum("mk,nk->mn", wide, u)
-        return b.einsum("mk,nk->mn", hidden, b.input("v", TensorType(F32, (COLUMNS, 1024))))
+        return b.einsum("mk,nk->mn", hidden, b.input("v", TensorType(F32, (columns, 1024))))
 
+    columns = COLUMNS
+    assert isinstance(derive(product(two_layers)), Derivation)
+    columns = 1024
     outcome = derive(product(two_layers))
     assert isinstance(outcome, Reason)
     assert outcome.rule == "roles" and "1024" in outcome.text
+
+
+@pytest.mark.parametrize("through", ["as it is", "log softmax"])
+def test_an_element_at_an_index_is_a_sum(through: str) -> None:
+    b = GraphBuilder()
+    x, w = b.input("x", TensorType(F32, (ROWS, INNER))), b.input("w", TensorType(F32, (COLUMNS, INNER)))
+    t = b.input("t", TensorType(I64, (ROWS, 1)))
+    y = product_of = b.einsum("mk,nk->mn", x, w)
+    if through == "log softmax":
+        y = b.pointwise("sub", y, b.reduce("max", y, [1], keepdim=True))
+        y = b.pointwise("sub", y, b.pointwise("log", b.reduce("sum", b.pointwise("exp", y), [1], keepdim=True)))
+    axes = (("n", ROWS), ("e", 1))
+    at = axis_exprs(axes)
+    before = b.finish([b.gather(y, [t], axes, [(at["n"], IDX[1]), (at["n"], 0)])])
+    applied = gathers.apply(before, product_of)
+    assert applied is not None
+    after, (step,) = applied
+    verify(after)
+    assert step.rule == "split"
+    indices = torch.tensor([[0], [COLUMNS - 1], [3], [3], [1]])
+    inputs = [*inputs_of(before)[:2], indices]
+    (expected,), (found,) = evaluate(before, inputs), evaluate(after, inputs)
+    torch.testing.assert_close(found, expected)
+    (outside,) = evaluate(after, [*inputs[:2], indices + 5])
+    assert outside.isnan().flatten().tolist() == [False, True, True, True, False]
+
+
+def test_an_element_of_an_input_stays_a_load() -> None:
+    b = GraphBuilder()
+    x, t = b.input("x", TensorType(F32, (ROWS, INNER))), b.input("t", TensorType(I64, (ROWS,)))
+    n = axis_exprs([("n", ROWS)])["n"]
+    body = b.finish([b.gather(b.pointwise("exp", x), [t], [("n", ROWS)], [(n, IDX[1]), (n,)])])
+    assert gathers.apply(body, b.einsum("mk,nk->mn", x, x)) is None
