@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs, unique_name
 from rooftile.passes.base import PassContext
+from rooftile.passes.fusion.joining import join
 from rooftile.passes.fusion.partition import Partition, is_heavy
 from rooftile.passes.fusion.resweep import Swept
 from rooftile.passes.fusion.search import Search
@@ -34,6 +35,7 @@ class Fuse:
             return graph
         partition = Partition(graph, ctx.target)
         Search(partition, ctx).run()
+        join(partition, ctx)
         return build_regions(partition, ctx)
 
 
@@ -42,10 +44,11 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
     graph = partition.graph
     ops: list[Op] = []
     names: set[str] = set()
+    tapped = {v for taps in partition.taps.values() for v in taps}
     for op in graph.ops:
         if op.name == "extern":
             ops.append(op)
-        for root in (v for v in op.outputs if v in partition.buffers and op.name != "extern"):
+        for root in (v for v in op.outputs if v in partition.buffers - tapped and op.name != "extern"):
             verdict = partition.verdict(root, partition.buffers)
             body = verdict.derivation.body if verdict.derivation else partition.body(root)
             if verdict.derivation and verdict.derivation.steps:
@@ -54,8 +57,21 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
             name = unique_name(region_name(body), names)
             names.add(name)
             attrs = freeze_attrs({"name": name})
-            ops.append(Op("region", body.inputs, (root,), attrs, (replace(body, name=name),), op.loc))
-    return replace(graph, ops=tuple(ops))
+            ops.append(Op("region", body.inputs, body.outputs, attrs, (replace(body, name=name),), op.loc))
+    return replace(graph, ops=tuple(_operands_first(ops) if tapped else ops))
+
+
+def _operands_first(ops: list[Op]) -> list[Op]:
+    """``ops`` with each behind those that it reads from, otherwise in their order: a value that another region stores
+    is there only after all that this computes."""
+    made = {v for op in ops for v in op.outputs}
+    ordered: list[Op] = []
+    while ops:
+        ready = next(op for op in ops if made.isdisjoint(op.inputs))
+        ordered.append(ready)
+        ops = [op for op in ops if op is not ready]
+        made.difference_update(ready.outputs)
+    return ordered
 
 
 def report_rereads(body: Graph, root: Op, ctx: PassContext) -> None:

@@ -21,7 +21,10 @@ def is_renaming(op: Op) -> bool:
 
 
 class Partition:
-    """The graph and the set of values that are buffers; regions follow from these two."""
+    """The graph and the set of values that are buffers; regions follow from these two.
+
+    ``taps`` are buffers that the region of another value stores beside that.
+    """
 
     def __init__(self, graph: Graph, target: Target) -> None:
         self.graph, self.target = graph, target
@@ -33,7 +36,8 @@ class Partition:
         self.given = given
         heavy = {op.output for op in graph.ops if is_heavy(op)}
         self.buffers: set[Value] = self.fixed | heavy
-        self._verdicts: dict[tuple[Value, frozenset[Value]], Verdict] = {}
+        self.taps: dict[Value, tuple[Value, ...]] = {}
+        self._verdicts: dict[tuple[tuple[Value, ...], frozenset[Value]], Verdict] = {}
 
     def cone(self, root: Value, buffers: set[Value] | None = None) -> tuple[list[Op], list[Value]]:
         """The ops that compute ``root`` from buffers and inputs, in graph order, and these."""
@@ -50,15 +54,17 @@ class Partition:
                 stack.extend(reversed(op.inputs))
         return sorted(ops, key=self.position.__getitem__), list(leaves)
 
-    def body(self, root: Value, buffers: set[Value] | None = None) -> Graph:
-        """The region that computes ``root``."""
-        ops, leaves = self.cone(root, buffers)
-        return Graph(root.name, tuple(leaves), tuple(ops), (root,))
+    def body(self, root: Value, buffers: set[Value] | None = None, taps: tuple[Value, ...] | None = None) -> Graph:
+        """The region that computes ``root``, and ``taps`` (those of ``self``, if None) on the way."""
+        taps = self.taps.get(root, ()) if taps is None else taps
+        stops = self.buffers if buffers is None else buffers
+        ops, leaves = self.cone(root, stops.difference(taps) if taps else stops)
+        return Graph(root.name, tuple(leaves), tuple(ops), (*taps, root))
 
-    def verdict(self, root: Value, buffers: set[Value]) -> Verdict:
-        """Whether and at what price one kernel computes ``root`` from ``buffers``; remembered."""
-        body = self.body(root, buffers)
-        key = (root, frozenset(body.inputs))
+    def verdict(self, root: Value, buffers: set[Value], taps: tuple[Value, ...] | None = None) -> Verdict:
+        """Whether and at what price one kernel computes ``root`` (and ``taps``) from ``buffers``; remembered."""
+        body = self.body(root, buffers, taps)
+        key = (body.outputs, frozenset(body.inputs))
         if key not in self._verdicts:
             self._verdicts[key] = judge(body, self.target)
         return self._verdicts[key]

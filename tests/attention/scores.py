@@ -151,12 +151,12 @@ def softmin(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.softmin(scaled(q, k), dim=-1) @ v
 
 
-@others(square=True, kernels=3)
+@others(square=True, kernels=2)
 def softmax_over_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scaled(q, k).softmax(-2) @ v
 
 
-@others(square=True, kernels=3)
+@others(square=True, kernels=2)
 def slot_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     weights = scaled(q, k).softmax(-2) + 1e-6
     return (weights / weights.sum(-1, keepdim=True)) @ v
@@ -244,7 +244,7 @@ def weights_returned(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
     return weights @ v, weights
 
 
-@others(mask="b 1 i j: bool with an empty row", kernels=3, cut=("sum", "correct"))
+@others(mask="b 1 i j: bool with an empty row", kernels=2, cut=("sum", "correct"))
 def nan_to_num(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return scaled(q, k).masked_fill(~mask, -math.inf).softmax(-1).nan_to_num() @ v
 

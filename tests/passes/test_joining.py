@@ -1,0 +1,54 @@
+"""Regions with several results: what others read and a region computes anyway."""
+
+from __future__ import annotations
+
+import torch
+
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Graph, TensorType
+from rooftile.ir.dtypes import BF16, F32, DType
+from rooftile.passes.base import PassContext
+from rooftile.passes.fuse import Fuse, build_regions
+from rooftile.passes.fusion.partition import Partition
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.target import CPU, H100
+from tests.answers import assert_same_answer
+
+
+def softmax_over_queries(length: int, size: int, dtype: DType = F32) -> Graph:
+    """Attention whose weights, computed in ``dtype``, sum to one over the queries of each key."""
+    b = GraphBuilder()
+    q, k, v = (b.input(name, TensorType(BF16, (4, length, size))) for name in "qkv")
+    scores = b.cast(b.einsum("hid,hjd->hij", q, k), dtype)
+    e = b.pointwise("exp", b.pointwise("sub", scores, b.reduce("max", scores, [1], keepdim=True)))
+    weights = b.pointwise("div", e, b.reduce("sum", e, [1], keepdim=True))
+    return b.finish([b.einsum("hij,hjd->hid", b.cast(weights, BF16), v)])
+
+
+def test_a_maximum_and_a_sum_are_results_of_one_sweep() -> None:
+    context = PassContext(H100)
+    first, second = Fuse().run(softmax_over_queries(4096, 64), context).ops
+    assert [v.name for v in first.outputs] == ["max", "sum"]
+    assert len(second.outputs) == 1 and {*first.outputs} <= {*second.inputs}
+    assert any("%max is stored by the kernel of %sum" in entry.reason for entry in context.ledger.of("fused"))
+
+
+def test_what_is_stored_rounded_is_not_computed_with_unrounded() -> None:
+    regions = Fuse().run(softmax_over_queries(4096, 64, BF16), PassContext(H100)).ops
+    assert all(len(op.outputs) == 1 for op in regions)
+
+
+def test_a_region_with_two_results_computes_both() -> None:
+    graph = softmax_over_queries(37, 16)
+    partition = Partition(graph, CPU)
+    producers = {op.attrs.get("fn"): op.output for op in graph.ops if op.name == "reduce"}
+    partition.buffers = {*partition.fixed, *producers.values()}
+    partition.taps = {producers["sum"]: (producers["max"],)}
+    fused = build_regions(partition, PassContext(CPU))
+    assert [len(op.outputs) for op in fused.ops] == [2, 1]
+    lowered = Manager(verify=True).run(fused, PIPELINE, PassContext(CPU))[-1].graph
+    torch.manual_seed(0)
+    inputs = [torch.randn(4, 37, 16).bfloat16() for _ in "qkv"]
+    assert_same_answer(graph, fused, inputs)
+    assert_same_answer(graph, lowered, inputs)
