@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op
-from rooftile.ir.division import divides
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.derive import Derivation
 from rooftile.passes.regions.access import Space
@@ -45,10 +44,14 @@ from rooftile.target import Target
 
 @dataclass(frozen=True)
 class Split:
-    """Splits sweeps over programs: each into ``parts``, or (0) into as many as fill the target, where that pays."""
+    """Splits sweeps over programs: each into ``parts``, or (0) into as many as fill the target, where that pays.
+
+    Parts that don't divide an axis are multiples of ``even`` positions.
+    """
 
     name: ClassVar[str] = "split"
     parts: int = 0
+    even: int = 128
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with two regions for each whose sweep is split."""
@@ -65,8 +68,9 @@ class Split:
         if found is None:
             return (op,)
         sweeps, name = found
-        cut = Cut(sweeps.access.axes[name], self.parts or _wanted(op.regions[0], sweeps, name, ctx.target))
-        if cut.count < 2 or not divides(cut.count, cut.extent):
+        count = self.parts or _wanted(op.regions[0], sweeps, name, ctx.target)
+        cut = Cut(sweeps.access.axes[name], count, self.even)
+        if count < 2:
             return (op,)
         regions, reason = _regions(op, sweeps, name, cut, names)
         values = [r.value.name for r in swept(sweeps.access, name)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rooftile.ir.core import Value
 from rooftile.ir.expr import of, size_symbols, symbols
+from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.substitution import evaluate
 from rooftile.passes.lowering.indices import checked_indices
 from rooftile.passes.lowering.kernel import Block, Kernel
@@ -57,6 +58,8 @@ def choose(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
     op = node.op
     assert op is not None
     values = [kernel.emit(o, block) for o in node.operands]
+    if op.name == "pad" and op.attrs["value"] == 0 and values and _is_loaded(kernel, node.operands[0]):
+        return values[0]  # a load is 0 wherever its guard doesn't hold
     if op.name == "concat":
         result, pairs = values[-1], list(zip(node.cases, values, strict=True))[-2::-1]
     else:
@@ -65,3 +68,11 @@ def choose(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
     for case, value in pairs:
         result = value if not case else kernel.pointwise("where", [kernel.inside(case, block), value, result], block)
     return result
+
+
+def _is_loaded(kernel: Kernel, read: Read) -> bool:
+    """Whether ``read`` is an element of a buffer, up to views that only change its index."""
+    node = kernel.access.nodes[read]
+    while node.op is not None and GRAPH_OPS[node.op.name].view and not node.cases:
+        node = kernel.access.nodes[node.operands[0]]
+    return node.op is None

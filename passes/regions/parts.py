@@ -10,18 +10,19 @@ from __future__ import annotations
 from math import prod
 
 from rooftile.ir.core import Op
-from rooftile.ir.division import divides
-from rooftile.ir.expr import Size, axis, symbols
+from rooftile.ir.expr import Size, axis, size_symbols, symbols
 from rooftile.ir.scalar import COMBINES
+from rooftile.ir.substitution import evaluate
 from rooftile.passes.regions.access import Access, Read
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.sweeps import Sweeps
 from rooftile.target import Target
 
 LEAST_PART = 256  # the shortest part whose programs do more than start and end
+UNBOUNDED = 2**17  # what a run-time size counts as that nothing bounds
 MOST_WAVES = 4  # with more parts, starting programs and merging costs more than even waves gain
 ABOUT = 0.9  # one long program on each multiprocessor reads faster than several short ones, measured on an H100
-_POWERS = [2**n for n in range(12)]
+_POWERS = [1 << n for n in range(12)]
 _EXTREMES = ("max", "min")
 
 
@@ -82,10 +83,15 @@ def parts_for(extent: Size, programs: int, target: Target) -> int:
     about as busy as any number would."""
     if target.kind == "cpu":
         return 1
-    counts = [n for n in _POWERS if n == 1 or (divides(n, extent) and likely(extent) >= n * LEAST_PART)]
+    counts = [n for n in _POWERS if n == 1 or _longest(extent) >= n * LEAST_PART]
     within = [n for n in counts if n == 1 or n * programs <= MOST_WAVES * target.sm_count]
     best = max(busy(n * programs, target) for n in within)
     return next(n for n in within if busy(n * programs, target) >= ABOUT * best)
+
+
+def _longest(extent: Size) -> int:
+    """How long an axis may be: parts of short ones cost little, too few parts of long ones much."""
+    return evaluate(extent, {s.name: s.hi or UNBOUNDED for s in size_symbols(extent)})
 
 
 def busy(programs: int, target: Target) -> float:

@@ -13,8 +13,12 @@ from typing import Any
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value, unique_name
-from rooftile.ir.division import floordiv
+from rooftile.ir.division import ceildiv, divides, floordiv
+from rooftile.ir.dtypes import I32, I64
 from rooftile.ir.expr import Size
+from rooftile.ir.graph_ops import GRAPH_OPS
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import at_least, equal
 
 
 class NotCut(Exception):
@@ -35,15 +39,32 @@ class Copy:
 
 @dataclass(frozen=True)
 class Cut:
-    """An axis of ``extent`` positions in ``count`` parts of ``size``."""
+    """An axis of ``extent`` positions in ``count`` parts of ``size``.
+
+    Where that many parts don't divide it, parts are multiples of ``even`` positions, and the last ones reach beyond the
+    end: what is read there is 0, and counts in no reduction.
+    """
 
     extent: Size
     count: int
+    even: int = 128
+
+    @property
+    def exact(self) -> bool:
+        """Whether the parts end where the axis does."""
+        return divides(self.count, self.extent)
 
     @property
     def size(self) -> Size:
         """How long a part is."""
-        return floordiv(self.extent, self.count)
+        if self.exact:
+            return floordiv(self.extent, self.count)
+        return mul(self.even, ceildiv(self.extent, self.even * self.count))
+
+    @property
+    def padded(self) -> Size:
+        """How long all parts are together."""
+        return mul(self.count, self.size)
 
 
 class Copies:
@@ -86,12 +107,37 @@ class Copies:
     def _computed(self, op: Op, dim: int | None) -> Copy:
         return self.reduction(self, op) if op in self.swept else self.rows[op.name](self, op, dim)
 
+    def is_loaded(self, value: Value) -> bool:
+        """Whether ``value`` is an input of the region, up to views."""
+        op = self.producers.get(value)
+        return op is None or (len(op.inputs) == 1 and GRAPH_OPS[op.name].view and self.is_loaded(op.inputs[0]))
+
     def parts_first(self, value: Value, dim: int) -> Copy:
         """``value`` with dimension ``dim`` cut, and the parts as its first dimension: a view."""
+        if not equal(value.shape[dim], self.cut.padded):
+            value = self.padded(value, dim)
         shape = (*value.shape[:dim], self.cut.count, self.cut.size, *value.shape[dim + 1 :])
         rows = self.builder.reshape(value, shape)
         order = (dim, *(d for d in range(len(shape)) if d != dim))
         return self.named(self.builder.permute(rows, order), value.type.axes, True)
+
+    def padded(self, value: Value, dim: int) -> Value:
+        """``value`` with zeros along ``dim`` up to the end of the last part."""
+        none = (0,) * value.type.rank
+        more = add(self.cut.padded, mul(self.cut.extent, -1))
+        high = tuple(more if d == dim else 0 for d in range(value.type.rank))
+        zero = 0.0 if value.dtype.is_float else value.dtype.kind != "bool" and 0
+        return self.builder.op("pad", [value], {"low": none, "high": high, "value": zero})
+
+    def only_inside(self, value: Value, dim: int, identity: float) -> Value:
+        """``value``, which has parts, with ``identity`` at the positions along ``dim`` that lie beyond the end."""
+        if self.cut.exact:
+            return value
+        builder, dtype = self.builder, I32 if at_least(add(2**31 - 1, mul(self.cut.padded, -1)), 0) else I64
+        position = builder.op("iota", (), {"size": self.cut.padded, "dtype": dtype})
+        inside = builder.pointwise("lt", position, builder.cast(builder.size(self.cut.extent), dtype))
+        parts = builder.expand(builder.reshape(inside, (self.cut.count, self.cut.size)), value.shape, (0, dim + 1))
+        return builder.pointwise("where", parts, value, builder.constant(identity, value.dtype))
 
     def shape(self, shape: Sequence[Size], dim: int | None) -> tuple[Size, ...]:
         """``shape`` with dimension ``dim`` as long as a part."""

@@ -51,8 +51,9 @@ def _named(state: Value, read: Read) -> Value:
 def _part(copies: Copies, op: Op) -> Copy:
     """A reduction over the cut axis, for every part."""
     (number,) = summed(op)
-    copy = contracted(copies, op, op.attrs["axes"][number][0]) if op.name == "contract" else reduced(copies, op, number)
-    return copy
+    if op.name == "contract":
+        return contracted(copies, op, op.attrs["axes"][number][0], swept=True)
+    return reduced(copies, op, number, swept=True)
 
 
 def _merged(

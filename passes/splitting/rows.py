@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from rooftile.ir.core import Op, Value, unique_name
 from rooftile.ir.expr import Size, axis, symbols
 from rooftile.ir.polynomial import add, mul
+from rooftile.ir.scalar import COMBINES
 from rooftile.ir.substitution import substitute
+from rooftile.passes.lowering.reductions import identity_value
 from rooftile.passes.regions.dims import Dim, shared_dims
 from rooftile.passes.splitting.copies import Copies, Copy, NotCut
 
@@ -19,8 +21,9 @@ Row = Callable[[Copies, Op, int | None], Copy]
 
 
 def _leaf(copies: Copies, op: Op, dim: int | None) -> Copy:
-    copy = copies.emit(op, (), op.attrs, False)
-    return copy if dim is None else copies.parts_first(copy.value, dim)
+    if dim is None:
+        return copies.emit(op, (), op.attrs, False)
+    return copies.parts_first(copies.emit(op, (), {**op.attrs, "size": copies.cut.padded}, False).value, dim)
 
 
 def _elementwise(copies: Copies, op: Op, dim: int | None) -> Copy:
@@ -103,21 +106,30 @@ def _reduce(copies: Copies, op: Op, dim: int | None) -> Copy:
     return reduced(copies, op, _operand_dim(op, dim))
 
 
-def reduced(copies: Copies, op: Op, dim: int | None) -> Copy:
-    """A reduction whose operand's dimension ``dim`` is the cut axis, reduced or not."""
+def reduced(copies: Copies, op: Op, dim: int | None, *, swept: bool = False) -> Copy:
+    """A reduction whose operand's dimension ``dim`` is the cut axis; ``swept`` where it is reduced."""
     source = copies.of(op.inputs[0], dim)
+    value = source.value
+    if swept and dim is not None:
+        value = copies.only_inside(value, dim, identity_value(COMBINES[op.attrs["fn"]], value.dtype))
     dims = tuple(d + source.parted for d in op.attrs["dims"])
-    return copies.emit(op, [source.value], {**op.attrs, "dims": dims}, source.parted)
+    return copies.emit(op, [value], {**op.attrs, "dims": dims}, source.parted)
 
 
 def _contract(copies: Copies, op: Op, dim: int | None) -> Copy:
     return contracted(copies, op, None if dim is None else op.attrs["out"][dim])
 
 
-def contracted(copies: Copies, op: Op, name: str | None) -> Copy:
-    """A contraction whose axis ``name`` is cut, summed or not."""
+def contracted(copies: Copies, op: Op, name: str | None, *, swept: bool = False) -> Copy:
+    """A contraction whose axis ``name`` is cut; ``swept`` where it is summed."""
     sizes, maps = dict(op.attrs["axes"]), op.attrs["maps"]
-    operands = [copies.of(x, _plain_dim(op, m, name, sizes)) for x, m in zip(op.inputs, maps, strict=True)]
+    dims = [_plain_dim(op, m, name, sizes) for m in maps]
+    operands = [copies.of(x, d) for x, d in zip(op.inputs, dims, strict=True)]
+    if swept:  # what is loaded is 0 beyond the end as it is
+        operands = [
+            o if d is None or copies.is_loaded(x) else Copy(copies.only_inside(o.value, d, 0.0), True)
+            for o, x, d in zip(operands, op.inputs, dims, strict=True)
+        ]
     if not any(o.parted for o in operands):
         return copies.emit(op, [o.value for o in operands], op.attrs, False)
     parts = unique_name("p", sizes)
@@ -150,6 +162,8 @@ def _gather(copies: Copies, op: Op, dim: int | None) -> Copy:
     axes, maps = op.attrs["axes"], op.attrs["maps"]
     name = None if dim is None else axes[dim][0]
     dims = [_gathered_dim(x, m, name, dict(axes)) for x, m in zip(op.inputs, maps, strict=True)]
+    if not copies.cut.exact and (len(dims) > 1 or name is not None and dims[0] is None):
+        raise NotCut(op.output)  # there might be nothing at indices computed beyond the end
     operands = [copies.of(x, d) for x, d in zip(op.inputs, dims, strict=True)]
     if name is None and not any(o.parted for o in operands):
         return copies.emit(op, [o.value for o in operands], op.attrs, False)
