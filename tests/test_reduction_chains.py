@@ -16,17 +16,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+import rooftile
 from rooftile.accuracy import error, promised, truth
 from rooftile.compilation import Compilation, Runnable
 from rooftile.config import CompileOptions, Config
-from rooftile.driver import compile_graph
+from rooftile.driver import compile_graph, emit_all
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.expr import Size
+from rooftile.passes.base import PassContext
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.regions.sizes import likely
-from rooftile.target import CPU, Target
+from rooftile.runtime.build import compile_kernel
+from rooftile.target import CPU, H100, Target
 from tests.chains import chains, rounding
 from tests.strategies import inputs_for
 
@@ -317,3 +322,51 @@ def test_cross_entropy_from_logits(reduction: str) -> None:
 
 def shapes_read(op: Op) -> set[tuple[Size, ...]]:
     return {v.shape for v in op.inputs}
+
+
+# What an H100 gets, compiled without one.
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def on_meta(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.bfloat16, device="meta")
+
+
+TARGETS = torch.empty(4096, dtype=torch.int64, device="meta")
+LARGE: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...], int]] = {
+    "softmax": (softmax, (on_meta(8192, 8192),), 0),
+    "long softmax": (softmax, (on_meta(4096, 128256),), 2),
+    "layer norm": (layer_norm, (on_meta(512, 100_000),), 2),
+    "cross-entropy": (cross_entropy, (on_meta(4096, 128256), TARGETS), 1),
+    "cross-entropy from hidden states": (
+        token_losses,
+        (on_meta(16384, 4096), on_meta(128256, 4096), torch.empty(16384, dtype=torch.int64, device="meta")),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_rows_on_an_h100(name: str) -> None:
+    function, inputs, count = LARGE[name]
+    graph = Manager(verify=True).run(imported(function, inputs), PIPELINE, PassContext(H100))[-1].graph
+    regions = [op for op in graph.ops if any(likely(v.type.numel) > 2**20 for v in op.inputs)]
+    assert len(regions) == 1
+    assert max((n for axis, n in sweeps(regions[0]).items() if axis != "k"), default=0) == count
+    for kernel in emit_all(graph, H100).values():
+        resources = compile_kernel(kernel, H100.arch).resources
+        assert resources.spill_bytes == 0 and resources.shared_bytes <= H100.shared_memory
+
+
+def test_the_report_says_how_a_row_is_swept() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.softmax(-1)
+
+    report = rooftile.explain(Model(), torch.zeros(2, 600_000))
+    (again,) = [row for row in report.ledger if row.decision == "recomputed"]
+    assert again.rule == "roles" and "600000" in again.reason
+    assert [step.rule for row in report.derivations for step in row.steps] == ["correct"]
