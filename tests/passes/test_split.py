@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from rooftile.frontend.importer import import_captured
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph
 from rooftile.ir.evaluator import evaluate
+from rooftile.ir.schedule import Schedule
 from rooftile.ir.verifier import verify
 from rooftile.passes.base import Pass, PassContext
 from rooftile.passes.manager import Manager
@@ -24,6 +26,7 @@ from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.split import Split
 from rooftile.target import CPU
 from tests.chains import chains, rounding
+from tests.regions import meta, regions
 from tests.strategies import inputs_for
 
 ROUNDINGS = 8  # an order of evaluation may be this much unluckier than a random one
@@ -161,3 +164,22 @@ def test_a_length_known_at_run_time_is_cut_too() -> None:
         exact = truth(graph, inputs, sizes)
         (accuracy,) = promised(evaluate(after, inputs, sizes, lowered=True), expected, exact)
         assert accuracy.ours <= accuracy.allowed, (n, accuracy)
+
+
+DECODED = {
+    "one-long": ((1, 32, 1, 128), (1, 8, 32768, 128), 128),  # 8 groups of heads, 16 parts: about one for each processor
+    "one-odd": ((1, 32, 1, 128), (1, 8, 32767, 128), 128),
+    "several-queries": ((1, 32, 4, 128), (1, 8, 32768, 128), 128),
+    "batch": ((32, 32, 1, 128), (32, 8, 8192, 128), 256),  # enough programs as it is
+    "prefill": ((1, 32, 4096, 128), (1, 8, 4096, 128), 32 * 32),
+}
+
+
+@pytest.mark.parametrize("name", DECODED)
+def test_heads_of_a_group_share_keys_and_parts_fill_an_h100(name: str) -> None:
+    queries, keys, programs = DECODED[name]
+    ops = regions(lambda q, k, v: mixed(scores(q, k), v), (meta(*queries), meta(*keys), meta(*keys)), "h100")
+    assert len(ops) == 1 + (programs == 128)
+    schedule = Schedule.from_attrs(ops[0].attrs)
+    grid = [-(-int(str(a.extent)) // a.tile) for a in schedule.axes if a.role == "grid"]
+    assert prod(grid) == programs
