@@ -46,7 +46,7 @@ def t5_bucket(relative: Tensor, buckets: int = 32, longest: int = 128) -> Tensor
     return result + torch.where(n < exact, n, torch.min(large, torch.full_like(large, buckets - 1)))
 
 
-@biases(table="32 h: small")
+@biases(table="32 h: small", kernels=2)
 def t5(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     bias = F.embedding(t5_bucket(-apart(q, k)), table).permute(2, 0, 1)[None]
     return F.softmax((q @ k.mT + bias).float(), dim=-1).type_as(q) @ v
@@ -57,7 +57,7 @@ def learned_by_distance(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tenso
     return (scaled(q, k) + table[:, apart(q, k) + 4500]).softmax(-1) @ v
 
 
-@biases(table="9 h: small")
+@biases(table="9 h: small", kernels=2)
 def learned_clipped(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     return (scaled(q, k) + table[apart(q, k).clamp(-4, 4) + 4].permute(2, 0, 1)).softmax(-1) @ v
 

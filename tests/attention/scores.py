@@ -249,7 +249,7 @@ def nan_to_num(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return scaled(q, k).masked_fill(~mask, -math.inf).softmax(-1).nan_to_num() @ v
 
 
-@others(kernels=3, cut=("sort", "import"), stored=3)
+@others(kernels=4, cut=("sort", "import"), stored=3)
 def sparsemax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     scores = scaled(q, k)
     ordered = scores.sort(-1, descending=True).values
