@@ -18,6 +18,7 @@ from rooftile.codegen.kernel import Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.naming import name_values
 from rooftile.codegen.ops import OpWriter
+from rooftile.codegen.parsing import parse
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Space
 from rooftile.codegen.specialize import specialized
@@ -68,7 +69,7 @@ class _Emission:
         kernel = Kernel(self.name, "", self.params(statements), grid, warps, stages, most, tuple(self.notes))
         source = _TEMPLATES.get_template("kernel.py.jinja2").render(self.context(statements, kernel, body))
         try:
-            ast.parse(source)
+            parse(source)
         except SyntaxError as error:
             raise InternalError(f"kernel {self.name} does not parse: {error}", op=str(error.text)) from error
         return replace(kernel, source=source)
@@ -104,7 +105,7 @@ class _Emission:
 
     def params(self, statements: list[Statement]) -> tuple[KernelParam, ...]:
         """The buffers, then the run-time sizes that the text mentions."""
-        used = {node.id for node in ast.walk(ast.parse(_text(statements))) if isinstance(node, ast.Name)}
+        used = {node.id for node in ast.walk(parse(_text(statements))) if isinstance(node, ast.Name)}
         buffers = [KernelParam(name, "buffer", value.dtype.name) for value, name in self.buffers.items()]
         sizes = [
             KernelParam(name, "size", _size_type(symbol), symbol.divisor % 16 == 0)

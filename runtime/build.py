@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 import linecache
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rooftile.codegen.kernel import Kernel, KernelParam
+from rooftile.codegen.parsing import PARSING
 from rooftile.errors import InternalError
 from rooftile.runtime.binary import Binary
 
@@ -31,9 +31,6 @@ ELEMENT = {  # our dtype names to the signature's
     "b1": "i1",
 }
 ALIGNED = [["tt.divisibility", 16]]
-# CPython 3.11 counts the depth of a parse for the whole process: `ast.parse` in two threads at once may fail with
-# "AST constructor recursion depth mismatch". Triton parses a kernel when its function and when its IR are made.
-_PARSING = threading.Lock()
 
 
 class CompileError(InternalError):
@@ -72,7 +69,7 @@ def _run_stages(kernel: Kernel, arch: int, target: Any, backend: Any) -> Binary:
     from triton.compiler import ASTSource
 
     aligned = {(i,): ALIGNED for i, param in enumerate(kernel.params) if param.aligned}
-    with _PARSING:
+    with PARSING:  # Triton parses a kernel when its function and when its IR are made
         source = ASTSource(jit_function(kernel), signature(kernel.params), constexprs={}, attrs=aligned)
     # Fusing multiply and add is Triton's default so far; said here because a later version changes it.
     wanted = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "enable_fp_fusion": True}
@@ -85,7 +82,7 @@ def _run_stages(kernel: Kernel, arch: int, target: Any, backend: Any) -> Binary:
     ir.load_dialects(context)
     backend.load_dialects(context)
     metadata: dict[str, Any] = {"target": target, **options.__dict__}
-    with _PARSING:
+    with PARSING:
         module = _make_ir(source, target, options, backend, context)
     ttgir = ""
     for stage, run in stages.items():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rooftile.codegen.parsing import PARSING, parse
 from rooftile.errors import InternalError
 from rooftile.runtime.interpreter import language
 from rooftile.runtime.interpreter.dtypes import INT32, INT64, OF_TORCH
@@ -31,9 +32,11 @@ class Interpreted:
         self.name = name
         self.filename = f"<kernel {name} {abs(hash(source)):x}>"
         linecache.cache[self.filename] = (len(source), None, source.splitlines(keepends=True), self.filename)
-        tree = ast.fix_missing_locations(_ScalarsAreTensors().visit(ast.parse(source, self.filename)))
+        tree = ast.fix_missing_locations(_ScalarsAreTensors().visit(parse(source, self.filename)))
         scope: dict[str, Any] = {"__name__": f"rooftile_kernel.{name}", "__builtins__": _kernel_builtins()}
-        exec(compile(tree, self.filename, "exec"), scope)
+        with PARSING:
+            code = compile(tree, self.filename, "exec")
+        exec(code, scope)
         self._function: Callable[..., None] = scope[name]
 
     def run(self, grid: Sequence[int], arguments: Sequence[torch.Tensor | int], *, wide: Sequence[bool] = ()) -> None:
