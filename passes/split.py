@@ -72,7 +72,7 @@ class Split:
         cut = Cut(sweeps.access.axes[name], count, self.even)
         if count < 2:
             return (op,)
-        regions, reason = _regions(op, sweeps, name, cut, names)
+        regions, reason = _regions(op, sweeps, name, cut, names, ctx.target)
         values = [r.value.name for r in swept(sweeps.access, name)]
         if reason:
             text = f"the sweep over {name} is left to few programs: {reason}"
@@ -95,14 +95,18 @@ def _sweep(body: Graph) -> tuple[Sweeps, str] | None:
     return (plan_sweeps(identify(body, Space())[1], loops), loops[0]) if len(loops) == 1 else None
 
 
-def _regions(op: Op, sweeps: Sweeps, name: str, cut: Cut, names: set[str]) -> tuple[tuple[Op, ...], str]:
+def _regions(
+    op: Op, sweeps: Sweeps, name: str, cut: Cut, names: set[str], target: Target
+) -> tuple[tuple[Op, ...], str]:
     """The regions of the parts and of their merging; or none, and why."""
     reason = obstacle(sweeps, name)
     if reason:
         return (), reason
     try:
         regions = split_region(op, sweeps, name, cut, names)
-    except (NotCut, NoCommonSpace) as error:
+        for each in regions:
+            schedule_region(each.regions[0], target)
+    except (NotCut, NoCommonSpace, Unschedulable) as error:
         return (), str(error)
     return (regions, "") if _sweep(regions[0].regions[0]) else ((), "its parts would be no one sweep")
 

@@ -162,7 +162,7 @@ def _gather(copies: Copies, op: Op, dim: int | None) -> Copy:
     axes, maps = op.attrs["axes"], op.attrs["maps"]
     name = None if dim is None else axes[dim][0]
     dims = [_gathered_dim(x, m, name, dict(axes)) for x, m in zip(op.inputs, maps, strict=True)]
-    if not copies.cut.exact and (len(dims) > 1 or name is not None and dims[0] is None):
+    if not copies.cut.exact and (len(dims) > 1 or (name is not None and dims[0] is None)):
         raise NotCut(op.output)  # there might be nothing at indices computed beyond the end
     operands = [copies.of(x, d) for x, d in zip(op.inputs, dims, strict=True)]
     if name is None and not any(o.parted for o in operands):
