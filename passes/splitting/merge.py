@@ -55,7 +55,7 @@ class Merge:
                 total, correction = self.states[op], self.sweeps.corrected.get(read)
                 if correction is not None:
                     total = self.corrected(read, total, correction)
-                self.merged[op] = self.builder.reduce(combine_of(op), total, [0])
+                self.merged[op] = self.builder.cast(self.builder.reduce(combine_of(op), total, [0]), op.output.dtype)
         return self.merged[op]
 
     def corrected(self, read: Read, state: Value, correction: Correction) -> Value:

@@ -121,7 +121,7 @@ def _contract(copies: Copies, op: Op, dim: int | None) -> Copy:
 
 
 def contracted(copies: Copies, op: Op, name: str | None, *, swept: bool = False) -> Copy:
-    """A contraction whose axis ``name`` is cut; ``swept`` where it is summed."""
+    """A contraction whose axis ``name`` is cut; ``swept`` where it is summed: then it stays as it is accumulated."""
     sizes, maps = dict(op.attrs["axes"]), op.attrs["maps"]
     dims = [_plain_dim(op, m, name, sizes) for m in maps]
     operands = [copies.of(x, d) for x, d in zip(op.inputs, dims, strict=True)]
@@ -137,6 +137,7 @@ def contracted(copies: Copies, op: Op, name: str | None, *, swept: bool = False)
     first = axis(parts, copies.cut.count)
     attrs = {
         **op.attrs,
+        "dtype": op.attrs["acc"] if swept else op.attrs["dtype"],
         "axes": ((parts, copies.cut.count), *((a, copies.cut.size if a == name else n) for a, n in sizes.items())),
         "maps": tuple(
             (*((first,) if o.parted else ()), *(substitute(e, cut) for e in m))

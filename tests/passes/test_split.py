@@ -148,6 +148,13 @@ def test_attention_in_parts_is_eager(name: str, parts: int) -> None:
     assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed, accuracy
 
 
+def test_parts_of_narrow_results_are_stored_as_they_are_accumulated() -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(1, 2, n, 24, dtype=torch.float16) for n in (2, 64, 64)]
+    _, after = split_compilation(lambda q, k, v: (q @ k.transpose(-1, -2)) @ v, inputs, 8)
+    assert [op.outputs[0].dtype.name for op in after.ops] == ["f32", "f16"]
+
+
 def test_a_length_known_at_run_time_is_cut_too() -> None:
     q, k, v = torch.randn(1, 4, 1, 24), torch.randn(1, 2, 37, 24), torch.randn(1, 2, 37, 24)
     length = torch.export.Dim("length", min=2, max=2**16)
