@@ -21,6 +21,7 @@ ROWS_OF_TWO_WARPGROUPS = 128
 DEPTH = 64  # what one step of a contraction inside another sweep sums
 SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
+MOST_PRODUCTS = 2**14  # that a program's registers hold beside what else it computes
 FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
 
 
@@ -98,7 +99,8 @@ def _too_large(access: Access, tiles: dict[str, int], target: Target) -> Reason 
         tiled = [{a for a in access.free[o] if tiles.get(a, 1) > 1} for o in node.operands]
         shared = frozenset.intersection(*map(frozenset, tiled)).difference(node.bound)
         elements = prod(tiles[a] for a in frozenset().union(*tiled))
-        if (shared or max(map(len, tiled)) > 2) and elements > target.max_tile_elements:
+        most = target.max_tile_elements if target.kind == "cpu" else MOST_PRODUCTS
+        if (shared or max(map(len, tiled)) > 2) and elements > most:
             text = f"%{read.value.name} is no product of matrices there, and {elements} products fit in no tile"
             return Reason("roles", read.value, text, node.op)
     return None
@@ -135,17 +137,22 @@ def _tiles(access: Access, target: Target, rows: int, widest: int, nested: bool)
     if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors
         long = rows <= 16 and not _is_masked(access) and target.shared_memory > LONG_STEPS
         return ChainTiles(FEW_ROWS, 128 if long else 64, 4, 3)
-    wide, alone = widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS, _loads_only_operands(access)
-    if wide and alone and not _is_masked(access):
+    wide = widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS
+    loaded = _dims_of_other_loads(access)
+    if wide and loaded == 0 and not _is_masked(access):
         return ChainTiles(128, 64, 4, 2, descriptors=True)
-    return ChainTiles(64, 64, 4, 3, descriptors=wide and alone)
+    if wide and loaded > 1:  # a tile of its own for each step: two programs fit beside each other with fewer stages
+        return ChainTiles(64, 64, 4, 2, descriptors=True)
+    return ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0)
 
 
 def _is_masked(access: Access) -> bool:
     return any(read.value.dtype.kind == "bool" for read in access.nodes)
 
 
-def _loads_only_operands(access: Access) -> bool:
-    """Whether the sweeps load nothing but the contractions' operands."""
-    swept = frozenset(access.bound_axes())
-    return all(not access.free[read] & swept for read in set(access.loads()) - loads_of_contractions(access))
+def _dims_of_other_loads(access: Access) -> int:
+    """Of the loads in sweeps that are no contractions' operands, along how many axes of tiles the largest varies."""
+    swept, operands = frozenset(access.bound_axes()), loads_of_contractions(access)
+    rows = frozenset(_chain(access).row)
+    others = [access.free[read] for read in access.loads() if read not in operands and access.free[read] & swept]
+    return max((1 + bool(axes & rows) for axes in others), default=0)
