@@ -53,15 +53,27 @@ Predicate: TypeAlias = AtLeast | All | Some | Unknown
 TRUE, FALSE = All(()), Some(())
 
 
+def all_of(*parts: Predicate) -> Predicate:
+    """That every part holds, without parts that always do; false where one never does."""
+    left = tuple(dict.fromkeys(p for p in parts if p != TRUE))
+    return FALSE if FALSE in left else left[0] if len(left) == 1 else All(left)
+
+
+def some_of(*parts: Predicate) -> Predicate:
+    """That a part holds, without parts that never do; true where one always does."""
+    left = tuple(dict.fromkeys(p for p in parts if p != FALSE))
+    return TRUE if TRUE in left else left[0] if len(left) == 1 else Some(left)
+
+
 def negation(predicate: Predicate) -> Predicate:
     """What holds where ``predicate`` doesn't."""
     match predicate:
         case AtLeast(size):
             return AtLeast(add(mul(size, -1), -1))
         case All(parts):
-            return Some(tuple(negation(p) for p in parts))
+            return some_of(*(negation(p) for p in parts))
         case Some(parts):
-            return All(tuple(negation(p) for p in parts))
+            return all_of(*(negation(p) for p in parts))
         case Unknown(read, negated):
             return Unknown(read, not negated)
 
@@ -121,17 +133,17 @@ class Predicates:
         parts = tuple(self.of(operand) for operand in node.operands)
         match fn, parts:
             case "and", _:
-                return All(parts)
+                return all_of(*parts)
             case "or", _:
-                return Some(parts)
+                return some_of(*parts)
             case "not", (part,):
                 return negation(part)
             case (("xor" | "ne"), (a, b)):
-                return Some((All((a, negation(b))), All((negation(a), b))))
+                return some_of(all_of(a, negation(b)), all_of(negation(a), b))
             case "eq", (a, b):
-                return Some((All((a, b)), All((negation(a), negation(b)))))
+                return some_of(all_of(a, b), all_of(negation(a), negation(b)))
             case "where", (condition, a, b):
-                return Some((All((condition, a)), All((negation(condition), b))))
+                return some_of(all_of(condition, a), all_of(negation(condition), b))
         return Unknown(read)
 
     def size(self, read: Read) -> Size:
