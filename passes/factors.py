@@ -131,9 +131,17 @@ class _Rewriting:
                 bare = self.builder.op("reduce", (self._without(op.inputs[0], factor),), op.attrs)
             else:
                 choices = (self._without(v, factor) for v in op.inputs[1:])
-                bare = self.bare[op.output] = self.builder.pointwise("where", op.inputs[0], *choices)
+                bare = self.bare[op.output] = self._lettered(
+                    self.builder.pointwise("where", op.inputs[0], *choices), op.output
+                )
             self.builder.pointwise("mul", bare, self._spread(factor, op.output.shape))
         self.builder.ops[-1] = replace(self.builder.ops[-1], outputs=op.outputs)
+
+    def _lettered(self, value: Value, like: Value) -> Value:
+        """``value``, written last, with the letters of ``like`` for its axes."""
+        named = replace(value, type=replace(value.type, axes=like.type.axes))
+        self.builder.ops[-1] = replace(self.builder.ops[-1], outputs=(named,))
+        return named
 
     def _without(self, value: Value, factor: float) -> Value:
         """``value`` before it is multiplied; a number divided by the factor."""

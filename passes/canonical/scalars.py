@@ -13,6 +13,7 @@ from math import copysign, frexp
 from typing import Any, NamedTuple
 
 from rooftile.ir.core import Op, Value
+from rooftile.ir.dtypes import B1
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 from rooftile.passes.canonical.uniform import Number, filled, number_in
 
@@ -175,11 +176,26 @@ def _select(op: Op, rw: Rewriter) -> Value | Make | None:
     return None
 
 
+def _choice_of_truths(op: Op, rw: Rewriter) -> Value | Make | None:
+    """A choice between booleans one of which is a number, as ``tril`` of a mask makes it, is a connective."""
+    condition, chosen, other = op.inputs
+    if op.output.dtype is not B1:
+        return None
+    numbers = (number_in(chosen, rw), number_in(other, rw))
+    if numbers == (True, False):
+        return condition
+    if numbers == (False, True):
+        return _call("not", condition)
+    if numbers[1] is not None and not numbers[1]:
+        return _call("and", condition, chosen)
+    return _call("or", condition, other) if numbers[0] else None
+
+
 SCALAR_RULES: Rules = {
     "pointwise": (_neutral, _meets_itself),
     **{f"pointwise.{fn}": (_twice,) for fn in sorted(INVOLUTIONS | PROJECTIONS)},
     "pointwise.mul": (_times_minus_one,),
     "pointwise.div": (_divide_by_power_of_two,),
     "pointwise.pow": (_power,),
-    "pointwise.where": (_select,),
+    "pointwise.where": (_select, _choice_of_truths),
 }
