@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from math import inf
 
 from rooftile.ir.expr import Atom, FloorDiv, Mod, Monomial, Size, Symbol, terms_of
+from rooftile.ir.ranges import LARGEST_SIZE
 
-# Sizes whose upper end isn't known are passed as 32-bit integers; the margin leaves room to round up to whole tiles.
-LARGEST_SIZE = 2**31 - 2**20
 INT32_END = 2**31
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from rooftile.codegen.bounds import LARGEST_SIZE, range_of_symbol
+from rooftile.codegen.bounds import range_of_symbol
 from rooftile.codegen.epilogue import epilogue_of, pieces
 from rooftile.codegen.example import example_buffer, example_size, largest_safe_index
 from rooftile.codegen.functions import functions_in
@@ -28,6 +28,7 @@ from rooftile.errors import InternalError
 from rooftile.ir.core import Graph
 from rooftile.ir.expr import Symbol
 from rooftile.ir.printer import print_graph
+from rooftile.ir.ranges import LARGEST_SIZE
 from rooftile.ir.schedule import option
 from rooftile.target import Target
 

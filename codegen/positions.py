@@ -7,12 +7,13 @@ from copy import copy
 from dataclasses import dataclass
 
 from rooftile.codegen.arithmetic import Arithmetic, Variable
-from rooftile.codegen.bounds import LARGEST_SIZE, Range, range_of_symbol
+from rooftile.codegen.bounds import Range, range_of_symbol
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.space import LANE, START, Axis, Space
 from rooftile.codegen.statements import Assign, Writer
 from rooftile.errors import InternalError
 from rooftile.ir.expr import Size, Symbol
+from rooftile.ir.ranges import LARGEST_SIZE
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,16 @@ class GraphBuilder(Builder):
     def __init__(self, name: str = "main") -> None:
         super().__init__(name, infer_graph_op)
 
+    @staticmethod
+    def beside(graph: Graph) -> GraphBuilder:
+        """A builder for a graph that is to take ``graph``'s place: with its name and inputs, and none of its values'
+        names free."""
+        builder = GraphBuilder(graph.name)
+        builder.inputs = list(graph.inputs)
+        for value in graph.values():
+            builder.fresh(value.name)
+        return builder
+
     def constant(self, value: bool | int | float, dtype: DType = F32) -> Value:
         """A scalar of shape ``()``."""
         return self.op("constant", (), {"value": value, "dtype": dtype})

@@ -11,6 +11,9 @@ from functools import lru_cache
 from rooftile.ir.expr import Atom, Expr, FloorDiv, Mod, Monomial, Size, Symbol, symbols
 from rooftile.ir.polynomial import add, linear_in, mul
 
+# Sizes whose upper end isn't known are passed as 32-bit integers; the margin leaves room to round up to whole tiles.
+LARGEST_SIZE = 2**31 - 2**20
+
 
 def in_range(size: Size, extent: Size) -> bool:
     """Whether ``0 <= size < extent`` can be proved."""

@@ -28,7 +28,8 @@ from rooftile.ir.dtypes import F32
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.base import PassContext
-from rooftile.passes.dtypes import is_narrow
+from rooftile.passes.dtypes import is_on_narrow_floats
+from rooftile.passes.editing import with_bodies
 from rooftile.passes.liveness import live_ops
 
 LOG2_E = log2(euler)
@@ -44,16 +45,12 @@ class BaseTwo:
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with each region's body rewritten; the same one where no exponential takes its factor for
         nothing."""
-        bodies = {op.regions[0]: in_base_two(op.regions[0]) for op in graph.ops if op.name == "region"}
-        if all(new is old for old, new in bodies.items()):
-            return graph
-        ops = (replace(op, regions=(bodies[op.regions[0]], *op.regions[1:])) if op.regions else op for op in graph.ops)
-        return replace(graph, ops=tuple(ops))
+        return with_bodies(graph, in_base_two)
 
 
 def in_base_two(body: Graph) -> Graph:
     """``body`` with the exponentials to base two that cost nothing; the same object where there are none."""
-    if not any(is_narrow(v.dtype) for v in (*body.inputs, *body.outputs)):
+    if not is_on_narrow_floats(body):
         return body
     scaling = _Scaling(body)
     exponentials = [op for op in body.ops if op.attrs.get("fn") == "exp" and op.inputs[0].dtype is F32]

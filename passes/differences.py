@@ -44,9 +44,7 @@ class Differences:
         """The graph with every value that costs less that way computed over its line; the same one where none does."""
         values = _Values(graph)
         wanted = {v: at for v in values.candidates() if (at := values.lines[v]) is not None}
-        builder = GraphBuilder(graph.name)
-        for value in graph.values():
-            builder.fresh(value.name)
+        builder = GraphBuilder.beside(graph)
         instead: dict[Value, Value] = {}
         for op in graph.ops:
             is_condition = any(v.dtype.kind == "bool" for v in op.outputs)

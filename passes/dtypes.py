@@ -36,6 +36,7 @@ from rooftile.ir.graph_ops import GRAPH_OPS, infer_graph_op
 from rooftile.ir.scalar import COMBINES
 from rooftile.passes.base import Note, PassContext, working_on
 from rooftile.passes.canonical.casts import holds_exactly
+from rooftile.passes.editing import with_bodies
 
 # The result is one of the operands, its negative, or a whole number beside it: representable where they are.
 _EXACT = frozenset({"neg", "abs", "sign", "maximum", "minimum", "where", "floor", "ceil", "round", "trunc"})
@@ -49,6 +50,11 @@ def is_narrow(dtype: DType) -> bool:
     return compute_type(dtype) is not dtype
 
 
+def is_on_narrow_floats(body: Graph) -> bool:
+    """Whether a region reads or writes narrow floats: what it computes in between is rounded to them in the end."""
+    return any(is_narrow(v.dtype) for v in (*body.inputs, *body.outputs))
+
+
 @dataclass(frozen=True)
 class Dtypes:
     """Gives the values in regions the dtypes they are computed in; see the module."""
@@ -57,11 +63,7 @@ class Dtypes:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with each region's body rewritten; the same one where no body computes on narrow floats."""
-        bodies = {op.regions[0]: _widened(op.regions[0], ctx) for op in graph.ops if op.name == "region"}
-        if all(old is new for old, new in bodies.items()):
-            return graph
-        ops = (replace(op, regions=tuple(bodies.get(body, body) for body in op.regions)) for op in graph.ops)
-        return replace(graph, ops=tuple(ops))
+        return with_bodies(graph, lambda body: _widened(body, ctx))
 
 
 def _widened(body: Graph, ctx: PassContext) -> Graph:

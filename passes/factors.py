@@ -26,8 +26,10 @@ from rooftile.ir.expr import Size
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.base import PassContext
 from rooftile.passes.base_two import LARGEST
-from rooftile.passes.dtypes import is_narrow
+from rooftile.passes.dtypes import is_on_narrow_floats
+from rooftile.passes.editing import with_bodies
 from rooftile.passes.liveness import live_ops
+from rooftile.passes.numbers import number_in
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,13 @@ class Factors:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with each region's body rewritten; the same one where no maximum has a factor."""
-        bodies = {op.regions[0]: without_factors(op.regions[0]) for op in graph.ops if op.name == "region"}
-        if all(new is old for old, new in bodies.items()):
-            return graph
-        ops = (replace(op, regions=(bodies[op.regions[0]], *op.regions[1:])) if op.regions else op for op in graph.ops)
-        return replace(graph, ops=tuple(ops))
+        return with_bodies(graph, without_factors)
 
 
 def without_factors(body: Graph) -> Graph:
     """``body`` with its maxima taken before multiplications by positive numbers; the same object where there are
     none."""
-    if not any(is_narrow(v.dtype) for v in (*body.inputs, *body.outputs)):
+    if not is_on_narrow_floats(body):
         return body
     factors = _Factors(body)
     if not any(factors.leaving(op) for op in body.ops):
@@ -103,10 +101,8 @@ class _Factors:
 
     def number(self, value: Value) -> float | None:
         """The number that is all that ``value`` holds."""
-        op = self.producers.get(value)
-        while op is not None and op.name == "expand":
-            op = self.producers.get(op.inputs[0])
-        return float(op.attrs["value"]) if op is not None and op.name == "constant" else None
+        number = number_in(value, self.producers.get)
+        return None if number is None else float(number)
 
 
 class _Rewriting:
@@ -115,10 +111,7 @@ class _Rewriting:
     def __init__(self, body: Graph, factors: _Factors) -> None:
         self.factors = factors
         self.bare: dict[Value, Value] = {}
-        self.builder = GraphBuilder(body.name)
-        self.builder.inputs = list(body.inputs)
-        for value in body.values():
-            self.builder.fresh(value.name)
+        self.builder = GraphBuilder.beside(body)
 
     def write(self, op: Op) -> None:
         """Put ``op`` down; a maximum or a choice that has a factor, in front of its multiplication."""

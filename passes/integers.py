@@ -21,13 +21,14 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import I32, I64
 from rooftile.ir.expr import Size, Symbol
 from rooftile.ir.graph_ops import GRAPH_OPS
+from rooftile.ir.ranges import LARGEST_SIZE
 from rooftile.passes.base import PassContext
+from rooftile.passes.editing import with_bodies
 from rooftile.passes.liveness import live_ops
 
 Interval: TypeAlias = tuple[int, int]
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
-LARGEST_SIZE = 2**31 - 2**20  # of a size whose upper end is not known; the margin leaves room for whole tiles
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,7 @@ class Integers:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with each region's body rewritten; the same one where no position is computed with."""
-        bodies = {op.regions[0]: narrowed(op.regions[0]) for op in graph.ops if op.name == "region"}
-        if all(new is old for old, new in bodies.items()):
-            return graph
-        ops = (replace(op, regions=(bodies[op.regions[0]], *op.regions[1:])) if op.regions else op for op in graph.ops)
-        return replace(graph, ops=tuple(ops))
+        return with_bodies(graph, narrowed)
 
 
 def narrowed(body: Graph) -> Graph:
@@ -90,10 +87,7 @@ class _Narrowing:
     """The ops written so far; ``narrow`` holds 64-bit values in 32 bits, with the intervals that they lie in."""
 
     def __init__(self, body: Graph) -> None:
-        self.builder = GraphBuilder(body.name)
-        self.builder.inputs = list(body.inputs)
-        for value in body.values():
-            self.builder.fresh(value.name)
+        self.builder = GraphBuilder.beside(body)
         self.narrow: dict[Value, tuple[Value, Interval]] = {}
         self.written: set[Value] = set(body.inputs)
 

@@ -13,7 +13,7 @@ and after, where ``i`` and ``j`` are long::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import F16, F32, F64, DType
 from rooftile.ir.expr import Size, axis
 from rooftile.passes.base import PassContext, working_on
-from rooftile.passes.liveness import live_ops
+from rooftile.passes.editing import replaced
 from rooftile.passes.rules import linear
 from rooftile.passes.rules.products import (
     Factor,
@@ -117,7 +117,7 @@ def _reordered(graph: Graph, op: Op, order: _Order) -> Graph:
         known = set(graph.ops)
         graph = applied[0]
         op = next(o for o in graph.ops if o not in known and _summed(o) == _summed(op))
-    return _replaced(graph, op, lambda builder: _multiply(builder, op, order))
+    return replaced(graph, op, lambda builder: _multiply(builder, op, order))
 
 
 def _summed(op: Op) -> tuple[object, ...]:
@@ -126,24 +126,9 @@ def _summed(op: Op) -> tuple[object, ...]:
 
 
 def _contracted(graph: Graph, op: Op, product: Product) -> Graph:
-    return _replaced(
+    return replaced(
         graph, op, lambda builder: _sum(builder, op, product.factors, product.axes, product.out, op.output.dtype)
     )
-
-
-def _replaced(graph: Graph, op: Op, make: Callable[[GraphBuilder], object]) -> Graph:
-    """``graph`` with the last of the ops that ``make`` builds in place of ``op``."""
-    builder = GraphBuilder(graph.name)
-    for value in graph.values():
-        builder.fresh(value.name)
-    for old in graph.ops:
-        if old is not op:
-            builder.ops.append(old)
-            continue
-        with builder.at(op.loc):
-            make(builder)
-        builder.ops[-1] = replace(builder.ops[-1], outputs=op.outputs)
-    return replace(graph, ops=tuple(live_ops(builder.ops, graph.outputs)))
 
 
 def _multiply(builder: GraphBuilder, op: Op, order: _Order) -> None:

@@ -18,8 +18,10 @@ from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.dtypes import F32
 from rooftile.passes.base import PassContext
-from rooftile.passes.dtypes import is_narrow
+from rooftile.passes.dtypes import is_on_narrow_floats
+from rooftile.passes.editing import with_bodies
 from rooftile.passes.liveness import live_ops
+from rooftile.passes.numbers import number_in
 
 # Within these ends neither the number nor its reciprocal is subnormal, infinite or rounded to nothing in fp32.
 LEAST, GREATEST = 2.0**-100, 2.0**100
@@ -33,24 +35,18 @@ class Reciprocals:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with each region's body rewritten; the same one where nothing is divided by a number."""
-        bodies = {op.regions[0]: multiplied(op.regions[0]) for op in graph.ops if op.name == "region"}
-        if all(new is old for old, new in bodies.items()):
-            return graph
-        ops = (replace(op, regions=(bodies[op.regions[0]], *op.regions[1:])) if op.regions else op for op in graph.ops)
-        return replace(graph, ops=tuple(ops))
+        return with_bodies(graph, multiplied)
 
 
 def multiplied(body: Graph) -> Graph:
     """``body`` with products for its fp32 divisions by numbers; the same object where there are none."""
-    if not any(is_narrow(v.dtype) for v in (*body.inputs, *body.outputs)):
+    if not is_on_narrow_floats(body):
         return body
     producers = body.producers()
     divisors = {op: number for op in body.ops if (number := _divisor(op, producers)) is not None}
     if not divisors:
         return body
-    builder = GraphBuilder(body.name)
-    for value in body.values():
-        builder.fresh(value.name)
+    builder = GraphBuilder.beside(body)
     for op in body.ops:
         if op not in divisors:
             builder.ops.append(op)
@@ -66,8 +62,5 @@ def _divisor(op: Op, producers: Mapping[Value, Op]) -> float | None:
     """The number that ``op`` divides by; None where it is no such division, or the reciprocal would not do."""
     if op.attrs.get("fn") != "div" or op.output.dtype is not F32:
         return None
-    source = producers.get(op.inputs[1])
-    while source is not None and source.name == "expand":
-        source = producers.get(source.inputs[0])
-    value = float(source.attrs["value"]) if source is not None and source.name == "constant" else 0.0
+    value = float(number_in(op.inputs[1], producers.get) or 0.0)
     return value if LEAST <= abs(value) <= GREATEST else None

@@ -8,20 +8,13 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 
 from rooftile.runtime.cuda_driver import LaunchConfig
 
 Argument: TypeAlias = torch.Tensor | int
-
-
-class Slots(Protocol):
-    """Numbered places for tensors and integers."""
-
-    def put(self, number: int, argument: Argument) -> None:
-        """Write one place."""
 
 
 class TensorSlots(list[Argument]):

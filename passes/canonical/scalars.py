@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import B1
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
-from rooftile.passes.canonical.uniform import Number, filled, number_in
+from rooftile.passes.canonical.uniform import filled
+from rooftile.passes.numbers import Number, number_in
 
 
 class Special(NamedTuple):
@@ -87,7 +88,7 @@ def _holds(row: Special, op: Op, rw: Rewriter) -> bool:
     operand = op.inputs[row.position]
     if operand.dtype.kind not in row.kinds:
         return False
-    number = number_in(operand, rw)
+    number = number_in(operand, rw.producer)
     return number == row.number and (not operand.dtype.is_float or copysign(1, number) == copysign(1, row.number))
 
 
@@ -119,14 +120,14 @@ def _twice(op: Op, rw: Rewriter) -> Value | Make | None:
 def _times_minus_one(op: Op, rw: Rewriter) -> Make | None:
     for position in (0, 1):
         operand = op.inputs[position]
-        if operand.dtype.kind != "bool" and number_in(operand, rw) == -1:
+        if operand.dtype.kind != "bool" and number_in(operand, rw.producer) == -1:
             return Make("pointwise", [op.inputs[1 - position]], {"fn": "neg"})
     return None
 
 
 def _divide_by_power_of_two(op: Op, rw: Rewriter) -> Make | None:
     """``x / 8`` is ``x * 0.125`` to the last bit, where the reciprocal is a normal number: fp16 has the fewest."""
-    number = number_in(op.inputs[1], rw)
+    number = number_in(op.inputs[1], rw.producer)
     if number is None or abs(frexp(number)[0]) != 0.5 or not 2.0**-14 <= abs(number) <= 2.0**14:
         return None
     reciprocal = _uniform(1.0 / number, op.inputs[1], rw)
@@ -158,14 +159,14 @@ POWERS: dict[float, Callable[[Value, Rewriter], Value | Make]] = {
 
 
 def _power(op: Op, rw: Rewriter) -> Value | Make | None:
-    exponent = number_in(op.inputs[1], rw)
+    exponent = number_in(op.inputs[1], rw.producer)
     meaning: Any = POWERS.get(exponent) if exponent is not None else None
     return meaning(op.inputs[0], rw) if meaning else None
 
 
 def _select(op: Op, rw: Rewriter) -> Value | Make | None:
     condition, chosen, other = op.inputs
-    number = number_in(condition, rw)
+    number = number_in(condition, rw.producer)
     if number is not None:
         return chosen if number else other
     if chosen is other:
@@ -181,7 +182,7 @@ def _choice_of_truths(op: Op, rw: Rewriter) -> Value | Make | None:
     condition, chosen, other = op.inputs
     if op.output.dtype is not B1:
         return None
-    numbers = (number_in(chosen, rw), number_in(other, rw))
+    numbers = (number_in(chosen, rw.producer), number_in(other, rw.producer))
     if numbers == (True, False):
         return condition
     if numbers == (False, True):

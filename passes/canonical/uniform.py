@@ -7,25 +7,15 @@ bring every view of such a tensor into it.
 from __future__ import annotations
 
 from math import inf
-from typing import TypeAlias
 
 import torch
 
-from rooftile.ir.core import Op, TensorType, Value
+from rooftile.ir.core import Op, TensorType
 from rooftile.ir.dtypes import DType
 from rooftile.ir.ranges import at_least
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
-
-Number: TypeAlias = bool | int | float
-
-
-def number_in(value: Value, rw: Rewriter) -> Number | None:
-    """The number that every element of ``value`` is, where that is known."""
-    op = rw.producer(value)
-    if op is not None and op.name == "expand":
-        op = rw.producer(op.inputs[0])
-    return op.attrs["value"] if op is not None and op.name == "constant" else None
+from rooftile.passes.numbers import Number, number_in
 
 
 def filled(number: Number, type: TensorType, rw: Rewriter) -> Make:
@@ -37,7 +27,7 @@ def filled(number: Number, type: TensorType, rw: Rewriter) -> Make:
 
 
 def _view_of_uniform(op: Op, rw: Rewriter) -> Make | None:
-    number = number_in(op.inputs[0], rw)
+    number = number_in(op.inputs[0], rw.producer)
     if number is None or (op.name == "expand" and not op.inputs[0].type.rank):
         return None
     return filled(number, op.output.type, rw)
@@ -45,7 +35,7 @@ def _view_of_uniform(op: Op, rw: Rewriter) -> Make | None:
 
 def _joined(op: Op, rw: Rewriter) -> Make | None:
     """Equal numbers beside each other, and padding that goes on as the tensor is."""
-    numbers = [number_in(v, rw) for v in op.inputs]
+    numbers = [number_in(v, rw.producer) for v in op.inputs]
     if op.name == "pad":
         numbers.append(op.attrs["value"])
     if numbers[0] is None or any(repr(number) != repr(numbers[0]) for number in numbers):
@@ -55,7 +45,7 @@ def _joined(op: Op, rw: Rewriter) -> Make | None:
 
 def _fold_pointwise(op: Op, rw: Rewriter) -> Make | None:
     """Compute on numbers as torch does in these dtypes; what torch refuses (an integer divided by zero) stays."""
-    numbers = [number_in(v, rw) for v in op.inputs]
+    numbers = [number_in(v, rw.producer) for v in op.inputs]
     if any(n is None for n in numbers):
         return None
     try:
@@ -67,7 +57,7 @@ def _fold_pointwise(op: Op, rw: Rewriter) -> Make | None:
 
 
 def _fold_cast(op: Op, rw: Rewriter) -> Make | None:
-    number = number_in(op.inputs[0], rw)
+    number = number_in(op.inputs[0], rw.producer)
     if number is None:
         return None
     return filled(_converted(number, op.inputs[0].dtype, op.output.dtype), op.output.type, rw)
@@ -84,7 +74,7 @@ _FIXED: dict[str, Number | None] = {"maximum": None, "minimum": None, "and": Non
 
 def _fold_combine(op: Op, rw: Rewriter) -> Make | None:
     """The largest of equal numbers is that number, and so on: reductions and scans that a number passes unchanged."""
-    number = number_in(op.inputs[0], rw)
+    number = number_in(op.inputs[0], rw.producer)
     row = COMBINES[op.attrs["fn"]]
     sizes = [op.inputs[0].shape[d] for d in op.attrs.get("dims", ())]
     if number is None or row.position or not all(at_least(size, 1) for size in sizes):

@@ -11,7 +11,6 @@ from rooftile.ir.dtypes import I64
 from rooftile.ir.expr import Atom, Expr, FloorDiv, Mod, Size, Symbol, from_terms, of, symbols, terms_of
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least
-from rooftile.ir.substitution import substitute
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.masks.phases import Phase
 from rooftile.passes.masks.predicates import Predicates
@@ -145,9 +144,8 @@ class Bounds:
     def _invariant(self, size: Size) -> Value:
         """A size that is the same all over the tile."""
         reads = {s.name: read for s in symbols(size) if (read := self.predicates.read_of(s)) is not None}
-        names: dict[str, Size] = {name: of(Symbol(f"idx{n}")) for n, name in enumerate(reads, start=1)}
-        values = [self.kernel.emit(read, self.block) for read in reads.values()]
-        return self._index(substitute(size, names), *values)
+        (expr,), operands = self.kernel.with_indices([size], reads, self.block)
+        return self._index(expr, *operands)
 
     def _index(self, size: Size | Expr, *operands: Value) -> Value:
         return self.kernel.add(self.block, "index", operands, {"expr": size, "axes": ()})

@@ -102,22 +102,21 @@ class Kernel:
         extents = ((n, self.access.axes[n]) for n in names if n not in block.full)
         return tuple((axis(n, extent), extent) for n, extent in extents if not divides(self.tiles[n], extent))
 
-    def with_indices(self, read: Read, exprs: Sequence[Size], block: Block) -> tuple[list[Size], tuple[Value, ...]]:
-        """``exprs`` with the symbols of indirect reads renamed to ``idx1``, ``idx2``, ..., and the tiles that these
-        stand for."""
-        reads = self.access.index_reads(read)
+    def with_indices(
+        self, exprs: Sequence[Size], reads: Mapping[str, Read], block: Block
+    ) -> tuple[list[Size], tuple[Value, ...]]:
+        """``exprs`` with the symbols that stand for ``reads`` renamed to ``idx1``, ``idx2``, ..., and the tiles that
+        these stand for."""
         names: dict[str, Size] = {name: of(Symbol(f"idx{n}")) for n, name in enumerate(reads, start=1)}
         return [substitute(e, names) for e in exprs], tuple(self.emit(r, block) for r in reads.values())
 
     def inside(self, case: Guard, block: Block) -> Value:
         """Whether ``case`` holds, for every position that it mentions."""
-        reads = {
-            s.name: self.access.indirect[s.name] for e, _ in case for s in symbols(e) if s.name in self.access.indirect
-        }
-        names: dict[str, Size] = {name: of(Symbol(f"idx{n}")) for n, name in enumerate(reads, start=1)}
+        indirect = self.access.indirect
+        reads = {s.name: indirect[s.name] for e, _ in case for s in symbols(e) if s.name in indirect}
         free = {*self.axes_in(e for e, _ in case), *(a for r in reads.values() for a in self.access.free[r])}
-        guard = tuple((substitute(e, names), n) for e, n in case)
-        operands = tuple(self.emit(r, block) for r in reads.values())
+        exprs, operands = self.with_indices([e for e, _ in case], reads, block)
+        guard = tuple((e, n) for e, (_, n) in zip(exprs, case, strict=True))
         return self.add(block, "inside", operands, {"guard": guard, "axes": self.held(frozenset(free))})
 
     def number(self, value: float, dtype: DType, block: Block) -> Value:

@@ -15,7 +15,7 @@ from rooftile.passes.regions.sizes import likely
 def load(kernel: Kernel, read: Read, block: Block) -> Value:
     """The tile of a buffer that ``read`` is."""
     guard = _full_guard(kernel, read, block) + checked_indices(kernel, read, block)
-    exprs, operands = kernel.with_indices(read, [*read.index, *(e for e, _ in guard)], block)
+    exprs, operands = kernel.with_indices([*read.index, *(e for e, _ in guard)], kernel.access.index_reads(read), block)
     index, conditions = exprs[: len(read.index)], exprs[len(read.index) :]
     attrs = {
         "index": tuple(index),
@@ -48,7 +48,7 @@ def index_value(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
     op = node.op
     assert op is not None
     expr = op.attrs["value"] if op.name == "size" else read.index[0]
-    (at,), operands = kernel.with_indices(read, [expr], block)
+    (at,), operands = kernel.with_indices([expr], kernel.access.index_reads(read), block)
     value = kernel.add(block, "index", operands, {"expr": at, "axes": kernel.held(kernel.access.free[read])})
     return kernel.cast(value, op.output.dtype, block)
 

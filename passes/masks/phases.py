@@ -7,11 +7,10 @@ the rest is not run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rooftile.ir.expr import axis as axis_of
-from rooftile.ir.polynomial import add, mul
-from rooftile.passes.masks.predicates import All, AtLeast, Predicates, is_known, negation
+from rooftile.passes.masks.predicates import All, AtLeast, Predicates, is_known
 from rooftile.passes.masks.ranges import Bound, Range, Sweep, bound_text, greatest, is_empty, least
 from rooftile.passes.masks.skipping import Skipping, skipping
 from rooftile.passes.masks.values import Interval
@@ -63,15 +62,15 @@ def plan_phases(
     if found is None:
         return [EVERY_STEP], predicates
     extent = access.axes[axis]
-    visited = Sweep(predicates, axis, extent, tile, throughout=False).ranges(found.live)
+    sweep = Sweep(predicates, axis, extent, tile, throughout=False)
+    visited, stop = sweep.ranges(found.live), sweep.stop
     settled = _known(found, predicates) if split else {}
     certain: list[Range] = []
     if settled:
-        holds = [p if settled[c] else negation(p) for c in settled for p in (predicates.of(c),)]
-        within = AtLeast(add(extent, add(mul(axis_of(axis, extent), -1), -1)))
-        certain = Sweep(predicates, axis, extent, tile, throughout=True).ranges(All((*holds, within)))
+        holds = (predicates.that(condition, holds) for condition, holds in settled.items())
+        within = AtLeast(extent - axis_of(axis, extent) - 1)
+        certain = replace(sweep, throughout=True).ranges(All((*holds, within)))
     bare, masked = _split(visited, certain)
-    stop = Sweep(predicates, axis, extent, tile, throughout=False).stop
     if not bare and masked == [(0, stop)]:
         return [EVERY_STEP], predicates
     phases = [Phase("bare", tuple(bare), settled, full=True)] if bare else []

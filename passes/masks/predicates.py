@@ -123,6 +123,11 @@ class Predicates:
             return _COMPARISONS["ne"](self.size(node.operands[0]))
         return self.of(node.operands[0]) if _is_same(node) else Unknown(read)
 
+    def that(self, read: Read, holds: bool) -> Predicate:
+        """The predicate that the boolean ``read`` holds, or that it doesn't."""
+        predicate = self.of(read)
+        return predicate if holds else negation(predicate)
+
     def _scalar(self, fn: str, read: Read, node: Node) -> Predicate:
         kinds = {operand.value.dtype.kind for operand in node.operands}
         if fn in _COMPARISONS and kinds == {"int"}:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from rooftile.passes.masks.predicates import All, Predicate, Predicates, Some, negation
+from rooftile.passes.masks.predicates import All, Predicate, Predicates, Some
 from rooftile.passes.masks.values import Interval, Values
 from rooftile.passes.regions.access import Access, Read
 from rooftile.passes.regions.forms import below
@@ -47,13 +47,8 @@ def skipping(access: Access, members: Sequence[Read], axis: str, predicates: Pre
         return None
     settled = {condition: holds for conditions in needed for condition, holds in conditions.items()}
     alternatives = dict.fromkeys(tuple(conditions.items()) for conditions in needed)
-    live = [All(tuple(_predicate(predicates, c, holds) for c, holds in each)) for each in alternatives]
+    live = [All(tuple(predicates.that(c, holds) for c, holds in each)) for each in alternatives]
     return Skipping(live[0] if len(live) == 1 else Some(tuple(live)), settled, reached)
-
-
-def _predicate(predicates: Predicates, condition: Read, holds: bool) -> Predicate:
-    predicate = predicates.of(condition)
-    return predicate if holds else negation(predicate)
 
 
 def _conditions(access: Access, members: Sequence[Read], axis: str) -> list[Read]:

@@ -6,7 +6,7 @@ one definition and index simplification does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import gcd
 
@@ -153,18 +153,26 @@ def is_nested(access: Access) -> bool:
 
 def _quotient(access: Access) -> tuple[str, int] | None:
     """An axis of the result with the size at which a division in a reduction's index cuts it."""
+    for name, extent, stride, den in divided_axes(access, access.reductions()):
+        if stride > 0 and den % stride == 0:
+            size = den // stride
+            if 1 < size < extent and extent % size == 0:
+                return name, size
+    return None
+
+
+def divided_axes(access: Access, reads: Iterable[Read]) -> Iterator[tuple[str, int, int, int]]:
+    """The axes of the result in quotients ``(stride * axis + ..) // den`` by which ``reads`` are indexed, with their
+    extents: ``(axis, extent, stride, den)``, all known sizes."""
     bound = access.bound_axes()
-    divided = (a for read in access.reductions() for e in read.index for a in atoms(e) if isinstance(a, FloorDiv))
+    divided = (a for read in reads for e in read.index for a in atoms(e) if isinstance(a, FloorDiv))
     for atom in divided:
         for symbol in symbols(atom.num):
             extent, stride = access.axes.get(symbol.name), linear_in(atom.num, symbol)[0]
-            if symbol.name in bound or not (isinstance(extent, int) and isinstance(atom.den, int)):
+            if symbol.name in bound or not isinstance(extent, int):
                 continue
-            if isinstance(stride, int) and stride > 0 and atom.den % stride == 0:
-                size = atom.den // stride
-                if 1 < size < extent and extent % size == 0:
-                    return symbol.name, size
-    return None
+            if isinstance(stride, int) and isinstance(atom.den, int):
+                yield symbol.name, extent, stride, atom.den
 
 
 def _add_joint(expr: Size, extent: Size, access: Access, joints: dict[str, set[int]]) -> None:

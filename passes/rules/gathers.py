@@ -9,13 +9,13 @@ NaN.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from math import nan
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, Symbol, axis, of
-from rooftile.passes.liveness import live_ops
+from rooftile.passes.editing import replaced
 from rooftile.passes.rules.linear import Step
 
 
@@ -26,20 +26,14 @@ def apply(body: Graph, value: Value) -> tuple[Graph, tuple[Step, ...]] | None:
     gather = next((op for op in found if op.output.dtype.is_float), None)
     if gather is None:
         return None
-    producers, builder = body.producers(), GraphBuilder(body.name)
-    builder.inputs = list(body.inputs)
-    for named in body.values():
-        builder.fresh(named.name)
-    for op in body.ops:
-        if op is gather:
-            with builder.at(op.loc):
-                _where_inside(builder, op, _element(builder, op, op.inputs[0], producers))
-            builder.ops[-1] = replace(builder.ops[-1], outputs=op.outputs)
-        else:
-            builder.ops.append(op)
     y, index = (f"%{v.name}" for v in gather.inputs)
     step = Step("split", f"%{gather.output.name} = {y} at {index}", f"sum({y} where its position is {index}, else 0)")
-    return replace(body, ops=tuple(live_ops(builder.ops, body.outputs))), (step,)
+    summed = partial(_sum_at_index, op=gather, producers=body.producers())
+    return replaced(body, gather, summed), (step,)
+
+
+def _sum_at_index(builder: GraphBuilder, op: Op, producers: Mapping[Value, Op]) -> Value:
+    return _where_inside(builder, op, _element(builder, op, op.inputs[0], producers))
 
 
 def _computed_from(body: Graph, value: Value) -> set[Value]:

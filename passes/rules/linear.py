@@ -8,12 +8,13 @@ of terms is a sum of sums.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import axis, symbols
-from rooftile.passes.liveness import live_ops
+from rooftile.passes.editing import replaced
 from rooftile.passes.rules.terms import Term, Varying, terms
 
 
@@ -36,7 +37,8 @@ def apply(body: Graph, reduction: Op, split: bool = True) -> tuple[Graph, tuple[
         reduced = reduced_dims(reduction, position)
         found = terms(operand, reduced, producers, split) if reduced else []
         if any(t.invariant for t in found):
-            return _rewrite(body, reduction, position, found), _steps(reduction, position, found)
+            summed = partial(_sum_of_terms, op=reduction, position=position, found=found)
+            return replaced(body, reduction, summed), _steps(reduction, position, found)
     return None
 
 
@@ -54,22 +56,6 @@ def reduced_dims(op: Op, position: int) -> frozenset[int]:
         if names - out and names & out:
             return frozenset()
     return frozenset(dims)
-
-
-def _rewrite(body: Graph, op: Op, position: int, found: Sequence[Term]) -> Graph:
-    builder = GraphBuilder(body.name)
-    builder.inputs = list(body.inputs)
-    for value in body.values():
-        builder.fresh(value.name)
-    for old in body.ops:
-        if old is not op:
-            builder.ops.append(old)
-            continue
-        with builder.at(op.loc):
-            total = _sum_of_terms(builder, op, position, found)
-        last = builder.ops.pop()
-        builder.ops.append(replace(last, outputs=op.outputs) if last.outputs == (total,) else last)
-    return replace(body, ops=tuple(live_ops(builder.ops, body.outputs)))
 
 
 def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[Term]) -> Value:

@@ -39,10 +39,7 @@ def apply(body: Graph) -> tuple[Graph, tuple[Step, ...]] | None:
     none."""
     if not any(op.name in SOURCES for op in body.ops):
         return None
-    builder = GraphBuilder(body.name)
-    builder.inputs = list(body.inputs)
-    for value in body.values():
-        builder.fresh(value.name)
+    builder = GraphBuilder.beside(body)
     split = _Splitting(builder)
     for op in body.ops:
         with builder.at(op.loc):

@@ -7,12 +7,11 @@ nothing, so it is looked for by itself.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import I64
 from rooftile.ir.scalar import COMBINES
+from rooftile.passes.editing import replaced
 from rooftile.passes.rules.linear import Step
 
 EXTREME = {row.scalar: name for name, row in COMBINES.items() if not row.position}
@@ -23,21 +22,11 @@ def apply(body: Graph, reduction: Op) -> tuple[Graph, tuple[Step, ...]] | None:
     row = COMBINES.get(str(reduction.attrs.get("fn"))) if reduction.name == "reduce" else None
     if row is None or not row.position:
         return None
-    builder = GraphBuilder(body.name)
-    builder.inputs = list(body.inputs)
-    for value in body.values():
-        builder.fresh(value.name)
-    for op in body.ops:
-        if op is reduction:
-            with builder.at(op.loc):
-                _least_position(builder, op, EXTREME[row.scalar])
-            builder.ops[-1] = replace(builder.ops[-1], outputs=op.outputs)
-        else:
-            builder.ops.append(op)
+    rewritten = replaced(body, reduction, lambda builder: _least_position(builder, reduction, EXTREME[row.scalar]))
     name, x = f"%{reduction.output.name}", f"%{reduction.inputs[0].name}"
     extreme = EXTREME[row.scalar]
     step = Step("position", f"{name} = {row.name}({x})", f"{name} = min(position where {x} = {extreme}({x}))")
-    return replace(body, ops=tuple(builder.ops)), (step,)
+    return rewritten, (step,)
 
 
 def _least_position(builder: GraphBuilder, op: Op, extreme: str) -> Value:

@@ -10,13 +10,11 @@ from __future__ import annotations
 from math import prod
 
 from rooftile.ir.core import Graph
-from rooftile.ir.expr import FloorDiv, atoms, symbols
-from rooftile.ir.polynomial import linear_in
 from rooftile.passes.regions.access import Access, Space
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.forms import Chain, chain_form
 from rooftile.passes.regions.sizes import likely
-from rooftile.passes.regions.space import merge, split_axis
+from rooftile.passes.regions.space import divided_axes, merge, split_axis
 
 FEW_ROWS = 64  # as many as one tile holds
 
@@ -37,13 +35,7 @@ def gather_few_rows(body: Graph, space: Space, access: Access) -> tuple[Space, A
 
 def _group(access: Access) -> tuple[str, int] | None:
     """An axis of the grid, and the size of the groups of it that read the same of a buffer."""
-    bound = access.bound_axes()
-    divided = (a for read in access.loads() for e in read.index for a in atoms(e) if isinstance(a, FloorDiv))
-    for atom in divided:
-        for symbol in symbols(atom.num):
-            extent, stride = access.axes.get(symbol.name), linear_in(atom.num, symbol)[0]
-            if symbol.name in bound or not (isinstance(extent, int) and isinstance(atom.den, int)):
-                continue
-            if stride == 1 and 1 < atom.den < extent and extent % atom.den == 0:
-                return symbol.name, atom.den
+    for name, extent, stride, size in divided_axes(access, access.loads()):
+        if stride == 1 and 1 < size < extent and extent % size == 0:
+            return name, size
     return None

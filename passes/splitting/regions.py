@@ -77,8 +77,8 @@ def _merged(
 
 
 def _builder(body: Graph, names: set[str]) -> GraphBuilder:
-    builder = GraphBuilder(body.name)
-    for taken in (*names, *(v.name for v in body.values())):
+    builder = GraphBuilder.beside(body)
+    for taken in names:
         builder.fresh(taken)
     return builder
 
