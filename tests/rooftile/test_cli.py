@@ -11,7 +11,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rooftile.cli import app, main, split_passes
+from rooftile.cli import app, main
+from rooftile.cli.opt import split_passes
 from rooftile.config import VARIABLES
 from rooftile.errors import OptionError, RooftileError
 from rooftile.ir.parser import parse_graph

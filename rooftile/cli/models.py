@@ -1,0 +1,38 @@
+"""What a subcommand does with the model that it is given by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rooftile.config import CompileOptions
+
+if TYPE_CHECKING:
+    from rooftile.compilation import Compilation
+    from rooftile.named_model import NamedModel
+
+
+def found_model(name: str, inputs: list[str] | None, *, meta: bool) -> NamedModel:
+    """The model and its inputs on the device that is here, or without memory.
+
+    Raises:
+        OptionError: there is no such model, or it comes without inputs.
+    """
+    import torch
+
+    from rooftile.named_model import named_model
+
+    device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
+    return named_model(name, inputs or [], device)
+
+
+def compiled_model(
+    name: str, inputs: list[str] | None, options: CompileOptions, *, meta: bool
+) -> tuple[list[Compilation], int]:
+    """The compilations of a named model, and how many graphs it has."""
+    import torch
+
+    from rooftile.report.explaining import compile_afresh
+
+    found = found_model(name, inputs, meta=meta)
+    with torch.no_grad():
+        return compile_afresh(found.model, found.inputs, {}, options)
