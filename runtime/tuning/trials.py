@@ -10,6 +10,7 @@ import torch
 from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
 from rooftile.config import Config
+from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.lower import Lower
@@ -61,6 +62,10 @@ def build(op: Op, schedule: Schedule, precision: str, target: Target, config: Co
     return Built(schedule, lowered, kernel, binary)
 
 
+class Faulted(InternalError):
+    """A kernel ended in a fault of the GPU, after which nothing runs there in this process."""
+
+
 class Trial:
     """A built candidate on a device, with inputs and memory; called, it runs the kernel once.
 
@@ -78,6 +83,7 @@ class Trial:
         shared: Trial | None = None,
     ) -> None:
         self.built = built
+        self._device = device
         op = built.op
         plan = make_plan(Graph("trial", op.inputs, (op,), op.outputs), {op: built.kernel})
         program = load(plan, target, device, config)
@@ -89,6 +95,21 @@ class Trial:
     def __call__(self) -> None:
         for act in self._frame.actions:
             act()
+
+    def try_out(self) -> None:
+        """Run it once, and wait for it.
+
+        Raises:
+            RooftileError: it cannot be launched.
+            Faulted: it was launched, and the GPU faulted.
+        """
+        self()
+        if self._device.type == "cuda":
+            try:
+                torch.cuda.synchronize(self._device)
+            except RuntimeError as error:
+                text = f"kernel `{self.built.kernel.name}` faulted while it was tried with {self.built.schedule}"
+                raise Faulted(f"{text}: {error}") from error
 
     def results(self) -> list[torch.Tensor]:
         """What running it once gives."""

@@ -18,7 +18,7 @@ from rooftile.runtime.cuda_driver import CudaError
 from rooftile.runtime.tuning import search as module
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
 from rooftile.runtime.tuning.search import Effort, Outcome, Search
-from rooftile.runtime.tuning.trials import Built, Trial, build
+from rooftile.runtime.tuning.trials import Built, Faulted, Trial, build
 from rooftile.target import CPU
 from tests.regions import matmul, norm, regions
 
@@ -68,6 +68,29 @@ def test_the_fastest_is_chosen_and_its_time_told(product: Op) -> None:
     assert smallest_tiles(found.schedule) == min(map(smallest_tiles, clock.asked)) == found.microseconds
     assert found.first_microseconds == smallest_tiles(Schedule.from_attrs(product.attrs)) > found.microseconds
     assert found.timed > 1
+
+
+def test_all_that_was_timed_is_told_the_fastest_first(product: Op) -> None:
+    clock = Scripted(smallest_tiles)
+    found = outcome(product, clock)
+    assert {str(tried.schedule) for tried in found.tried} == set(map(str, clock.asked))
+    assert [tried.microseconds for tried in found.tried] == sorted(smallest_tiles(t.schedule) for t in found.tried)
+    assert found.tried[0].runs > found.tried[-1].runs
+
+
+def test_a_kernel_that_faults_is_named(product: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(device: torch.device) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", fault)
+    trial = Trial(build(product, Schedule.from_attrs(product.attrs), "ieee", CPU, Config.from_env()), *on_cpu(product))
+    trial._device = torch.device("cuda")
+    with pytest.raises(Faulted, match=r"`contract` faulted while it was tried with n: grid.* illegal memory"):
+        trial.try_out()
+
+
+def on_cpu(op: Op) -> tuple[Any, ...]:
+    return example_tensors(op, {}, DEVICE), {}, CPU, DEVICE, Config.from_env()
 
 
 def test_the_first_choice_stays_where_nothing_beats_it(product: Op) -> None:
