@@ -75,7 +75,7 @@ def test_all_that_was_timed_is_told_the_fastest_first(product: Op) -> None:
     found = outcome(product, clock)
     assert {str(tried.schedule) for tried in found.tried} == set(map(str, clock.asked))
     assert [tried.microseconds for tried in found.tried] == sorted(smallest_tiles(t.schedule) for t in found.tried)
-    assert found.tried[0].runs > found.tried[-1].runs
+    assert found.tried[0].runs > min(tried.runs for tried in found.tried)
 
 
 def test_a_kernel_that_faults_is_named(product: Op, monkeypatch: pytest.MonkeyPatch) -> None:
