@@ -6,7 +6,7 @@ in float64, which gives the reference ``r`` that accuracy is measured against.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,17 +22,22 @@ from rooftile.ir.substitution import evaluate as size_value
 from rooftile.ir.tile_evaluator import run_region
 
 Tensors = Sequence[torch.Tensor]
+Compute = Callable[[Tensors], Tensors]  # an op's results from its operands
+Observer = Callable[[Op, Tensors, Tensors], None]  # told of each op that has run, its operands and its results
 
 _DOUBLE = {"float": torch.float64, "complex": torch.complex128}  # what a kind of dtype is promoted to
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a graph is evaluated: the run-time sizes, floats promoted to float64 or not, bodies or kernels of regions."""
+    """How a graph is evaluated: the run-time sizes, floats promoted to float64 or not, bodies or kernels of regions;
+    ``instead`` computes some ops in another way, ``observer`` is told of each."""
 
     bindings: Mapping[str, int] = field(default_factory=dict)
     promote: bool = False
     lowered: bool = False
+    instead: Mapping[Op, Compute] = field(default_factory=dict)
+    observer: Observer | None = None
 
     def dtype(self, dtype: DType) -> torch.dtype:
         """The torch dtype that stands for ``dtype``."""
@@ -45,6 +50,8 @@ def evaluate(
     bindings: Mapping[str, int] | None = None,
     promote: bool = False,
     lowered: bool = False,
+    instead: Mapping[Op, Compute] | None = None,
+    observer: Observer | None = None,
 ) -> list[torch.Tensor]:
     """The outputs of a graph-level ``graph``. They may be views of one another or of the inputs.
 
@@ -54,12 +61,14 @@ def evaluate(
         bindings: run-time sizes that the inputs' shapes do not tell.
         promote: run every float op in float64; casts between floats then change nothing.
         lowered: run a region's kernel, where it has one, instead of its body.
+        instead: what computes an op, in place of its reference.
+        observer: told of every op in turn, those in the bodies of regions included.
 
     Raises:
         InputError: a tensor that does not fit its input.
     """
     sizes = bind_sizes(graph.inputs, [tuple(x.shape) for x in inputs], bindings)
-    ev = Evaluation(sizes, promote, lowered)
+    ev = Evaluation(sizes, promote, lowered, instead or {}, observer)
     with torch.no_grad(), torch.device(inputs[0].device if inputs else "cpu"):
         return _run(graph, [_received(v, x, ev) for v, x in zip(graph.inputs, inputs, strict=True)], ev)
 
@@ -80,6 +89,8 @@ def _run(graph: Graph, inputs: Tensors, ev: Evaluation) -> list[torch.Tensor]:
     for number, op in enumerate(graph.ops):
         results = _evaluate_op(op, [values[v] for v in op.inputs], ev)
         _check(op, results, ev)
+        if ev.observer is not None:
+            ev.observer(op, [values[v] for v in op.inputs], results)
         values.update(zip(op.outputs, results, strict=True))
         for v in {*op.inputs, *op.outputs}:
             if v not in kept and last_use.get(v, number) == number:
@@ -97,6 +108,8 @@ def _check(op: Op, results: Tensors, ev: Evaluation) -> None:
 
 
 def _evaluate_op(op: Op, inputs: Tensors, ev: Evaluation) -> Tensors:
+    if op in ev.instead:
+        return ev.instead[op](inputs)
     if op.name == "region":
         if ev.lowered and len(op.regions) > 1:
             return run_region(op, inputs, ev.bindings)

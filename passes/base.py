@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from rooftile.config import CompileOptions
 from rooftile.ir.core import Graph, Op
 from rooftile.passes.ledger import Ledger
+from rooftile.passes.switches import Switches
 from rooftile.target import Target
 
 
@@ -22,13 +23,17 @@ class Note:
 
 @dataclass
 class PassContext:
-    """What all passes of one compilation share; ``ledger``, ``derivations`` and ``notes`` only grow."""
+    """What all passes of one compilation share; ``ledger``, ``derivations`` and ``notes`` only grow.
+
+    ``switches`` say which rewrites are carried out; with None all are.
+    """
 
     target: Target
     ledger: Ledger = field(default_factory=Ledger)
     derivations: list[Any] = field(default_factory=list)
     options: CompileOptions | None = None
     notes: list[Note] = field(default_factory=list)
+    switches: Switches | None = None
 
 
 class working_on:

@@ -9,6 +9,7 @@ are tried on the reduction that is in the way.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rooftile.ir.core import Graph
@@ -18,6 +19,7 @@ from rooftile.passes.regions.forms import Chain, Reason, chain_form, matrix_form
 from rooftile.passes.regions.space import region_access
 from rooftile.passes.rules import correct, gathers, linear, pieces
 from rooftile.passes.rules.linear import Step
+from rooftile.passes.switches import permitted
 
 MOST_STEPS = 16
 
@@ -52,10 +54,18 @@ def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
 
 def _rewritten(body: Graph, reasons: tuple[Reason, ...]) -> tuple[Graph, tuple[Step, ...]] | None:
     """What the first rule that applies makes of ``body``."""
-    attempts = (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
-    rewritten = next((attempt for attempt in attempts if attempt is not None), None)
-    again = (gathers.apply(body, r.value) for r in reasons if r.rule == "recompute")
-    return rewritten or pieces.apply(body) or next((attempt for attempt in again if attempt is not None), None)
+    attempts = _attempts(body, reasons)
+    return next((attempt for attempt in attempts if attempt is not None and _permitted(body, attempt[1])), None)
+
+
+def _attempts(body: Graph, reasons: tuple[Reason, ...]) -> Iterator[tuple[Graph, tuple[Step, ...]] | None]:
+    yield from (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
+    yield pieces.apply(body)
+    yield from (gathers.apply(body, r.value) for r in reasons if r.rule == "recompute")
+
+
+def _permitted(body: Graph, steps: tuple[Step, ...]) -> bool:
+    return all(permitted(rule, body.outputs[-1]) for rule in dict.fromkeys(step.rule for step in steps))
 
 
 def blocked(access: Access) -> tuple[Reason, ...]:

@@ -32,6 +32,7 @@ from rooftile.passes.combinations.line import Line, line
 from rooftile.passes.combinations.recompute import Recomputed, read_back
 from rooftile.passes.combinations.sources import Source, sources
 from rooftile.passes.liveness import live_ops
+from rooftile.passes.switches import permitted
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _once(builder: GraphBuilder, values: _Values, value: Value, at: Line, ctx: P
     there = price.of_each(value, values.producers, values.known)
     once = price.of_all(builder.ops[before:]) + price.READ * pairs
     kernel = ctx.target.launch_seconds * ctx.target.scalar_flops
-    gains = there > once + kernel
+    gains = there > once + kernel and permitted("hoisted", value, values.producers[value].loc)
     dims = " and ".join(str(d) for d in at.bound)
     ctx.ledger.add(
         "hoisted" if gains else "recomputed",

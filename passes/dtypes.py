@@ -30,13 +30,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
+from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, Value, freeze_attrs, unique_name
 from rooftile.ir.dtypes import BF16, F32, DType, compute_type
 from rooftile.ir.graph_ops import GRAPH_OPS, infer_graph_op
 from rooftile.ir.scalar import COMBINES
 from rooftile.passes.base import Note, PassContext, working_on
 from rooftile.passes.canonical.casts import holds_exactly
 from rooftile.passes.editing import with_bodies
+from rooftile.passes.switches import permitted
 
 # The result is one of the operands, its negative, or a whole number beside it: representable where they are.
 _EXACT = frozenset({"neg", "abs", "sign", "maximum", "minimum", "where", "floor", "ceil", "round", "trunc"})
@@ -132,9 +133,11 @@ class _Widening:
         if value not in self._wide:
             return self.rounded(value)
         if value not in self._noted:
+            if not permitted("rounding", value, self._loc()):
+                return self.rounded(value)
             self._noted.add(value)
             self._ctx.notes.append(
-                Note(value.name, f"computed on before it is rounded to {value.dtype}", self._source())
+                Note(value.name, f"computed on before it is rounded to {value.dtype}", self._loc().source)
             )
         return self._wide[value]
 
@@ -215,8 +218,8 @@ class _Widening:
         self._ops.append(Op(name, tuple(inputs), (result,), freeze_attrs(attrs), (), self._op.loc))
         return result
 
-    def _source(self) -> str:
-        return self._op.loc.source if self._op is not None else ""
+    def _loc(self) -> Loc:
+        return self._op.loc if self._op is not None else UNKNOWN
 
 
 def _touches_narrow(op: Op) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op
 from rooftile.passes.liveness import live_ops
+from rooftile.passes.switches import permitted
 
 
 def replaced(graph: Graph, op: Op, make: Callable[[GraphBuilder], object]) -> Graph:
@@ -26,7 +27,11 @@ def replaced(graph: Graph, op: Op, make: Callable[[GraphBuilder], object]) -> Gr
 def with_bodies(graph: Graph, rewritten: Callable[[Graph], Graph]) -> Graph:
     """``graph`` with each region's body ``rewritten``; the same graph where every body comes back as the same
     object."""
-    bodies = {op.regions[0]: rewritten(op.regions[0]) for op in graph.ops if op.name == "region"}
+    bodies: dict[Graph, Graph] = {}
+    for op in graph.ops:
+        if op.name == "region":
+            (old, new) = op.regions[0], rewritten(op.regions[0])
+            bodies[old] = new if new is old or permitted("", op.outputs[-1], op.loc) else old
     if all(old is new for old, new in bodies.items()):
         return graph
     ops = (replace(op, regions=tuple(bodies.get(body, body) for body in op.regions)) for op in graph.ops)

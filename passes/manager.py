@@ -15,8 +15,10 @@ from rooftile.ir.core import Graph
 from rooftile.ir.printer import print_graph, print_op
 from rooftile.ir.verifier import verify
 from rooftile.passes.base import Pass, PassContext, op_in_question
+from rooftile.passes.switches import switched
 
 IMPORT = "import"  # the name of the stage that is there before any pass
+REQUIRED = frozenset({"axes", "fuse", "layout", "tile", "lower"})  # what no program comes about without
 
 _LOG = logging.getLogger("rooftile.passes")
 
@@ -75,8 +77,11 @@ class Manager:
 
 
 def _run(each: Pass, graph: Graph, ctx: PassContext, before: Sequence[str]) -> Graph:
+    if ctx.switches is not None and ctx.switches.leaves_out(each.name) and each.name not in REQUIRED:
+        return graph
     try:
-        return each.run(graph, ctx)
+        with switched(ctx.switches, each.name):
+            return each.run(graph, ctx)
     except UserError:
         raise
     except InternalError as error:

@@ -33,6 +33,7 @@ from rooftile.passes.rules.products import (
     sum_of_products,
 )
 from rooftile.passes.rules.terms import terms
+from rooftile.passes.switches import permitted
 
 # How many times fewer products the other order must take: it rounds other values on the way, and stores them.
 FEWER = 4
@@ -49,13 +50,15 @@ class Reassociate:
         producers = graph.producers()
         for output in [op.output for op in graph.ops if op.name in ("contract", "reduce")]:
             op = producers.get(output)
-            if op is not None and (product := sum_of_products(op, producers)) is not None:
+            product = sum_of_products(op, producers) if op is not None else None
+            if op is not None and product is not None and permitted("product", output, op.loc):
                 graph = _contracted(graph, op, product)
                 producers = graph.producers()
                 text = f"%{output.name} sums the products of two tensors along axes of both: a product of matrices"
                 ctx.ledger.add("reassociated", rule="associate", values=[output.name], reason=text, locs=[op.loc])
                 op = producers[output]
-            if op is not None and (found := _better_order(graph, op, producers)) is not None:
+            found = _better_order(graph, op, producers) if op is not None else None
+            if op is not None and found is not None and permitted("order", output, op.loc):
                 with working_on(op):
                     graph = _reordered(graph, op, found)
                 producers = graph.producers()

@@ -22,6 +22,7 @@ from rooftile.passes.dtypes import is_on_narrow_floats
 from rooftile.passes.editing import with_bodies
 from rooftile.passes.liveness import live_ops
 from rooftile.passes.numbers import number_in
+from rooftile.passes.switches import permitted
 
 # Within these ends neither the number nor its reciprocal is subnormal, infinite or rounded to nothing in fp32.
 LEAST, GREATEST = 2.0**-100, 2.0**100
@@ -44,6 +45,7 @@ def multiplied(body: Graph) -> Graph:
         return body
     producers = body.producers()
     divisors = {op: number for op in body.ops if (number := _divisor(op, producers)) is not None}
+    divisors = {op: number for op, number in divisors.items() if permitted("division", op.output, op.loc)}
     if not divisors:
         return body
     builder = GraphBuilder.beside(body)

@@ -39,6 +39,7 @@ from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.schedules.estimate import programs
 from rooftile.passes.splitting.copies import Cut, NotCut
 from rooftile.passes.splitting.regions import split_region
+from rooftile.passes.switches import permitted
 from rooftile.target import Target
 
 
@@ -70,7 +71,7 @@ class Split:
         sweeps, name = found
         count = self.parts or _wanted(op.regions[0], sweeps, name, ctx.target)
         cut = Cut(sweeps.access.axes[name], count, self.even)
-        if count < 2:
+        if count < 2 or not permitted("", op.outputs[-1], op.loc):
             return (op,)
         regions, reason = _regions(op, sweeps, name, cut, names, ctx.target)
         values = [r.value.name for r in swept(sweeps.access, name)]

@@ -34,6 +34,7 @@ class Config:
     verify: bool = False
     target: str | None = None
     lock: Path | None = None
+    without: tuple[str, ...] = ()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
@@ -54,7 +55,7 @@ class Config:
 
     def with_options(self, options: CompileOptions) -> Config:
         """These settings, with what ``options`` says put over them: arguments beat the environment."""
-        shared = ("dump", "target", "autotune", "stop_after", "verify", "lock")
+        shared = ("dump", "target", "autotune", "stop_after", "verify", "lock", "without")
         said: dict[str, Any] = {f: getattr(options, f) for f in shared if getattr(options, f) is not None}
         if options.mode == "max-autotune":
             said.setdefault("autotune", "full")
@@ -77,6 +78,7 @@ class CompileOptions:
     stop_after: str | None = None
     verify: bool | None = None
     lock: Path | None = None
+    without: tuple[str, ...] | None = None
 
     @classmethod
     def from_user(
@@ -172,6 +174,14 @@ def _requirements(value: object) -> tuple[Requirement, ...]:
     return tuple(_one_of(REQUIREMENTS)(word) for word in words)
 
 
+def _names(value: object) -> tuple[str, ...]:
+    """Names in a list, or in text with commas between."""
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list | tuple | set | frozenset) or not all(isinstance(word, str) for word in words):
+        raise ValueError("allowed: names of rewrites")
+    return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+
+
 @dataclass(frozen=True)
 class Variable:
     """One environment variable: the ``Config`` field it sets, and what documentation says of it."""
@@ -218,6 +228,9 @@ VARIABLES = (
         "how many kernels compile at once",
         _whole(1),
     ),
+    Variable(
+        "ROOFTILE_WITHOUT", "without", "names", "none", "rewrites to leave out, as `rooftile check` names them", _names
+    ),
     Variable("ROOFTILE_TARGET", "target", "target name", "the device in use", "compile for this target instead", _name),
 )
 
@@ -229,6 +242,7 @@ OPTIONS: dict[str, Reader] = {
     "stop_after": _name,
     "verify": _one_of((True, False)),
     "lock": _path,
+    "without": _names,
 }
 
 

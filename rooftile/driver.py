@@ -29,9 +29,10 @@ from rooftile.ir.core import Graph, Op
 from rooftile.logs import listen, log_compilation
 from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
-from rooftile.passes.manager import Manager
+from rooftile.passes.manager import REQUIRED, Manager
 from rooftile.passes.pipeline import PIPELINE, pipeline
 from rooftile.passes.reschedule import Reschedule
+from rooftile.passes.switches import Switches
 from rooftile.runtime.devices import default_target, target_of
 from rooftile.runtime.graphs import GraphProgram
 from rooftile.runtime.loading import load
@@ -68,6 +69,7 @@ def build_program(
     device = _with_index(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     target = target_named(config.target) if config.target else _target_of(device)
     _check_pass(config.stop_after)
+    _check_without(config.without)
     try:
         compilation, program = compile_graph(graph, options, config, target, device, sizes)
     except InternalError as error:
@@ -105,7 +107,7 @@ def compile_graph(
 ) -> tuple[Compilation, Runnable]:
     """Passes, kernels, plan, program, dump. Where the kernels cannot run here, something else stands in for them."""
     clock = _Clock()
-    context = PassContext(target, options=options)
+    context = PassContext(target, options=options, switches=Switches(off=frozenset(config.without)))
     manager = Manager(config.verify, record=config.dump is not None, stop_after=config.stop_after)
     precision = fp32_precision(target)
     stages = clock("passes", lambda: manager.run(graph, pipeline(precision), context))
@@ -115,6 +117,7 @@ def compile_graph(
     if config.stop_after is None and (better := clock("tune", lambda: measured.better(lowered))):
         stages += manager.run(lowered, (Reschedule(better, precision),), context)[1:]
     compilation = Compilation(stages, context, device, seconds=clock.seconds)
+    _say_unasked(context)
     _note_externs(compilation)
     _require(options, compilation.graph)
     program: Runnable = Shaped(graph) if device.type == "meta" else Evaluated(graph)
@@ -190,6 +193,21 @@ def _check_pass(name: str | None) -> None:
     names = ("import", *(each.name for each in PIPELINE))
     if name is not None and name not in names:
         raise OptionError(f"stop_after={name!r}: there is no such pass", fix=nearest(name, names))
+
+
+def _check_without(names: Sequence[str]) -> None:
+    for name in names:
+        if name in REQUIRED:
+            raise OptionError(
+                f"without={name!r}: no program comes about without this pass", fix=f"a rewrite in it: '{name}/rule'"
+            )
+
+
+def _say_unasked(context: PassContext) -> None:
+    passes = {each.name for each in PIPELINE}
+    for name in context.switches.unasked() if context.switches is not None else ():
+        if name not in passes:
+            _LOG.warning("without=%r: nothing of that name was to be done", name)
 
 
 def _target_of(device: torch.device) -> Target:

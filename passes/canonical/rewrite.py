@@ -18,6 +18,7 @@ from rooftile.ir.graph_ops import infer_graph_op
 from rooftile.ir.ranges import equal
 from rooftile.passes.base import working_on
 from rooftile.passes.liveness import live_ops
+from rooftile.passes.switches import permitted
 
 
 class Make(NamedTuple):
@@ -126,7 +127,7 @@ class Rewriter:
         for key in keys:
             for rule in self._rules.get(key, ()):
                 result = rule(op, self)
-                if result is not None:
+                if result is not None and permitted(rule_name(rule), op.output, op.loc):
                     return result
         return None
 
@@ -134,6 +135,11 @@ class Rewriter:
 def rewrite(graph: Graph, rules: Rules) -> Graph:
     """``graph`` with ``rules`` applied everywhere (in regions too), equal ops joined and unused ones left out."""
     return Rewriter(graph, rules).run(graph)
+
+
+def rule_name(rule: Rule) -> str:
+    """What a rule is called: its function's name."""
+    return str(getattr(rule, "__name__", "rule")).strip("_")
 
 
 def same_shape(a: TensorType, b: TensorType) -> bool:

@@ -10,6 +10,7 @@ from rooftile.ir.core import Value
 from rooftile.passes.base import PassContext
 from rooftile.passes.dtypes import is_narrow
 from rooftile.passes.fusion.partition import Partition, is_heavy
+from rooftile.passes.switches import permitted
 
 
 def join(partition: Partition, ctx: PassContext) -> None:
@@ -31,7 +32,7 @@ def _join_with_reader(p: Partition, value: Value, ctx: PassContext) -> None:
         before = [p.verdict(v, p.buffers) for v in (value, host)]
         after = p.verdict(host, p.buffers, taps)
         gain = sum(v.seconds for v in before) - after.seconds
-        if after.reason is None and gain > 0:
+        if after.reason is None and gain > 0 and permitted("joined", value, p.producers[value].loc):
             p.taps.pop(value, None)
             p.taps[host] = taps
             reason = f"%{value.name} is stored by the kernel of %{host.name}: {gain * 1e6:.1f} us less by the model"

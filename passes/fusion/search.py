@@ -14,6 +14,7 @@ from rooftile.passes.derive import Reason
 from rooftile.passes.fusion.judge import Verdict
 from rooftile.passes.fusion.partition import Partition, is_heavy, is_renaming
 from rooftile.passes.regions.sizes import likely
+from rooftile.passes.switches import permitted
 
 ROUNDS = 3
 SMALL = 8  # how many times smaller a value must be to be stored in another's place
@@ -110,6 +111,8 @@ class Search:
 
     def apply(self, move: _Move) -> bool:
         p = self.partition
+        if not permitted("fused", move.value, p.producers[move.value].loc):
+            return False
         p.buffers.discard(move.value)
         p.buffers.update(move.instead)
         values = (move.value.name, *move.into)
@@ -155,7 +158,7 @@ class Search:
         buffers = p.buffers | {value}
         after = [p.verdict(r, buffers) for r in (value, *readers)]
         gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
-        if all(v.reason is None for v in after) and gain > 0:
+        if all(v.reason is None for v in after) and gain > 0 and permitted("shared", value, p.producers[value].loc):
             p.buffers.add(value)
             text = f"%{value.name} is stored: computing it where it is read takes {gain * 1e6:.1f} us longer"
             self.ctx.ledger.add("cut", rule="cost", values=(value.name,), reason=text, locs=[p.producers[value].loc])

@@ -11,6 +11,7 @@ from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.states import identity, run_members, settle
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
 from rooftile.passes.regions.access import Node, Read
+from rooftile.passes.switches import permitted
 
 
 def place_store(kernel: Kernel, number: int, block: Block) -> None:
@@ -87,6 +88,8 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
         tile, split = kernel.tiles[name], kernel.schedule.phases > 1
         phases, predicates = plan_phases(kernel.access, members, name, tile, split=split)
         bounds = Bounds(kernel, block, predicates)
+        if phases != [EVERY_STEP] and not permitted("skip", members[0].value):
+            phases = [EVERY_STEP]
         if phases != [EVERY_STEP]:
             kernel.skips.append(skip_step(kernel.access, members, name, phases))
         for phase in phases:

@@ -22,6 +22,7 @@ from rooftile.passes.rules.changes import Factor, Fixed, Joint, Other, Part, Shi
 from rooftile.passes.rules.changes import product as product_of
 from rooftile.passes.rules.linear import Step
 from rooftile.passes.rules.moments import Extension
+from rooftile.passes.switches import permitted
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def corrections(access: Access, name: str) -> Corrected:
         if not any(grown.depends[o] for o in grown.access.nodes[read].operands):
             continue
         outcome = _combine(grown, read, Walk(grown.access, name, grown.depends))
-        if isinstance(outcome, Correction):
+        if isinstance(outcome, Correction) and not permitted("correct", read.value):
+            blocked[read] = read
+        elif isinstance(outcome, Correction):
             found[read] = outcome
             added = [m.sum for m in outcome.moments if m.sum not in known]
             waiting += added
