@@ -23,15 +23,18 @@ from rooftile.passes.schedules.chain import ROWS_OF_TWO_WARPGROUPS
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.schedules.estimate import accumulator_elements, programs, seconds, shared_bytes
 from rooftile.passes.schedules.override import with_tiles
+from rooftile.passes.schedules.skinny import FEW
 from rooftile.passes.schedules.tiles import (
     DOT_OPTIONS,
     DOTS,
     DOTS_OF_FP32,
     PLAIN,
+    SKINNY,
     SWEEP_OPTIONS,
     SWEEPS,
     SWEEPS_OF_FP32,
     Changes,
+    Dot,
 )
 from rooftile.target import Target
 
@@ -99,13 +102,23 @@ def _times(axis: AxisRole, factor: float) -> int:
 def _dots(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
     main = main_contraction(access)
     shape = groups(access, main)
-    if not shape.m or not shape.n:
+    if not _has_dot(access):
         yield from _scaled(first, (1, 0.5, 2, 4), (1, 2, 4, 8))
         return
     wide = access.nodes[main].operands[0].value.dtype.bytes > 2
-    for row in DOTS_OF_FP32 if wide else DOTS:
+    m, n = (likely(access.axes[names[0]]) for names in (shape.m, shape.n))
+    for row in DOTS_OF_FP32 if wide else _rows_of_dots(m, n):
         tiles = {shape.m[0]: row.m, shape.n[0]: row.n, **{a.name: row.k for a in first.axes if a.role == "loop"}}
         yield from _launched(first, tiles, row.num_warps, row.num_stages, _options(DOT_OPTIONS, wide, target))
+
+
+def _rows_of_dots(m: int, n: int) -> Iterable[Dot]:
+    """Tiles for products of ``m`` rows and ``n`` columns."""
+    if min(m, n) > FEW:
+        return DOTS
+    few = next_power(min(m, n))
+    shapes = [((few, many) if m <= n else (many, few), depth, stages) for many, depth, stages in SKINNY]
+    return [Dot(*tile, depth, 4, stages) for tile, depth, stages in shapes]
 
 
 def _swept(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
@@ -146,7 +159,7 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
     if target.kind == "cpu":
         return held <= target.max_tile_elements or bool(contractions(access))
     threads = 32 * schedule.num_warps
-    if not contractions(access):
+    if not contractions(access) or not _has_dot(access):
         return 1 <= held // threads <= MOST_ELEMENTS_PER_THREAD
     return (
         shared_bytes(schedule, access) <= target.shared_memory
@@ -155,6 +168,11 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
         and not (schedule.specialize and schedule.num_warps != 4)
         and not (schedule.persistent and programs(schedule) <= target.sm_count)
     )
+
+
+def _has_dot(access: Access) -> bool:
+    shape = groups(access, main_contraction(access))
+    return bool(shape.m and shape.n)
 
 
 def _rows(schedule: Schedule) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rooftile.passes.regions.sizes import next_power
 from rooftile.target import Target
 
 MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
@@ -68,8 +67,6 @@ def dot_tiles(target: Target, dots: Dots) -> DotTiles:
     count = dots.accumulators
     if dots.bytes > 2:  # fp32 on the scalar units: the accumulator and both operands share the registers
         return DotTiles(64, 64 // count if count < 4 else 16, 16, 8, 2)
-    if dots.m <= 64:  # every warp holds all rows of a computed operand
-        return DotTiles(next_power(max(dots.m, 16)), 64, 64 if dots.computed else 128, 4, 3)
     if dots.blocks and target.arch == 90 and (persistent := _persistent(target, dots)) is not None:
         return persistent
     columns = 256 // count if dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000 else 128 // count

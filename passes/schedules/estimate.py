@@ -6,6 +6,7 @@ how much of what is computed is padding, and how well the programs fill the devi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil, prod
 
 from rooftile.ir.schedule import AxisRole, Schedule
@@ -18,6 +19,7 @@ from rooftile.target import Target
 # How much faster the L2 cache is read than memory: on an H100, a matrix product that runs at 619 TFLOP/s in tiles of
 # 128x128 reads 9.7 TB/s.
 CACHE_SPEED = 3.2
+LATENCY = 1.7e-6  # seconds from a load to its data while memory is busy: 40 KB are on their way to each multiprocessor
 WARPS_PER_PROCESSOR = 64
 REGISTERS_PER_THREAD = 255
 
@@ -33,7 +35,8 @@ def seconds(schedule: Schedule, access: Access, target: Target) -> float:
         for r in contractions(access)
     )
     moved = max(cost(access, target).bytes / target.bandwidth, read / (target.bandwidth * CACHE_SPEED))
-    return max(moved, arithmetic) / _filled(programs(schedule), schedule, access, target) + target.launch_seconds
+    moved /= _share_of_bandwidth(schedule, access, target)
+    return max(moved, arithmetic) / _filled(schedule, access, target) + target.launch_seconds
 
 
 def programs(schedule: Schedule) -> int:
@@ -66,18 +69,33 @@ def accumulator_elements(schedule: Schedule, access: Access) -> int:
     return sum(prod(tiles.get(a, 1) for a in access.free[r]) for r in contractions(access))
 
 
-def _filled(count: int, schedule: Schedule, access: Access, target: Target) -> float:
+def _filled(schedule: Schedule, access: Access, target: Target) -> float:
     """The share of the device that is busy, on average, while the programs run in waves."""
     if target.kind == "cpu":
         return 1.0
+    count, at_once = programs(schedule), _at_once(schedule, access, target)
+    if count <= at_once:
+        return min(1.0, count / target.sm_count)
+    return count / (ceil(count / at_once) * at_once)
+
+
+def _at_once(schedule: Schedule, access: Access, target: Target) -> int:
+    """How many programs the device runs at a time."""
     by_memory = target.shared_memory // max(1, shared_bytes(schedule, access))
     threads = 32 * schedule.num_warps
     held = max(32 * threads, 2 * accumulator_elements(schedule, access))
     by_registers = target.registers_per_sm // min(held, REGISTERS_PER_THREAD * threads)
-    at_once = target.sm_count * max(1, min(by_memory, by_registers, WARPS_PER_PROCESSOR // schedule.num_warps))
-    if count <= at_once:
-        return min(1.0, count / target.sm_count)
-    return count / (ceil(count / at_once) * at_once)
+    return target.sm_count * max(1, min(by_memory, by_registers, WARPS_PER_PROCESSOR // schedule.num_warps))
+
+
+def _share_of_bandwidth(schedule: Schedule, access: Access, target: Target) -> float:
+    """The share that the steps which contractions load ahead can ask for: what is on its way for ``LATENCY``."""
+    if target.kind == "cpu" or not contractions(access):
+        return 1.0
+    step = shared_bytes(replace(schedule, num_stages=1, persistent=False), access)
+    at_once = min(programs(schedule), _at_once(schedule, access, target))
+    ahead = at_once * max(1, schedule.num_stages - 1) * step
+    return min(1.0, ahead / (target.bandwidth * LATENCY))
 
 
 def _read_by_program(access: Access, load: Read, tiles: dict[str, AxisRole]) -> int:

@@ -13,6 +13,7 @@ from rooftile.passes.regions.contractions import Groups, contractions, groups, i
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge
 from rooftile.passes.schedules.dots import LARGEST_TILE, Dots, dot_tiles
+from rooftile.passes.schedules.skinny import is_skinny, skinny_tiles, vector_tiles
 from rooftile.target import Target
 
 
@@ -21,21 +22,20 @@ def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -
     space, access, shape = _merge_groups(body, space, access)
     bound = access.bound_axes()
     kept = {a: e for a, e in access.axes.items() if a not in bound}
-    limits = dot_tiles(target, _dots(access, shape))
+    dots = _dots(access, shape)
+    limits = skinny_tiles(target, dots) if is_skinny(target, dots) else dot_tiles(target, dots)
     is_dot = bool(shape.m and shape.n)
     tiles = {**_capped(access, shape.m[:1], limits.m, is_dot), **_capped(access, shape.n[:1], limits.n, is_dot)}
     if not is_dot:
-        tiles = _product_tiles(access, shape, target)
+        tiles = _product_tiles(access, shape, bound, target)
     order = _heads_last(access, shape, list(kept)) if is_dot else list(kept)
     roles = [AxisRole(a, kept[a], "grid", tiles.get(a, 1)) for a in order]
     for name in bound:
         size = min(limits.k, max(16, next_power(likely(access.axes[name]))))
-        roles.append(
-            AxisRole(name, access.axes[name], "loop", size if is_dot else _product_depth(access, name, target))
-        )
+        roles.append(AxisRole(name, access.axes[name], "loop", size if is_dot else tiles[name]))
     grid = tuple(reversed([a for a in kept if a not in (*shape.m, *shape.n)] + [*shape.n[:1], *shape.m[:1]]))
     grid += tuple(a for a in kept if a not in grid)
-    several = is_dot and likely(access.axes[shape.n[0]]) > tiles[shape.n[0]]
+    several = is_dot and all(likely(access.axes[a]) > tiles[a] for a in (shape.m[0], shape.n[0]))
     group = (shape.m[0], 8) if several and target.kind == "cuda" else None
     options = limits.options if is_dot else {}
     return Schedule(tuple(roles), space.defs, grid, group, limits.num_warps, limits.num_stages, **options)
@@ -123,11 +123,10 @@ def _capped(access: Access, names: tuple[str, ...], limit: int, is_dot: bool) ->
     return {a: max(least, min(limit, next_power(likely(access.axes[a])))) for a in names}
 
 
-def _product_tiles(access: Access, shape: Groups, target: Target) -> dict[str, int]:
+def _product_tiles(access: Access, shape: Groups, bound: list[str], target: Target) -> dict[str, int]:
     """Tiles of a contraction that is no matrix product (a row, or all axes shared): rows of products, summed."""
     names = (*shape.m, *shape.n, *shape.batch)[-1:]
-    return _capped(access, names, 2**9 if target.kind == "cpu" else 16, False)
-
-
-def _product_depth(access: Access, name: str, target: Target) -> int:
-    return min(next_power(likely(access.axes[name])), 2**9 if target.kind == "cpu" else 256)
+    count = prod(likely(access.axes[a]) for a in (*shape.m, *shape.n, *shape.batch))
+    rows, depth = vector_tiles(target, count, max((likely(access.axes[a]) for a in bound), default=1))
+    steps = {a: min(depth, next_power(likely(access.axes[a]))) for a in bound}
+    return _capped(access, names, rows, False) | steps

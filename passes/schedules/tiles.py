@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 from rooftile.ir.schedule import OPTIONS
@@ -46,14 +47,10 @@ DOTS = (
     Dot(64, 128, 128, 4, 3),
     Dot(64, 64, 64, 4, 4),
     Dot(64, 64, 128, 4, 3),
-    Dot(64, 32, 128, 4, 4),
     Dot(32, 64, 128, 4, 4),
-    Dot(16, 128, 128, 4, 3),
-    Dot(16, 64, 128, 4, 4),
-    Dot(16, 64, 256, 4, 3),
-    Dot(16, 32, 256, 4, 4),
-    Dot(16, 16, 512, 4, 3),
 )
+# For products with few rows: columns, depth, stages.
+SKINNY = tuple(product((16, 32, 64, 128), (64, 128, 256, 512), (3, 4, 6)))
 DOTS_OF_FP32 = (
     Dot(128, 64, 16, 8, 2),
     Dot(64, 128, 16, 8, 2),

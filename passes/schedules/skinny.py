@@ -1,0 +1,69 @@
+"""Tiles of products with few rows, whose time is that of reading the other operand (weights, while decoding) once.
+
+All rows are in one tile, so that every weight is read by one program. What counts is how many bytes are on their way at
+any moment: memory that answers after ``LATENCY`` gives its full bandwidth only to so many. They come from all programs
+together, each of which loads ``num_stages - 1`` steps ahead.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from rooftile.passes.regions.sizes import next_power
+from rooftile.passes.schedules.dots import Dots, DotTiles
+from rooftile.passes.schedules.estimate import LATENCY
+from rooftile.target import Target
+
+FEW = 64  # rows
+MOST_OF_PROCESSORS = 0.9  # fewer programs than this share of the multiprocessors leave bandwidth unused
+COLUMNS = (128, 64, 32, 16)
+MOST_STAGES = 6
+LEAST_STAGES = 3
+ELEMENTS = 4096  # of a tile that is multiplied and summed: four loads of 16 bytes for each thread of four warps
+DEPTH = 1024  # of such a tile: rows of 2 KB
+PROGRAMS = 8  # of such tiles on a multiprocessor: together they load as much as a pipeline does
+
+
+def is_skinny(target: Target, dots: Dots) -> bool:
+    """Whether a product has so few rows, or columns, that one tile holds them."""
+    return target.kind == "cuda" and dots.bytes <= 2 and min(dots.m, dots.n) <= FEW
+
+
+def skinny_tiles(target: Target, dots: Dots) -> DotTiles:
+    """The first choice for a product with few rows, or with few columns."""
+    few, many = sorted((dots.m, dots.n))
+    rows, columns = next_power(max(few, 16)), _columns(target, dots, many)
+    programs = _programs(dots, many, columns)
+    room = target.shared_memory // -(-programs // target.sm_count)  # what those beside one another leave each
+    deepest = 64 if dots.computed else 256 if rows + columns <= FEW else 128
+    for depth in (deepest, deepest // 2):
+        step = columns * dots.accumulators * depth * dots.bytes
+        fitting = room // (step + rows * depth * dots.bytes)
+        if fitting >= LEAST_STAGES:
+            break
+    wanted = 1 + ceil(target.bandwidth * LATENCY / (programs * step))
+    m, n = (rows, columns) if dots.m <= dots.n else (columns, rows)
+    return DotTiles(m, n, depth, 4, max(2, min(max(wanted, LEAST_STAGES), MOST_STAGES, fitting)))
+
+
+def _columns(target: Target, dots: Dots, many: int) -> int:
+    """As many as leave a program for nearly every multiprocessor; results that share a program share them."""
+    widths = [max(16, width // dots.accumulators) for width in COLUMNS]
+    enough = MOST_OF_PROCESSORS * target.sm_count
+    return next((width for width in widths if _programs(dots, many, width) >= enough), widths[-1])
+
+
+def _programs(dots: Dots, many: int, columns: int) -> int:
+    return dots.batch * -(-many // columns)
+
+
+def vector_tiles(target: Target, rows: int, depth: int) -> tuple[int, int]:
+    """Rows and depth of a tile of a matrix that is multiplied by a vector, or of rows that are multiplied by rows of
+    their own; there are ``rows`` of them, ``depth`` long."""
+    if target.kind == "cpu":
+        return 2**9, min(next_power(depth), 2**9)
+    step = min(next_power(depth), DEPTH)
+    high = max(1, ELEMENTS // step)
+    while high > 1 and rows < high * PROGRAMS * target.sm_count:
+        high //= 2
+    return high, min(next_power(depth), max(step, ELEMENTS // high))

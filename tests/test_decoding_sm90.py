@@ -1,0 +1,81 @@
+"""Products with few rows, compiled for sm_90: every weight is read once, in wide loads, with enough of them on their
+way."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import triton
+from torch import nn
+
+from rooftile.codegen.emit import emit
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
+from rooftile.ir.schedule import Schedule
+from rooftile.passes.base import PassContext
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.schedules.estimate import programs
+from rooftile.runtime.binary import Binary
+from rooftile.runtime.build import compile_kernel
+from rooftile.target import H100
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+WEIGHTS = ((4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336))
+ENOUGH = 32 * 1024  # bytes on their way to a multiprocessor
+
+
+class Product(nn.Module):
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, w)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    schedule: Schedule
+    binary: Binary
+
+
+@cache
+def compiled(m: int, n: int, k: int) -> Compiled:
+    inputs = tuple(torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in ((m, k), (n, k)))
+    graph = import_captured(capture_exported(torch.export.export(Product(), inputs))).graph
+    stages = Manager().run(graph, PIPELINE, PassContext(H100))
+    (op,) = (op for op in stages[-1].graph.ops if op.name == "region")
+    kernel = emit(op.regions[1], H100, op.regions[0])
+    return Compiled(Schedule.from_attrs(op.attrs), compile_kernel(kernel, H100.arch))
+
+
+def tile(schedule: Schedule, extent: int, role: str) -> int:
+    return next((a.tile for a in schedule.axes if a.extent == extent and a.role == role), 1)
+
+
+@pytest.mark.parametrize(("n", "k"), WEIGHTS)
+@pytest.mark.parametrize("m", [1, 4, 16, 64])
+def test_enough_weights_are_on_their_way(m: int, n: int, k: int) -> None:
+    found = compiled(m, n, k)
+    schedule, used = found.schedule, found.binary.resources
+    assert used.spill_bytes == 0
+    assert m == 1 or tile(schedule, m, "grid") >= m  # each weight is one program's
+    step = tile(schedule, n, "grid") * tile(schedule, k, "loop") * 2
+    ahead = step * (schedule.num_stages - 1 if m > 1 else 1)
+    by_registers = 65536 // (used.registers * 32 * schedule.num_warps)
+    by_memory = H100.shared_memory // max(1, used.shared_bytes)
+    resident = min(programs(schedule) / H100.sm_count, by_registers, by_memory, 64 // schedule.num_warps)
+    assert ahead * resident >= ENOUGH
+
+
+@pytest.mark.skipif(not CUOBJDUMP.exists(), reason="this Triton brings no disassembler")
+@pytest.mark.parametrize("m", [1, 4, 16, 64])
+def test_weights_are_read_16_bytes_at_a_time(m: int, tmp_path: Path) -> None:
+    cubin = tmp_path / "kernel.cubin"
+    cubin.write_bytes(compiled(m, 4096, 4096).binary.cubin)
+    text = subprocess.run([CUOBJDUMP, "-sass", cubin], capture_output=True, text=True, check=True).stdout
+    loads = set(re.findall(r"\b(?:LDG|LDGSTS)\.\S+", text))
+    assert loads and all(".128" in load for load in loads)
