@@ -55,7 +55,9 @@ class Activated(nn.Module):
 
 SQUARE = (4096, 4096)
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
-    "attention": (Attention, ((4, 16, 4096, 128),) * 3),
+    "attention": (Attention, ((1, 8, 2048, 128),) * 3),  # few programs, so that each has one tile of rows
+    "much-attention": (Attention, ((4, 16, 4096, 128),) * 3),
+    "narrow-attention": (Attention, ((4, 16, 4096, 64),) * 3),
     "matmul": (Product, ((4096, 4096), (4096, 4096))),
     "activated": (Activated, (SQUARE, SQUARE, (4096,), SQUARE)),
     "ragged": (Activated, ((4096, 1600), (1600, 1600), (1600,), (4096, 1600))),
@@ -160,3 +162,18 @@ def test_chosen_products_are_persistent_and_fit(name: str) -> None:
     assert "ttg.async_copy_global_to_local" not in binary.ttgir
     assert binary.resources.spill_bytes == 0
     assert binary.shared_bytes <= H100.shared_memory
+
+
+@pytest.mark.parametrize("name", ["much-attention", "narrow-attention"])
+def test_chosen_sweeps_fit(name: str) -> None:
+    op = region(name)
+    schedule, binary = Schedule.from_attrs(op.attrs), compile_kernel(emit(op.regions[1], H100), H100.arch)
+    _check(binary)
+    assert schedule.role("ip").tile == 2 if name == "much-attention" else all(a.role != "parts" for a in schedule.axes)
+
+
+def test_dots_of_one_tile_run_while_another_is_computed() -> None:
+    op = region("much-attention")
+    (loop,) = (o for o in op.regions[1].ops if o.name == "loop")
+    names = [o.name for o in loop.regions[0].ops if o.name in ("dot", "reduce")]
+    assert names == ["dot", "dot", *("reduce", "reduce", "dot") * 2]

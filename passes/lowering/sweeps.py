@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import networkx as nx
+
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import symbols
 from rooftile.passes.lowering.bounds import Bounds
@@ -41,15 +43,22 @@ def _root_axes(kernel: Kernel, read: Read) -> frozenset[str]:
 def sweep_for(kernel: Kernel, read: Read, node: Node, name: str, block: Block) -> None:
     """Open the loop that computes ``read``, together with every reduction that can share it."""
     level = kernel.sweeps.number[read][name]
-    members = _contractions_last(
-        kernel, [r for r in kernel.access.reductions() if _shares(kernel, r, name, level, block)]
-    )
+    members = _in_order(kernel, [r for r in kernel.access.reductions() if _shares(kernel, r, name, level, block)])
     roots = [
         n
         for n, (_, r) in enumerate(kernel.access.roots)
         if n not in kernel.stored and _stores_in(kernel, r, name, level, block)
     ]
     _sweep(kernel, name, level, block, members, roots)
+
+
+def _in_order(kernel: Kernel, members: list[Read]) -> list[Read]:
+    """The members, those that have to do with one another together: one set's dots run while the next is computed."""
+    related = nx.Graph()
+    related.add_nodes_from(members)
+    related.add_edges_from((m, r) for m in members for r in kernel.sweeps.depends[m] if r in related)
+    groups = [[m for m in members if m in group] for group in nx.connected_components(related)]
+    return [member for group in groups for member in _contractions_last(kernel, group)]
 
 
 def _contractions_last(kernel: Kernel, members: list[Read]) -> list[Read]:
@@ -117,16 +126,24 @@ def _loop(
     for number in roots:
         kernel.stored.add(number)
         place_store(kernel, number, body)
-    region = Graph(name, tuple(state), tuple(_loads_first(kernel, body)), tuple(after))
+    region = Graph(name, tuple(state), tuple(_early_first(kernel, body)), tuple(after))
     outputs = tuple(Value(fresh(m.value.name), s.type) for m, s in zip(members, starts, strict=True))
     attrs = freeze_attrs({"axis": name, "ranges": len(ends) // 2, "phase": phase.name})
     block.ops.append(Op("loop", (*ends, *starts), outputs, attrs, (region,)))
     return list(outputs)
 
 
-def _loads_first(kernel: Kernel, body: Block) -> list[Op]:
-    """The ops of a loop's body with the loads in front whose addresses need nothing that it computes: they are under
-    way while it computes. What only dots read is left to the compiler, which loads it steps ahead."""
+def _early_first(kernel: Kernel, body: Block) -> list[Op]:
+    """The ops of a loop's body with those in front that need nothing that it computes.
+
+    Loads come first: they are under way while it computes. What only dots read is left to the compiler, which loads it
+    steps ahead. Then come dots of what was loaded: those of the sums, for which no one waits, run during what follows.
+    """
     for_dots = {body.known[read] for read in kernel.dot_only if read in body.known}
-    early = [op for op in body.ops if op.name == "load" and len(op.inputs) == 1 and op.output not in for_dots]
+    loads = [op for op in body.ops if op.name == "load" and len(op.inputs) == 1]
+    computed = {value for op in body.ops if op not in loads for value in op.outputs}
+    dots = [op for op in body.ops if op.name == "dot" and computed.isdisjoint(op.inputs)]
+    read = {value for op in dots for value in op.inputs}
+    early = [op for op in loads if op.output not in for_dots]
+    early += [*(op for op in loads if op.output in for_dots & read), *dots]
     return [*early, *(op for op in body.ops if op not in early)]

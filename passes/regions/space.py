@@ -110,20 +110,20 @@ def split_at_joints(body: Graph, space: Space, access: Access) -> tuple[Space, A
         size = gcd(*places, extent) if isinstance(extent, int) else 0
         if not isinstance(extent, int) or name in access.bound_axes() or not 1 < extent // size <= MOST_PARTS:
             continue
-        split, part = split_axis(space, access, name, size, "p")
+        split, part, _ = split_axis(space, access, name, size, "p")
         split = replace(split, parts=(*space.parts, part))
         return split, compose(body, split)
     return space, access
 
 
-def split_axis(space: Space, access: Access, name: str, size: int, letter: str) -> tuple[Space, str]:
-    """``space`` with the axis ``name`` as two, of which the inner one has ``size`` positions; and the outer one's
-    name."""
+def split_axis(space: Space, access: Access, name: str, size: int, letter: str) -> tuple[Space, str, str]:
+    """``space`` with the axis ``name`` as two, of which the inner one has ``size`` positions; and the names of the
+    outer and the inner one."""
     extent = int(str(access.axes[name]))
     outer, inner = unique_name(f"{name}{letter}", access.axes), unique_name(f"{name}r", access.axes)
     whole = add(mul(axis(outer, extent // size), size), axis(inner, size))
     defs = {n: substitute(e, {name: whole}) for n, e in space.defs.items()} | {name: whole}
-    return Space(defs, space.leaves | {outer: extent // size, inner: size}, space.parts), outer
+    return Space(defs, space.leaves | {outer: extent // size, inner: size}, space.parts), outer, inner
 
 
 def split_at_quotients(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
@@ -133,7 +133,7 @@ def split_at_quotients(body: Graph, space: Space, access: Access) -> tuple[Space
         found = _quotient(access) if is_nested(access) else None
         if found is None:
             break
-        space, _ = split_axis(space, access, *found, "q")
+        space, _, _ = split_axis(space, access, *found, "q")
         access = compose(body, space)
     return space, access
 

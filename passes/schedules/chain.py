@@ -12,7 +12,7 @@ from rooftile.passes.regions.contractions import contractions, loads_of_contract
 from rooftile.passes.regions.forms import Chain, Reason, Unschedulable, chain_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
-from rooftile.passes.schedules.rows import FEW_ROWS, gather_few_rows
+from rooftile.passes.schedules.rows import FEW_ROWS, gather_few_rows, side_by_side
 from rooftile.target import Target
 
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
@@ -27,17 +27,23 @@ FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
 
 @dataclass(frozen=True)
 class ChainTiles:
-    """The largest tiles of a chain, rows and steps of the sweep, and the launch options that go with them."""
+    """The largest tiles of a chain, rows and steps of the sweep, and the launch options that go with them.
+
+    With ``parts`` a program has so many tiles of rows, which share what a step loads, and it computes them in turns:
+    while one waits for its products, another's exponentials are under way.
+    """
 
     rows: int
     step: int
     num_warps: int
     num_stages: int
     descriptors: bool = False
+    parts: int = 1
 
 
 def schedule_chain(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
     """The first choice of schedule for a region in the chain form."""
+    before = space
     space, access = gather_few_rows(body, space, access)
     chain = _chain(access)
     space, access, _ = merge_freely(body, space, access, list(chain.row))
@@ -47,6 +53,9 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     whole = {a: max(16, next_power(likely(access.axes[a]))) for a in chain.whole}
     rows = likely(access.axes[row]) if row else 1
     first = _tiles(access, target, rows, max(whole.values(), default=1), bool(_nested(access, chain)))
+    if row and _has_rows_for(first, chain, access, row, target):
+        space, access, row = side_by_side(body, space, access, row, first.parts)
+        chain = _chain(access)
     tiles = dict.fromkeys(chain.grid, 1) | whole
     steps = {a: DEPTH if a in _nested(access, chain) and target.kind != "cpu" else first.step for a in chain.loops}
     tiles |= {a: min(step, max(16, next_power(likely(access.axes[a])))) for a, step in steps.items()}
@@ -59,10 +68,19 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
         ("loop", chain.loops),
         ("whole", chain.whole),
     )
-    axes = tuple(AxisRole(a, access.axes[a], role, tiles[a]) for role, names in named for a in names)
+    parts = tuple(AxisRole(a, space.leaves[a], "parts", first.parts) for a in space.parts if a not in before.parts)
+    axes = (*parts, *(AxisRole(a, access.axes[a], role, tiles[a]) for role, names in named for a in names))
     grid = tuple(sorted(chain.grid, key=lambda a: (a != row, -chain.grid.index(a))))
     schedule = Schedule(axes, space.defs, grid, None, warps, first.num_stages)
     return replace(schedule, descriptors=first.descriptors, phases=2 if _is_masked(access) else 1)
+
+
+def _has_rows_for(first: ChainTiles, chain: Chain, access: Access, row: str, target: Target) -> bool:
+    """Whether programs with several tiles of rows are all full, and enough for every multiprocessor."""
+    length, taken = access.axes[row], first.parts * first.rows
+    if first.parts == 1 or not isinstance(length, int) or length % taken:
+        return False
+    return length // taken * prod(likely(access.axes[a]) for a in chain.grid if a != row) >= target.sm_count
 
 
 def _chain(access: Access) -> Chain:
@@ -139,8 +157,10 @@ def _tiles(access: Access, target: Target, rows: int, widest: int, nested: bool)
         return ChainTiles(FEW_ROWS, 128 if long else 64, 4, 3)
     wide = widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS
     loaded = _dims_of_other_loads(access)
-    if wide and loaded == 0 and not _is_masked(access):
-        return ChainTiles(128, 64, 4, 2, descriptors=True)
+    if target.arch >= FIRST_WITH_DESCRIPTORS and loaded == 0 and not _is_masked(access):
+        if wide:
+            return ChainTiles(128, 64, 8, 3, descriptors=True, parts=2)
+        return ChainTiles(64, 128, 4, 2, descriptors=True)
     if wide and loaded > 1:  # a tile of its own for each step: two programs fit beside each other with fewer stages
         return ChainTiles(64, 64, 4, 2, descriptors=True)
     return ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0)

@@ -1,12 +1,13 @@
-"""Few rows in one tile, so that what they all read is read once.
+"""Rows that read the same share it: few rows in one tile, many rows in several tiles of one program.
 
 A query of grouped heads has few rows (the heads of a group, the queries of each), but many of them read the same keys
 and values. The axis of heads is split where what is loaded is read at a quotient of it, and all rows of a group become
-one axis.
+one axis. Where there are many rows, a program may have tiles of them from several places.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from rooftile.ir.core import Graph
@@ -23,7 +24,7 @@ def gather_few_rows(body: Graph, space: Space, access: Access) -> tuple[Space, A
     """``space`` with the rows that read the same as one axis, where they are few; else as it is."""
     split, grouped = space, access
     while (found := _group(grouped)) is not None:
-        split, _ = split_axis(split, grouped, *found, "g")
+        split, _, _ = split_axis(split, grouped, *found, "g")
         grouped = compose(body, split)
     chain = chain_form(grouped)
     if not isinstance(chain, Chain) or not chain.row or prod(likely(grouped.axes[a]) for a in chain.row) > FEW_ROWS:
@@ -31,6 +32,15 @@ def gather_few_rows(body: Graph, space: Space, access: Access) -> tuple[Space, A
     if len(chain.row) > 1:
         split, grouped, _ = merge(body, split, grouped, chain.row, chain.row[-1])
     return (split, grouped) if isinstance(chain_form(grouped), Chain) else (space, access)
+
+
+def side_by_side(body: Graph, space: Space, access: Access, row: str, count: int) -> tuple[Space, Access, str]:
+    """``space`` with the rows in ``count`` parts, of each of which a program has a tile, so that what these all read is
+    loaded once; and the axis of a part's rows. ``count`` divides the number of rows."""
+    size = int(str(access.axes[row])) // count
+    split, part, inner = split_axis(space, access, row, size, "p")
+    split = replace(split, parts=(*space.parts, part))
+    return split, compose(body, split), inner
 
 
 def _group(access: Access) -> tuple[str, int] | None:
