@@ -3,11 +3,13 @@
 It is no part of the pipeline: what is better was measured, so the lowered graph and a GPU were there before::
 
     region  roles ((i, grid, 128), (j, grid, 256), (k, loop, 64))  ->  roles ((i, grid, 128), (j, grid, 128), ...)
+
+Where a library's product was faster, the region becomes ATen calls and a region of the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -15,14 +17,16 @@ from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
 from rooftile.passes.lower import Lower
+from rooftile.passes.schedules.library import Choice, library_ops
 from rooftile.passes.schedules.override import rescheduled
+from rooftile.target import Target
 
 
 @dataclass(frozen=True)
 class Better:
-    """A schedule, and the reason for it in words."""
+    """A schedule, or a library's kernels, and the reason in words."""
 
-    schedule: Schedule
+    schedule: Choice
     reason: str
 
 
@@ -37,12 +41,23 @@ class Reschedule:
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with these schedules and their kernels; the ledger says why."""
         changed = {op: b for op, b in self.better.items() if b.schedule != Schedule.from_attrs(op.attrs)}
+        names = {v.name for v in graph.values()}
         if not changed:
             return graph
         for op, better in changed.items():
-            names = [v.name for v in op.outputs]
-            ctx.ledger.add("rescheduled", rule="measured", values=names, reason=better.reason, locs=[op.loc])
-        return replace(graph, ops=tuple(self._changed(op, changed.get(op)) for op in graph.ops))
+            values = [v.name for v in op.outputs]
+            ctx.ledger.add("rescheduled", rule="measured", values=values, reason=better.reason, locs=[op.loc])
+        ops: list[Op] = []
+        for op in graph.ops:
+            made = chosen(op, changed[op].schedule, self.precision, ctx.target, names) if op in changed else (op,)
+            names.update(v.name for each in made for v in each.outputs)
+            ops += made
+        return replace(graph, ops=tuple(ops))
 
-    def _changed(self, op: Op, better: Better | None) -> Op:
-        return op if better is None else Lower(self.precision).lower(rescheduled(op, better.schedule))
+
+def chosen(op: Op, choice: Choice, precision: str, target: Target, names: Collection[str]) -> tuple[Op, ...]:
+    """The lowered ops that compute the region ``op`` as ``choice`` says; ``names`` are those of the graph around."""
+    if isinstance(choice, Schedule):
+        return (Lower(precision).lower(rescheduled(op, choice)),)
+    parts = library_ops(op, target, names)
+    return tuple(part if part.name == "extern" else Lower(precision).lower(part) for part in parts)

@@ -13,6 +13,7 @@ from rooftile.codegen.kernel import Kernel
 from rooftile.ir.core import Graph, Op
 from rooftile.passes.base import PassContext
 from rooftile.passes.manager import Stage
+from rooftile.passes.reschedule import Reschedule
 from rooftile.runtime.plan import Plan
 from rooftile.target import Target
 
@@ -57,3 +58,12 @@ class Compilation:
     def graph(self) -> Graph:
         """The graph after the last pass."""
         return self.stages[-1].graph
+
+    @property
+    def lowered(self) -> Graph:
+        """The graph with the model's first choices, before what was measured."""
+        return next(stage.graph for stage in reversed(self.stages) if stage.name != Reschedule.name)
+
+    def is_library(self, op: Op) -> bool:
+        """Whether ``op`` is an ATen call that was measured to be faster than our kernel, and not one of the model's."""
+        return op.name == "extern" and not any(o.name == "extern" and o.outputs == op.outputs for o in self.lowered.ops)

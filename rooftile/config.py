@@ -34,6 +34,7 @@ class Config:
     verify: bool = False
     target: str | None = None
     lock: Path | None = None
+    library: bool = True
     without: tuple[str, ...] = ()
 
     @classmethod
@@ -55,7 +56,7 @@ class Config:
 
     def with_options(self, options: CompileOptions) -> Config:
         """These settings, with what ``options`` says put over them: arguments beat the environment."""
-        shared = ("dump", "target", "autotune", "stop_after", "verify", "lock", "without")
+        shared = ("dump", "target", "autotune", "stop_after", "verify", "lock", "library", "without")
         said: dict[str, Any] = {f: getattr(options, f) for f in shared if getattr(options, f) is not None}
         if options.mode == "max-autotune":
             said.setdefault("autotune", "full")
@@ -78,6 +79,7 @@ class CompileOptions:
     stop_after: str | None = None
     verify: bool | None = None
     lock: Path | None = None
+    library: bool | None = None
     without: tuple[str, ...] | None = None
 
     @classmethod
@@ -219,6 +221,14 @@ VARIABLES = (
         _one_of(AUTOTUNE),
     ),
     Variable("ROOFTILE_LOCK", "lock", "path", "none", "a file of measured schedules; with it nothing is timed", _path),
+    Variable(
+        "ROOFTILE_LIBRARY",
+        "library",
+        "0|1",
+        "1",
+        "whether tuning also tries a library's matrix products (cuBLAS), and what was tuned may name them",
+        _switch,
+    ),
     Variable("ROOFTILE_VERIFY", "verify", "0|1", "0", "run the verifier between all passes", _switch),
     Variable(
         "ROOFTILE_COMPILE_WORKERS",
@@ -242,6 +252,7 @@ OPTIONS: dict[str, Reader] = {
     "stop_after": _name,
     "verify": _one_of((True, False)),
     "lock": _path,
+    "library": _one_of((True, False)),
     "without": _names,
 }
 

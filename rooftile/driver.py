@@ -119,7 +119,7 @@ def compile_graph(
     compilation = Compilation(stages, context, device, seconds=clock.seconds)
     _say_unasked(context)
     _note_externs(compilation)
-    _require(options, compilation.graph)
+    _require(options, compilation.lowered)
     program: Runnable = Shaped(graph) if device.type == "meta" else Evaluated(graph)
     if _is_lowered(compilation.graph):
         compilation.kernels = clock("emit", lambda: emit_all(compilation.graph, target))
@@ -224,7 +224,7 @@ def _is_lowered(graph: Graph) -> bool:
 
 
 def _note_externs(compilation: Compilation) -> None:
-    for op in _externs(compilation.graph):
+    for op in _externs(compilation.lowered):
         compilation.context.ledger.add(
             "extern",
             rule="import",

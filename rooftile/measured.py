@@ -13,12 +13,11 @@ import torch
 from rooftile.config import Config
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Symbol, of
-from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.reschedule import Better
 from rooftile.runtime.tuning.clocks import clock_for
 from rooftile.runtime.tuning.lock import Entry, device_key, read_lock, region_key, update_lock
-from rooftile.runtime.tuning.locked import Locked, Misfit, buckets, entry_of, made_with, schedule_of
+from rooftile.runtime.tuning.locked import Locked, Misfit, buckets, choice_of, entry_of, made_with
 from rooftile.runtime.tuning.search import EFFORTS, Search
 from rooftile.target import Target
 
@@ -67,14 +66,16 @@ class Measured:
             entry = locked.entry(op, self.precision, self.sizes)
             try:
                 if entry is not None:
-                    found[op] = Better(schedule_of(entry, Schedule.from_attrs(op.attrs)), _reason(entry))
+                    choice = choice_of(entry, op, self.target, library=self.config.library)
+                    found[op] = Better(choice, _reason(entry))
             except Misfit as misfit:
                 _LOG.warning("the entry for %s fits no more: %s", op.attrs["name"], misfit)
         return found
 
     def autotuned(self, regions: Sequence[Op]) -> dict[Op, Better]:
         """What is kept of the regions in the cache folder, the rest being timed now and kept."""
-        path = self.config.cache_dir / f"tuned-{self.config.autotune}.lock"
+        kind = self.config.autotune if self.config.library else f"{self.config.autotune}-generated"
+        path = self.config.cache_dir / f"tuned-{kind}.lock"
         known = [e for e in (read_lock(path) if path.exists() else []) if e.made_with == made_with()]
         wanted = {op: buckets(self._sizes_of(op)) for op in distinct(regions, self.precision)}
         here = {(e.region, tuple(e.sizes.items())) for e in known if e.device == device_key(self.target)}
@@ -99,9 +100,10 @@ def _likely(s: Symbol) -> int:
 
 
 def _reason(entry: Entry) -> str:
+    by = f"{', '.join(entry.library)}: " if entry.library else ""
     if entry.microseconds is None or entry.first_choice is None:
-        return f"chosen for {entry.device}"
-    return f"{entry.microseconds:.1f} us, the first choice {entry.first_choice:.1f} us, on {entry.device}"
+        return f"{by}chosen for {entry.device}"
+    return f"{by}{entry.microseconds:.1f} us, the first choice {entry.first_choice:.1f} us, on {entry.device}"
 
 
 def distinct(regions: Iterable[Op], precision: str) -> Iterator[Op]:

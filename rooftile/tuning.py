@@ -16,15 +16,14 @@ from rooftile.config import CompileOptions, Config
 from rooftile.driver import fp32_precision
 from rooftile.errors import OptionError, nearest
 from rooftile.ir.core import Op
-from rooftile.ir.schedule import Schedule
 from rooftile.measured import distinct
-from rooftile.passes.schedules.choice import schedule_region
 from rooftile.report.explaining import compile_afresh
 from rooftile.report.text import Table, rich_table
 from rooftile.runtime.tuning.clocks import Clock, clock_for
 from rooftile.runtime.tuning.lock import Entry, device_key, read_lock, update_lock
-from rooftile.runtime.tuning.locked import Locked, Misfit, entry_of, made_with, schedule_of
+from rooftile.runtime.tuning.locked import Locked, Misfit, choice_of, entry_of, made_with
 from rooftile.runtime.tuning.search import EFFORTS, Effort, Outcome, Progress, Search, schedule_text
+from rooftile.target import Target
 
 DEFAULT_LOCK = "rooftile.lock"
 Status = Literal["locked", "missing", "misfit", "other versions"]
@@ -89,6 +88,7 @@ def tune(
     effort: str = "full",
     seconds: float | None = None,
     dynamic: bool | None = None,
+    library: bool | None = None,
     progress: bool = False,
     **kwargs: Any,
 ) -> TuningReport:
@@ -101,6 +101,7 @@ def tune(
         effort: ``"quick"`` or ``"full"``: how many schedules of a kernel are tried, and for how long.
         seconds: the longest that tuning may take; what has been found by then counts.
         dynamic: as in ``compile``. Run-time sizes are tuned for those of ``inputs``.
+        library: whether a library's kernels for matrix products are tried beside ours; None as the environment says.
         progress: show it on the terminal.
 
     Raises:
@@ -112,12 +113,18 @@ def tune(
     chosen = EFFORTS[effort] if seconds is None else Effort(EFFORTS[effort].candidates, seconds)
     with torch.no_grad():
         compilations, _ = compile_afresh(model, inputs, kwargs, CompileOptions(dynamic=dynamic, autotune="none"))
+    config = Config.from_env().with_options(CompileOptions(library=library))
     with _shown() if progress else nullcontext(_silent) as show:
-        return tune_compiled(compilations, Path(lock), chosen, show)
+        return tune_compiled(compilations, Path(lock), chosen, show, config=config)
 
 
 def tune_compiled(
-    compilations: Sequence[Compilation], lock: Path, effort: Effort, progress: Progress, clock: Clock | None = None
+    compilations: Sequence[Compilation],
+    lock: Path,
+    effort: Effort,
+    progress: Progress,
+    clock: Clock | None = None,
+    config: Config | None = None,
 ) -> TuningReport:
     """``tune`` for what has been compiled; all graphs are on one device."""
     if not compilations:
@@ -127,7 +134,7 @@ def tune_compiled(
         raise OptionError(f"kernels for {target.name} cannot be timed on {device}", fix="leave the target out")
     precision = fp32_precision(target)
     clock = clock or clock_for(target, device)
-    search = Search(target, device, Config.from_env(), precision, effort, clock, progress)
+    search = Search(target, device, config or Config.from_env(), precision, effort, clock, progress)
     found: list[Outcome] = []
     for outcome in search.run([(op, sizes) for op, sizes in _regions(compilations, precision)]):
         found.append(outcome)
@@ -139,7 +146,7 @@ def tune_compiled(
 
 def _regions(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Op, Mapping[str, int]]]:
     """The regions of all graphs, each once, with the sizes that it was called with."""
-    sizes = {op: c.sizes for c in compilations for op in c.graph.ops if op.name == "region"}
+    sizes = {op: c.sizes for c in compilations for op in c.lowered.ops if op.name == "region"}
     for op in distinct(sizes, precision):
         yield op, {s.name: sizes[op][s.name] for s in op.regions[0].size_symbols()}
 
@@ -165,18 +172,17 @@ def check_lock(compilations: Sequence[Compilation], lock: Path) -> list[CheckedK
     for compilation in compilations:
         target = compilation.target
         locked, precision = Locked.of(entries, target), fp32_precision(target)
-        for op in distinct((op for op in compilation.graph.ops if op.name == "region"), precision):
-            first = schedule_region(op.regions[0], target)
-            status, text = _status(locked.entry(op, precision), first, device_key(target))
+        for op in distinct((op for op in compilation.lowered.ops if op.name == "region"), precision):
+            status, text = _status(locked.entry(op, precision), op, target)
             rows.append(CheckedKernel(str(op.attrs["name"]), status, text))
     return rows
 
 
-def _status(entry: Entry | None, first: Schedule, device: str) -> tuple[Status, str]:
+def _status(entry: Entry | None, op: Op, target: Target) -> tuple[Status, str]:
     if entry is None:
-        return "missing", f"no entry for {device}: the first choice is used"
+        return "missing", f"no entry for {device_key(target)}: the first choice is used"
     try:
-        schedule_of(entry, first)
+        choice_of(entry, op, target)
     except Misfit as misfit:
         return "misfit", f"{misfit}: the first choice is used"
     if entry.made_with != made_with():

@@ -21,6 +21,7 @@ def tune(
     lock: Annotated[Path, typer.Option("--lock", "-l", help="The lock file.")] = Path("rooftile.lock"),
     effort: Annotated[str, typer.Option(help="quick or full: how many schedules of a kernel are timed.")] = "full",
     seconds: Annotated[float | None, typer.Option(help="The longest that it may take.")] = None,
+    library: Annotated[bool | None, typer.Option(help="Whether a library's matrix products are tried as well.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Time nothing; say which entries fit this model.")] = False,
     target: TargetName = None,
     as_json: AsJson = False,
@@ -40,7 +41,14 @@ def tune(
         raise OptionError("kernels are timed on the device that is here", fix="--target and --meta go with --check")
     found = found_model(model, inputs, meta=False)
     report = tuning.tune(
-        found.model, *found.inputs, lock=lock, effort=effort, seconds=seconds, dynamic=dynamic, progress=not as_json
+        found.model,
+        *found.inputs,
+        lock=lock,
+        effort=effort,
+        seconds=seconds,
+        dynamic=dynamic,
+        library=library,
+        progress=not as_json,
     )
     if as_json:
         show_json(report.to_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, size_symbols
@@ -11,6 +11,7 @@ from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.polynomial import add, mul, product
 from rooftile.ir.scalar import SCALARS
 from rooftile.ir.substitution import evaluate
+from rooftile.passes.schedules.library import multiplied
 from rooftile.report.data import Quantity
 from rooftile.target import Target
 
@@ -64,6 +65,11 @@ def extern_work(op: Op) -> Work:
     for value in (*dict.fromkeys(op.inputs), *op.outputs):
         moved = add(moved, value.type.bytes)
     return Work(moved, 0, 0)
+
+
+def library_work(op: Op) -> Work:
+    """The work of a matrix product that a library does."""
+    return replace(extern_work(op), matmul_flops=multiplied(op), dtype=op.inputs[0].dtype.name)
 
 
 def elements_read(body: Graph) -> dict[Value, Size]:

@@ -20,6 +20,7 @@ from rooftile.report.accounting import (
     extern_work,
     kernel_work,
     known,
+    library_work,
     op_names,
     sources,
 )
@@ -101,7 +102,9 @@ class _Part:
         return known(size, self.sizes)
 
     def work(self, step: Step) -> Work:
-        return kernel_work(step.op.regions[0]) if isinstance(step, Launch) else extern_work(step.op)
+        if isinstance(step, Launch):
+            return kernel_work(step.op.regions[0])
+        return library_work(step.op) if self.compilation.is_library(step.op) else extern_work(step.op)
 
     def kernels(self) -> list[KernelRow]:
         times = dict(enumerate(self.compilation.step_us))
@@ -109,19 +112,20 @@ class _Part:
 
     def kernel(self, step: Step, time_us: float | None) -> KernelRow:
         work, extern = self.work(step), isinstance(step, Call)
+        library = self.compilation.is_library(step.op)
         schedule = None if extern else Schedule.from_attrs(step.op.attrs)
         ops = (step.op,) if extern else step.op.regions[0].ops
         return KernelRow(
             name=step.name,
-            kind="extern" if extern else "triton",
+            kind="library" if library else "extern" if extern else "triton",
             launches=1,
             schedule={} if schedule is None else self.schedule(schedule),
             loops=self.loops(step) if isinstance(step, Launch) else (),
             reads=tuple(self.buffer_name(n) for n in dict.fromkeys(step.reads)),
             writes=tuple(self.buffer_name(n) for n in step.writes),
             bytes=self.shown(work.bytes),
-            flops=None if extern else self.shown(work.flops),
-            floor_us=None if extern else work.floor_us(self.compilation.target, self.sizes),
+            flops=None if extern and not library else self.shown(work.flops),
+            floor_us=None if extern and not library else work.floor_us(self.compilation.target, self.sizes),
             time_us=time_us,
             ops=(step.name,) if extern else op_names(step.op.regions[0]),
             sources=sources(ops),

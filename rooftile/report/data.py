@@ -33,7 +33,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class KernelRow:
-    """One kernel, or one ATen call.
+    """One kernel, or one ATen call: the model's own (``extern``), or one that was measured to be faster (``library``).
 
     ``bytes`` counts each buffer element that it reads or writes once; times are in microseconds. ``notes`` say how the
     schedule's options were carried out.

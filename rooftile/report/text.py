@@ -142,9 +142,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def schedule_text(kernel: KernelRow) -> str:
-    """The axes with their roles; ``ATen`` for a call that was kept as it is."""
-    if kernel.kind == "extern":
-        return "ATen"
+    """The axes with their roles; ``ATen`` for a call that was kept as it is, ``library`` for one that was faster."""
+    if kernel.kind != "triton":
+        return {"extern": "ATen", "library": "library"}[kernel.kind]
     return ", ".join(_role(axis) for axis in kernel.schedule.get("axes", ()))
 
 

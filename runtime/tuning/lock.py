@@ -36,17 +36,19 @@ class Entry:
     """What was chosen for a region on a device.
 
     ``axes`` are the schedule's axes in order, each ``"name: role tile"``; ``grid`` and ``group`` name axes; ``options``
-    are its other fields. ``sizes`` is the bucket of run-time sizes that it was timed in: powers of two. Times are
-    microseconds; ``made_with`` are the versions that the times were taken with.
+    are its other fields. Where a library's kernels were faster, ``library`` names the ATen calls instead. ``sizes`` is
+    the bucket of run-time sizes that it was timed in: powers of two. Times are microseconds; ``made_with`` are the
+    versions that they were taken with.
     """
 
     name: str
     region: str
     device: str
-    axes: tuple[str, ...]
-    grid: tuple[str, ...]
-    group: tuple[str, int] | None
-    options: Mapping[str, int | bool]
+    axes: tuple[str, ...] = ()
+    grid: tuple[str, ...] = ()
+    group: tuple[str, int] | None = None
+    options: Mapping[str, int | bool] = field(default_factory=dict)
+    library: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     microseconds: float | None = None
     first_choice: float | None = None
@@ -94,14 +96,16 @@ _FIX = "write it anew: rooftile tune MODEL --lock FILE"
 def _entry(path: Path, row: Mapping[str, Any]) -> Entry:
     try:
         group = row.get("group")
+        schedule = row if "library" not in row else {"axes": (), "grid": (), "options": {}}
         return Entry(
             name=str(row["name"]),
             region=str(row["region"]),
             device=str(row["device"]),
-            axes=tuple(map(str, row["axes"])),
-            grid=tuple(map(str, row["grid"])),
+            axes=tuple(map(str, schedule["axes"])),
+            grid=tuple(map(str, schedule["grid"])),
             group=None if group is None else (str(group[0]), int(group[1])),
-            options=dict(row["options"]),
+            options=dict(schedule["options"]),
+            library=tuple(map(str, row.get("library", ()))),
             sizes=dict(row.get("sizes", {})),
             microseconds=row.get("microseconds"),
             first_choice=row.get("first_choice"),

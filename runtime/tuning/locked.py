@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields, replace
 from importlib import metadata
 from math import log2
 from types import MappingProxyType
+from typing import Any
 
 from rooftile import __version__
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.sizes import LIKELY_SIZE, next_power
+from rooftile.passes.schedules.library import Choice, Library, library_of
 from rooftile.runtime.tuning.lock import Entry, device_key, region_key
 from rooftile.runtime.tuning.search import Outcome
 from rooftile.target import Target
@@ -35,21 +37,24 @@ def made_with() -> str:
 
 def entry_of(outcome: Outcome, target: Target, precision: str) -> Entry:
     """What the lock file holds of an outcome."""
-    schedule = outcome.schedule
-    always = {"num_warps": schedule.num_warps, "num_stages": schedule.num_stages}
     return Entry(
         name=str(outcome.op.attrs["name"]),
         region=region_key(outcome.op.regions[0], precision),
         device=device_key(target),
-        axes=tuple(_axis_text(a) for a in schedule.axes),
-        grid=schedule.grid,
-        group=schedule.group,
-        options=always | schedule.options(),
+        **_choice(outcome.schedule),
         sizes=buckets(outcome.sizes),
         microseconds=outcome.microseconds,
         first_choice=outcome.first_microseconds,
         made_with=made_with(),
     )
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    if isinstance(choice, Library):
+        return {"library": choice.calls}
+    options = {"num_warps": choice.num_warps, "num_stages": choice.num_stages} | choice.options()
+    axes = tuple(_axis_text(a) for a in choice.axes)
+    return {"axes": axes, "grid": choice.grid, "group": choice.group, "options": options}
 
 
 def buckets(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -59,6 +64,23 @@ def buckets(sizes: Mapping[str, int]) -> dict[str, int]:
 
 def _axis_text(axis: AxisRole) -> str:
     return f"{axis.name}: {axis.role} {axis.tile}"
+
+
+def choice_of(entry: Entry, op: Op, target: Target, *, library: bool = True) -> Choice:
+    """What an entry says of a region op that has its first choice.
+
+    Raises:
+        Misfit: the region has another form now, or it is a library's, and ``library`` is off.
+    """
+    if not entry.library:
+        return schedule_of(entry, Schedule.from_attrs(op.attrs))
+    calls = ", ".join(entry.library)
+    if not library:
+        raise Misfit(f"it is for {calls}, and libraries are off")
+    found = library_of(op, target)
+    if found is None or found.calls != entry.library:
+        raise Misfit(f"it is for {calls}, which is not what the region computes")
+    return found
 
 
 def schedule_of(entry: Entry, first: Schedule) -> Schedule:

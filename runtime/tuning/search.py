@@ -13,11 +13,11 @@ import torch
 from rooftile.config import Config
 from rooftile.errors import RooftileError
 from rooftile.ir.core import Op
-from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.candidates import candidates
 from rooftile.passes.schedules.estimate import seconds
+from rooftile.passes.schedules.library import Choice, Library, library_of
 from rooftile.runtime.tuning.clocks import Clock
 from rooftile.runtime.tuning.halving import halve, ranking
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
@@ -49,7 +49,7 @@ EFFORTS: Mapping[str, Effort] = {"quick": Effort(8, 20.0), "full": Effort(24, 90
 class Tried:
     """A candidate that was timed: the median in microseconds of so many ``runs``."""
 
-    schedule: Schedule
+    schedule: Choice
     microseconds: float
     runs: int
 
@@ -61,7 +61,7 @@ class Outcome:
 
     op: Op
     sizes: Mapping[str, int]
-    schedule: Schedule
+    schedule: Choice
     microseconds: float | None = None
     first_microseconds: float | None = None
     tried: tuple[Tried, ...] = ()
@@ -78,7 +78,7 @@ class _Region:
 
     op: Op
     sizes: Mapping[str, int]
-    schedules: Sequence[Schedule]
+    schedules: Sequence[Choice]
     estimate: float
     built: dict[int, Built] = field(default_factory=dict)
 
@@ -123,7 +123,14 @@ class Search:
     def _region(self, op: Op, sizes: Mapping[str, int]) -> _Region:
         schedules = candidates(op.regions[0], self.target, self.effort.candidates)
         access = compose(op.regions[0], space_of(schedules[0]))
-        return _Region(op, sizes, schedules, seconds(schedules[0], access, self.target))
+        choices = (schedules[0], *self._library(op), *schedules[1:])
+        return _Region(op, sizes, choices, seconds(schedules[0], access, self.target))
+
+    def _library(self, op: Op) -> tuple[Choice, ...]:
+        """A library's kernels, where they may be chosen; not on the CPU, where anything is faster than interpreting."""
+        wanted = self.config.library and self.target.kind == "cuda"
+        library = library_of(op, self.target) if wanted else None
+        return () if library is None else (library,)
 
     def _over(self, deadline: float) -> bool:
         return self.interrupted or self.clock.now() >= deadline
@@ -219,8 +226,10 @@ def _tried(trials: Sequence[Trial], times: Mapping[int, Sequence[float]]) -> tup
     return tuple(sorted(found, key=lambda tried: tried.microseconds))
 
 
-def schedule_text(schedule: Schedule) -> str:
-    """Tiles, warps, stages, how tiles are grouped, and unusual options, in a line."""
+def schedule_text(schedule: Choice) -> str:
+    """Tiles, warps, stages, how tiles are grouped, and unusual options, in a line; or what a library does."""
+    if isinstance(schedule, Library):
+        return str(schedule)
     options = "".join(f", {name}={value}" for name, value in schedule.options().items())
     group = "" if schedule.group is None else f", {schedule.group[0]} in groups of {schedule.group[1]}"
     return f"{schedule}; {schedule.num_warps} warps, {schedule.num_stages} stages{group}{options}"

@@ -13,8 +13,8 @@ from rooftile.config import Config
 from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
-from rooftile.passes.lower import Lower
-from rooftile.passes.schedules.override import rescheduled
+from rooftile.passes.reschedule import chosen
+from rooftile.passes.schedules.library import Choice
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.cache_key import cache_key
 from rooftile.runtime.frame import Frame, Memory
@@ -25,16 +25,21 @@ from rooftile.target import Target
 
 @dataclass(frozen=True)
 class Built:
-    """A region op with a schedule, and its kernel; ``binary`` is None on the CPU, which compiles nothing."""
+    """A region op as a choice has it: the ops that it becomes, and the kernels of those that are regions.
 
-    schedule: Schedule
+    ``binary`` is that of the one kernel of a schedule; None on the CPU, which compiles nothing, and for a library.
+    """
+
+    schedule: Choice
     op: Op
-    kernel: Kernel
+    ops: tuple[Op, ...]
+    kernels: Mapping[Op, Kernel]
     binary: Binary | None
 
     def key(self, target: Target) -> str:
-        """Equal for candidates that turn out to be the same kernel."""
-        return cache_key(self.kernel, target.arch)
+        """Equal for candidates that turn out to be the same kernels."""
+        keys = (cache_key(self.kernels[op], target.arch) if op in self.kernels else str(op.attrs) for op in self.ops)
+        return "; ".join(keys)
 
     @property
     def spill_bytes(self) -> int:
@@ -45,21 +50,24 @@ class Built:
         """Why the kernel is not worth running, given that of the first choice; None where it is."""
         if self.spill_bytes > first.spill_bytes:
             return f"spills {self.spill_bytes} bytes a thread"
-        if self.schedule.specialize and self.binary is not None and not self.binary.warp_specialized:
+        special = isinstance(self.schedule, Schedule) and self.schedule.specialize
+        if special and self.binary is not None and not self.binary.warp_specialized:
             return "is not specialised, though it was to be"
         return None
 
 
-def build(op: Op, schedule: Schedule, precision: str, target: Target, config: Config) -> Built:
+def build(op: Op, schedule: Choice, precision: str, target: Target, config: Config) -> Built:
     """Lower, emit and compile; for threads of a pool.
 
     Raises CompileError where Triton refuses the kernel or it does not fit on the target, InternalError where it cannot
     be written down.
     """
-    lowered = Lower(precision).lower(rescheduled(op, schedule))
-    kernel = emit(lowered.regions[1], target, lowered.regions[0])
-    binary = kernel_cache(config.cache_dir).get_or_build(kernel, target) if target.kind == "cuda" else None
-    return Built(schedule, lowered, kernel, binary)
+    ops = chosen(op, schedule, precision, target, ())
+    kernels = {o: emit(o.regions[1], target, o.regions[0]) for o in ops if o.name == "region"}
+    binary: Binary | None = None
+    for kernel in kernels.values() if target.kind == "cuda" else ():
+        binary = kernel_cache(config.cache_dir).get_or_build(kernel, target)
+    return Built(schedule, op, ops, kernels, binary if isinstance(schedule, Schedule) else None)
 
 
 class Faulted(InternalError):
@@ -85,10 +93,11 @@ class Trial:
         self.built = built
         self._device = device
         op = built.op
-        plan = make_plan(Graph("trial", op.inputs, (op,), op.outputs), {op: built.kernel})
-        program = load(plan, target, device, config)
-        binding = program.binding(tensors, {s.name: sizes[s.name] for s in plan.symbols})
-        self._memory: Memory = binding.memory(None if shared is None else shared._memory.results)
+        self._plan = make_plan(Graph("trial", op.inputs, built.ops, op.outputs), built.kernels)
+        program = load(self._plan, target, device, config)
+        binding = program.binding(tensors, {s.name: sizes[s.name] for s in self._plan.symbols})
+        same = shared is not None and len(shared._memory.results) == len(binding.fresh)
+        self._memory: Memory = binding.memory(shared._memory.results if shared is not None and same else None)
         self._frame = Frame(binding)
         self._frame.enter(tensors, self._memory)
 
@@ -108,7 +117,8 @@ class Trial:
             try:
                 torch.cuda.synchronize(self._device)
             except RuntimeError as error:
-                text = f"kernel `{self.built.kernel.name}` faulted while it was tried with {self.built.schedule}"
+                name = self.built.op.attrs["name"]
+                text = f"kernel `{name}` faulted while it was tried with {self.built.schedule}"
                 raise Faulted(f"{text}: {error}") from error
 
     def results(self) -> list[torch.Tensor]:
@@ -116,4 +126,4 @@ class Trial:
         for result in self._memory.results:
             result.fill_(float("nan") if result.is_floating_point() else 0)
         self()
-        return [result.clone() for result in self._memory.results]
+        return [self._frame.tensor(result.buffer).clone() for result in self._plan.results]
