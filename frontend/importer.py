@@ -7,7 +7,7 @@ An op without a row is taken apart by torch's own decomposition where that consi
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,9 +36,9 @@ from rooftile.frontend.rows import ROWS, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import is_contiguous, to_size, to_strides
 from rooftile.ir.builder import GraphBuilder
-from rooftile.ir.core import Graph, TensorType, Value
+from rooftile.ir.core import Attr, Graph, TensorType, Value
 from rooftile.ir.dtypes import from_torch
-from rooftile.ir.extern import encode
+from rooftile.ir.extern import UPDATES, encode
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
 
@@ -61,13 +61,14 @@ class Imported:
 
 
 def import_captured(captured: Captured, name: str = "main") -> Imported:
-    """Import the graph of a capture. The graph's attribute ``kinds`` says what each input is.
+    """Import the graph of a capture. The graph's attribute ``kinds`` says what each input is; ``updates``, if there,
+    which outputs are to be written over which inputs.
 
     Raises:
         UnsupportedError: an input or a result is of a dtype that the IR doesn't have.
         InternalError: a row built something else than what torch computes.
     """
-    importer = _Importer(GraphBuilder(name))
+    importer = _Importer(GraphBuilder(name), _written_in_part(captured))
     kinds: list[str] = []
     for described in captured.inputs:
         if described.kind == "size":
@@ -83,14 +84,41 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
                 importer.values[node] = importer.call(node)
     outputs = [importer.tensor(node) for node in captured.results]
     kinds += ["constant"] * len(importer.constants)
-    return Imported(importer.im.b.finish(outputs, {"kinds": tuple(kinds)}), tuple(importer.constants))
+    attrs: dict[str, Attr] = {"kinds": tuple(kinds)}
+    if updates := _updates(captured):
+        attrs["updates"] = updates
+    return Imported(importer.im.b.finish(outputs, attrs), tuple(importer.constants))
+
+
+def _updates(captured: Captured) -> tuple[tuple[int, int], ...]:
+    """Pairs of an output and the graph input that it is to be written over. Where autograd records, it wants old and
+    new values side by side."""
+    if any(captured.results_require_grad):
+        return ()
+    tensors = [number for number, each in enumerate(captured.inputs) if each.kind != "size"]
+    return tuple((m.result, tensors.index(m.input)) for m in captured.mutations)
+
+
+def _written_in_part(captured: Captured) -> set[fx.Node]:
+    """The calls that replace a slice of an input that is to be written over: ATen writes that slice alone, where as ops
+    of the graph they would make all of the input anew."""
+    found: set[fx.Node] = set()
+    for output, number in _updates(captured):
+        node, calls = captured.results[output], set()
+        while node.op == "call_function" and str(node.target) in UPDATES and isinstance(node.args[0], fx.Node):
+            calls.add(node)
+            node = node.args[0]
+        if node is [each.node for each in captured.inputs if each.kind != "size"][number]:
+            found |= calls
+    return found
 
 
 class _Importer:
     """The state of one import: what each node has become."""
 
-    def __init__(self, builder: GraphBuilder) -> None:
+    def __init__(self, builder: GraphBuilder, calls: Container[fx.Node] = ()) -> None:
         self.im = Import(builder)
+        self._calls = calls  # to be made by ATen, whatever the table says
         self.values: dict[fx.Node, Any] = {}
         self.constants: list[torch.Tensor] = []
         self._made_here: set[fx.Node] = set()  # from numbers alone: such a value is on no device
@@ -142,6 +170,8 @@ class _Importer:
             raise UnsupportedError(f"the graph calls {node.target}", where=loc_of(node).source)
         if all(n in self._made_here for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)):
             self._made_here.add(node)
+        if node in self._calls:
+            return self._extern(node)
         arguments, options = self._resolve(node.args), self._resolve(dict(node.kwargs))
         return self._by_row(node, arguments, options) or self._by_parts(node) or self._extern(node)
 

@@ -1,5 +1,7 @@
 """The op ``extern``: how an ATen call is written as attributes, and how it is made.
 
+A call that replaces some elements of its first operand (``UPDATES``) can also be made in place.
+
 Tensor operands are the op's inputs. In ``args`` and ``kwargs`` an operand stands as ``("operand", n)``, a list as
 ``("list", ...)``, and what the IR has no attribute for by its name in torch: ``("device", "cuda:0")``,
 ``("torch", "contiguous_format")``, ``("complex", 0.0, 1.0)``. Sizes stand as expressions.
@@ -24,6 +26,24 @@ _NAMED: dict[str, Callable[..., Any]] = {
     "torch": lambda name: getattr(torch, name),
     "complex": complex,
 }
+
+# Calls that replace elements of their first operand: ``aten.NAME_.OVERLOAD`` does it in place.
+_IN_PLACE = {
+    "index_copy": ("default",),
+    "index_put": ("default",),
+    "index_add": ("default",),
+    "index_fill": ("int_Scalar", "int_Tensor"),
+    "scatter": ("src", "value", "reduce", "value_reduce"),
+    "scatter_add": ("default",),
+    "scatter_reduce": ("two",),
+    "masked_scatter": ("default",),
+}
+# Others are, in place, a copy of their second operand into a view of the first.
+_WRITTEN_VIEWS = {
+    "aten.slice_scatter.default": "aten.slice.Tensor",
+    "aten.select_scatter.default": "aten.select.int",
+}
+UPDATES = frozenset(_WRITTEN_VIEWS) | {f"aten.{name}.{o}" for name, overloads in _IN_PLACE.items() for o in overloads}
 
 
 def encode(
@@ -72,6 +92,32 @@ def call_extern(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, in
     owners = {x.untyped_storage().data_ptr() for x in operands}
     tensors = [r.resolve_conj().resolve_neg() for r in results if isinstance(r, torch.Tensor)]
     return tuple(t.clone() if t.untyped_storage().data_ptr() in owners else t for t in tensors)
+
+
+def updated_operand(op: Op) -> Value | None:
+    """The operand of which a call in ``UPDATES`` replaces elements; None where the call reads it in another way too."""
+    if op.attrs["target"] not in UPDATES:
+        return None
+    first, *others = op.attrs["args"]
+    read_again = _mentions(others, first) or _mentions([v for _, v in op.attrs["kwargs"]], first)
+    return None if read_again else op.inputs[first[1]]
+
+
+def _mentions(arguments: Sequence[Attr], operand: Attr) -> bool:
+    return any(a == operand or (isinstance(a, tuple) and _mentions(a[1:], operand)) for a in arguments)
+
+
+def update_in_place(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> None:
+    """Make a call in ``UPDATES`` so that its first operand becomes what it returns."""
+    first, *args = (_decode(a, operands, sizes) for a in op.attrs["args"])
+    kwargs = {name: _decode(a, operands, sizes) for name, a in op.attrs["kwargs"]}
+    target = op.attrs["target"]
+    if target in _WRITTEN_VIEWS:
+        source, *where = args
+        find_target(_WRITTEN_VIEWS[target])(first, *where, **kwargs).copy_(source)
+    else:
+        namespace, name, overload = target.split(".")
+        find_target(f"{namespace}.{name}_.{overload}")(first, *args, **kwargs)
 
 
 def find_target(name: str) -> Any:

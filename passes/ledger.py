@@ -10,7 +10,17 @@ from rooftile.ir.core import Loc
 from rooftile.ir.expr import Size
 
 Decision: TypeAlias = Literal[
-    "fused", "cut", "hoisted", "recomputed", "copied", "library", "extern", "rescheduled", "reassociated", "split"
+    "fused",
+    "cut",
+    "hoisted",
+    "recomputed",
+    "copied",
+    "in place",
+    "library",
+    "extern",
+    "rescheduled",
+    "reassociated",
+    "split",
 ]
 
 

@@ -48,12 +48,15 @@ class CompiledFunction:
         else:
             results = self.run(arguments, sizes)
         for mutation in self.captured.mutations:
-            with nullcontext() if mutation.tracked else torch.no_grad():
-                arguments[mutation.input].copy_(results[mutation.result])
+            written, value = arguments[mutation.input], results[mutation.result]
+            if value is not written:  # else the program has written there at once
+                with nullcontext() if mutation.tracked else torch.no_grad():
+                    written.copy_(value)
         return tuple(_output(o, arguments, results, sizes) for o in self.captured.outputs)
 
     def run(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[torch.Tensor]:
-        """The results, without writing to inputs and without recording for autograd."""
+        """The results, without recording for autograd. One that is to be written over an input may be that input, which
+        then is written to already."""
         if torch.is_grad_enabled():  # entering the context takes as long as all the rest here
             with torch.no_grad():
                 return self.run(arguments, sizes)

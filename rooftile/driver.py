@@ -26,6 +26,7 @@ from rooftile.config import CompileOptions, Config
 from rooftile.dump import dump_folder, write_dump, write_repro
 from rooftile.errors import InternalError, OptionError, RequirementError, nearest
 from rooftile.ir.core import Graph, Op
+from rooftile.ir.polynomial import mul
 from rooftile.logs import listen, log_compilation
 from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
@@ -36,7 +37,7 @@ from rooftile.passes.switches import Switches
 from rooftile.runtime.devices import default_target, target_of
 from rooftile.runtime.graphs import GraphProgram
 from rooftile.runtime.loading import load
-from rooftile.runtime.plan import make_plan
+from rooftile.runtime.plan import Plan, make_plan
 from rooftile.runtime.program import Program
 from rooftile.standins import Evaluated, Shaped
 from rooftile.target import Target, target_named
@@ -124,6 +125,7 @@ def compile_graph(
     if _is_lowered(compilation.graph):
         compilation.kernels = clock("emit", lambda: emit_all(compilation.graph, target))
         plan = compilation.plan = clock("plan", lambda: make_plan(compilation.graph, compilation.kernels))
+        _note_updates(compilation, plan)
         if target.kind == device.type:
             program = replayed(clock("build", lambda: load(plan, target, device, config)), options.mode)
             if config.lock is not None and lowered.size_symbols():
@@ -231,6 +233,25 @@ def _note_externs(compilation: Compilation) -> None:
             values=[v.name for v in op.outputs],
             reason=f"{op.attrs['target']} {_why_extern(op)}, so it runs as the ATen call it is",
             locs=[op.loc],
+        )
+
+
+def _note_updates(compilation: Compilation, plan: Plan) -> None:
+    """What became of each write to an input. One that is made apart is read and written once more."""
+    graph = compilation.graph
+    makers = graph.producers()
+    for output, number in graph.attrs.get("updates") or ():
+        value, over = graph.outputs[output], graph.inputs[number]
+        is_there = plan.results_that_are_arguments[output] == number
+        how = "at once" if is_there else "apart and then copied"
+        why = "" if is_there else ", since its old value is wanted at other places, or it is laid out otherwise"
+        compilation.context.ledger.add(
+            "in place" if is_there else "copied",
+            rule="update",
+            values=[value.name],
+            reason=f"%{value.name} is written {how} over %{over.name}{why}",
+            bytes=0 if is_there else mul(over.type.bytes, -2),
+            locs=[makers[value].loc] if value in makers else [],
         )
 
 

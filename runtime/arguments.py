@@ -144,5 +144,10 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
     """
     if tensor.data_ptr() % ADDRESS_MULTIPLE == 0 and not tensor.is_neg():
         return tensor
+    return laid_out_copy(tensor)
+
+
+def laid_out_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the same strides, without the elements that lie before the first."""
     line = tensor.detach().as_strided((span(tensor.shape, tensor.stride()),), (1,))
     return line.clone().resolve_neg().as_strided(tensor.shape, tensor.stride(), 0)

@@ -91,6 +91,8 @@ class Frame:
         self._binding = binding
         self._plan = binding.plan
         self._tensors: dict[int, torch.Tensor] = {}
+        self._updated = self._plan.updated
+        self._given: dict[int, torch.Tensor] = {}
         self._arena = _NOTHING
         self._arena_address = -1
         bound, buffers = binding.bound, len(self._plan.buffers)
@@ -105,6 +107,7 @@ class Frame:
 
     def enter(self, tensors: Sequence[torch.Tensor], memory: Memory) -> None:
         """Take a call's tensors and memory."""
+        self._given = {number: tensors[number] for number in self._updated}
         if self._addresses is None:
             for number, tensor in enumerate(tensors):
                 self.hold(number, aligned(tensor))
@@ -126,13 +129,25 @@ class Frame:
 
     def leave(self) -> list[torch.Tensor]:
         """The results; the frame lets go of all tensors."""
+        self._finish_updates()
         results = [self._copy(r.buffer) if r.copy else self._tensors[r.buffer] for r in self._plan.results]
         self._tensors.clear()
+        self._given = {}
         self._arena = _NOTHING
         if self._addresses is None:  # the slots hold the tensors themselves
             for number in range(len(self._plan.buffers)):
                 self.slots.put(number, 0)
         return results
+
+    def _finish_updates(self) -> None:
+        """Let torch know what was written over the caller's tensors; where a copy was worked on, write it there."""
+        for number, given in self._given.items():
+            if self._tensors[number] is not given:
+                with torch.no_grad():
+                    given.copy_(self._tensors[number])
+                self._tensors[number] = given
+            elif not given.is_inference():
+                torch.autograd.graph.increment_version(given)
 
     def hold(self, number: int, tensor: torch.Tensor) -> None:
         """Make ``tensor`` what buffer ``number`` is."""

@@ -2,8 +2,8 @@
 
 A recording is bound to addresses. Intermediates and results have memory of their own in it. Weights are read where
 they lie, and if one moves the program is recorded again. An input is read where it lies as long as it stays there; from
-the call on at which it first comes from elsewhere, it is copied in. Results are copied out, so that they outlive the
-next call.
+the call on at which it first comes from elsewhere, it is copied in, and out again if the program writes to it. Results
+are copied out, so that they outlive the next call.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ class GraphProgram:
         self.program = program
         self._recorder = recorder or CudaRecorder()
         self._weights = frozenset(b.number for b in program.plan.arguments if b.role == "weight")
+        self._updated = frozenset(program.plan.updated)
+        self._arguments = program.plan.results_that_are_arguments
         self._refused = why_not(program.plan)
         self._histories: WeakKeyDictionary[Binding, _History] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -144,7 +146,12 @@ class GraphProgram:
             for number, place in recording.copied.items():
                 place.copy_(tensors[number].detach())
             recording.replay()
-            return [_like(result).copy_(result) for result in recording.results]
+            for number in self._updated & recording.copied.keys():
+                tensors[number].detach().copy_(recording.copied[number])
+            return [
+                _like(result).copy_(result) if number is None else tensors[number]
+                for result, number in zip(recording.results, self._arguments, strict=True)
+            ]
 
     def _recorded(self) -> int:
         return sum(history.current is not None for history in self._histories.values())

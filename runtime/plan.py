@@ -18,6 +18,7 @@ from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.expr import Symbol, size_symbols
 from rooftile.ir.substitution import evaluate
 from rooftile.runtime.arena import Life, aligned, place
+from rooftile.runtime.updates import InPlace, in_place
 
 Role: TypeAlias = Literal["input", "weight", "intermediate", "output"]
 Home: TypeAlias = Literal["argument", "arena", "fresh", "aten"]
@@ -31,7 +32,7 @@ class Buffer:
 
     ``home`` says who makes it: the caller (``argument``), the plan in its ``arena`` or as a ``fresh`` tensor (a
     result), or ATen (what an extern call returns). It is needed from step ``first``, which writes it (-1: before all
-    steps), to step ``last``.
+    steps), to step ``last``. Values that are updated in place share one.
     """
 
     number: int
@@ -80,11 +81,12 @@ class Launch:
 
 @dataclass(frozen=True)
 class Call:
-    """Run an ``extern`` op through ATen."""
+    """Run an ``extern`` op through ATen; ``in_place``, so that it writes into the operand that it updates."""
 
     op: Op
     reads: tuple[int, ...]
     writes: tuple[int, ...]
+    in_place: bool = False
 
     @property
     def name(self) -> str:
@@ -97,7 +99,10 @@ Step: TypeAlias = Launch | Call
 
 @dataclass(frozen=True)
 class Result:
-    """A result of the program: buffer number ``buffer`` itself, or a copy where somebody else holds that one."""
+    """A result of the program: buffer number ``buffer`` itself, or a copy where somebody else holds that one.
+
+    The caller's own tensor is a result where the plan has written over it what it is to become.
+    """
 
     buffer: int
     copy: bool
@@ -132,6 +137,17 @@ class Plan:
     def arguments(self) -> tuple[Buffer, ...]:
         """The buffers that the caller passes, in order."""
         return self.buffers[: len(self.graph.inputs)]
+
+    @property
+    def updated(self) -> tuple[int, ...]:
+        """The arguments that the plan writes to."""
+        return tuple(sorted({n for step in self.steps for n in step.writes if n < len(self.graph.inputs)}))
+
+    @property
+    def results_that_are_arguments(self) -> tuple[int | None, ...]:
+        """For each result the argument that it is; None for a new tensor."""
+        count = len(self.graph.inputs)
+        return tuple(r.buffer if r.buffer < count and not r.copy else None for r in self.results)
 
     @property
     def launches(self) -> tuple[Launch, ...]:
@@ -169,9 +185,10 @@ def make_plan(graph: Graph, kernels: Mapping[Op, Kernel]) -> Plan:
     Raises:
         InternalError: another op is left at the top level, or a kernel's buffers are not its region's.
     """
-    numbers = {value: number for number, value in enumerate(graph.values())}
-    steps = tuple(_step(op, kernels, numbers) for op in graph.ops)
-    buffers = _buffers(graph, steps)
+    update = in_place(graph)
+    numbers = _numbers(graph, update)
+    steps = tuple(_step(op, kernels, numbers) for op in update.ops)
+    buffers = _buffers(graph, steps, numbers)
     results, handed_out = _results(graph, numbers, buffers)
     for number in handed_out:
         home: Home = "aten" if buffers[number].home == "aten" else "fresh"
@@ -181,10 +198,20 @@ def make_plan(graph: Graph, kernels: Mapping[Op, Kernel]) -> Plan:
     return Plan(graph.name, graph, tuple(buffers), steps, tuple(results))
 
 
+def _numbers(graph: Graph, update: InPlace) -> dict[Value, int]:
+    """The number of each value's buffer: arguments first, then in the order of the steps."""
+    numbers = {value: number for number, value in enumerate(graph.inputs)}
+    for op in update.ops:
+        for value in op.outputs:
+            home = update.home(value)
+            numbers[value] = numbers[home] if home in numbers else len(set(numbers.values()))
+    return numbers
+
+
 def _step(op: Op, kernels: Mapping[Op, Kernel], numbers: Mapping[Value, int]) -> Step:
     reads, writes = (tuple(numbers[v] for v in values) for values in (op.inputs, op.outputs))
     if op.name == "extern":
-        return Call(op, reads, writes)
+        return Call(op, reads, writes, in_place=any(n in reads for n in writes))
     if op.name != "region" or op not in kernels:
         raise InternalError(
             f"the plan got {op.name!r}, which is neither a kernel nor an ATen call", where=op.loc.source
@@ -197,8 +224,8 @@ def _step(op: Op, kernels: Mapping[Op, Kernel], numbers: Mapping[Value, int]) ->
     return Launch(op, kernel, reads, writes)
 
 
-def _buffers(graph: Graph, steps: Sequence[Step]) -> list[Buffer]:
-    """All values as buffers, in order, with results still standing among the intermediates."""
+def _buffers(graph: Graph, steps: Sequence[Step], numbers: Mapping[Value, int]) -> list[Buffer]:
+    """All buffers, in order, with results still standing among the intermediates."""
     last: dict[int, int] = {}
     for number, step in enumerate(steps):
         last |= dict.fromkeys((*step.writes, *step.reads), number)
@@ -211,8 +238,9 @@ def _buffers(graph: Graph, steps: Sequence[Step]) -> list[Buffer]:
     for first, step in enumerate(steps):
         home: Home = "arena" if isinstance(step, Launch) else "aten"
         for value in step.op.outputs:
-            number = len(buffers)
-            buffers.append(Buffer(number, value.name, value.type, "intermediate", home, first, last[number]))
+            number = numbers[value]
+            if number == len(buffers):
+                buffers.append(Buffer(number, value.name, value.type, "intermediate", home, first, last[number]))
     return buffers
 
 
@@ -221,15 +249,17 @@ def _results(
 ) -> tuple[list[Result], dict[int, None]]:
     """The results, and the buffers that the first mention of each hands out as they are;
 
-    an argument stays the caller's.
+    an argument stays the caller's, and is a result only where it has been written over.
     """
+    over = dict(graph.attrs.get("updates") or ())
     results: list[Result] = []
     handed_out: dict[int, None] = {}
-    for value in graph.outputs:
+    for output, value in enumerate(graph.outputs):
         number = numbers[value]
-        copy = buffers[number].home == "argument" or number in handed_out
+        is_argument = buffers[number].home == "argument"
+        copy = number != over.get(output) if is_argument else number in handed_out
         results.append(Result(number, copy))
-        if not copy:
+        if not copy and not is_argument:
             handed_out[number] = None
     return results, handed_out
 

@@ -15,7 +15,7 @@ import torch
 from rooftile.errors import InputError
 from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.expr import Symbol
-from rooftile.runtime.arguments import expected_of
+from rooftile.runtime.arguments import expected_of, laid_out_copy
 from rooftile.runtime.frame import Binding, Frame, Fresh
 from rooftile.runtime.launch import Launcher
 from rooftile.runtime.plan import Plan
@@ -26,7 +26,8 @@ _BINDINGS_KEPT = 1024
 
 
 class Program:
-    """Runs a plan: ``program(tensors, sizes)`` gives a new tensor for each of the plan's results.
+    """Runs a plan: ``program(tensors, sizes)`` gives a tensor for each of the plan's results: a new one, or that of the
+    caller's which has been written over.
 
     ``launchers`` has one for each launch of the plan, in order. Threads may call at once: every call has an arena of
     its own.
@@ -71,6 +72,8 @@ class Program:
             InputError: as for a call.
         """
         binding = self.binding(tensors, sizes)
+        updated = self.plan.updated
+        tensors = [laid_out_copy(t) if number in updated else t for number, t in enumerate(tensors)]
         with self.on_device():
             frame = Frame(binding, drops=False)  # a step that is repeated wants its inputs again
             frame.enter(tensors, binding.memory())

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from rooftile.errors import InternalError, OutOfRangeError
-from rooftile.ir.extern import call_extern
+from rooftile.ir.extern import call_extern, update_in_place
 from rooftile.runtime.interpreter.language import DeviceAssertion
 from rooftile.runtime.interpreter.program import KernelError
 from rooftile.runtime.launch import Launcher, programs
@@ -75,8 +75,12 @@ class BoundCall:
 
         def act() -> None:
             _LOG.debug("call %s", self.step.name)
+            operands = [frame.tensor(n) for n in self.step.reads]
             with torch.no_grad():
-                returned = call_extern(self.step.op, [frame.tensor(n) for n in self.step.reads], self.sizes)
+                if self.step.in_place:
+                    update_in_place(self.step.op, operands, self.sizes)
+                    return
+                returned = call_extern(self.step.op, operands, self.sizes)
             for buffer, tensor in zip(self.results, returned, strict=True):
                 frame.hold(buffer.number, _laid_out(tensor, buffer, self.sizes))
 

@@ -20,6 +20,15 @@ def is_renaming(op: Op) -> bool:
     return len(op.inputs) == 1 and op.name in GRAPH_OPS and GRAPH_OPS[op.name].view
 
 
+def _numbers(graph: Graph) -> set[Value]:
+    """The values that hold one number everywhere: no kernel reads one from memory, even where it is there for ATen."""
+    found: set[Value] = set()
+    for op in graph.ops:
+        if op.name in ("constant", "size") or (is_renaming(op) and op.inputs[0] in found):
+            found.update(op.outputs)
+    return found
+
+
 class Partition:
     """The graph and the set of values that are buffers; regions follow from these two.
 
@@ -34,6 +43,7 @@ class Partition:
         given = {*graph.inputs, *(v for op in externs for v in op.outputs)}
         self.fixed = {*graph.outputs, *(v for op in externs for v in op.inputs)} - given
         self.given = given
+        self.numbers = _numbers(graph)
         heavy = {op.output for op in graph.ops if is_heavy(op)}
         self.buffers: set[Value] = self.fixed | heavy
         self.taps: dict[Value, tuple[Value, ...]] = {}
@@ -47,7 +57,7 @@ class Partition:
         stack = [root]
         while stack:
             value = stack.pop()
-            if value in self.given or (value in stops and value is not root):
+            if value in self.given or (value in stops and value is not root and value not in self.numbers):
                 leaves[value] = None
             elif (op := self.producers[value]) not in ops:
                 ops.add(op)
@@ -81,7 +91,7 @@ class Partition:
                     if out in seen:
                         continue
                     seen.add(out)
-                    if out in stops:
+                    if out in stops and out not in self.numbers:
                         found[out] = None
                     else:
                         stack.append(out)
