@@ -1,0 +1,1 @@
+"""Whole models of Hugging Face's transformers, from configurations with random weights: nothing is downloaded."""
