@@ -30,20 +30,29 @@ class Case:
 
 _LLAMA = {"batch": 1, "length": 2048, "width": 4096, "heads": 32, "kv_heads": 8, "inner": 14336}
 _LLAMA_SMALL = {"length": 32, "width": 64, "heads": 4, "kv_heads": 2, "inner": 128}
+_LONG = {**_LLAMA, "length": 4096}
 _GPT2 = {"batch": 4, "length": 1024, "width": 1600, "heads": 25}
 _GPT2_SMALL = {"batch": 1, "length": 32, "width": 64, "heads": 4}
+_GPT = {"batch": 8, "length": 2048, "width": 2048, "heads": 16, "attention": "eager"}
+_SWIGLU = {"batch": 4, "length": 2048, "width": 4096, "inner": 14336}
+_SWIGLU_SMALL = {"batch": 2, "length": 16, "width": 64, "inner": 128}
+
+
+def _llama(name: str, title: str, sizes: Mapping[str, Any], small: Mapping[str, Any] = _LLAMA_SMALL) -> Case:
+    return Case(name, f"Llama-8B layer, {title}", models.llama_layer, sizes, small)
+
 
 CASES = {
     case.name: case
     for case in (
-        Case("llama-8b", "Llama-8B layer, 1 x 2048", models.llama_layer, _LLAMA, _LLAMA_SMALL),
+        _llama("llama-8b", "1 x 2048", _LLAMA),
+        _llama("llama-8b-spelled", "1 x 2048, attention spelled out", {**_LLAMA, "attention": "eager"}),
+        _llama("llama-8b-4k", "1 x 4096", _LONG),
+        _llama("llama-8b-4k-spelled", "1 x 4096, attention spelled out", {**_LONG, "attention": "eager"}),
+        _llama("llama-8b-16x1", "16 x 1", {**_LLAMA, "batch": 16, "length": 1}, {**_LLAMA_SMALL, "length": 1}),
+        _llama("llama-8b-1x1", "1 x 1", {**_LLAMA, "length": 1}, {**_LLAMA_SMALL, "length": 1}),
         Case("gpt2-xl", "GPT-2 XL block, 4 x 1024", models.gpt2_block, _GPT2, _GPT2_SMALL),
-        Case(
-            "llama-8b-spelled",
-            "Llama-8B layer, 1 x 2048, attention spelled out",
-            models.llama_layer,
-            {**_LLAMA, "attention": "eager"},
-            _LLAMA_SMALL,
-        ),
+        Case("gpt", "GPT block d2048 h16, 8 x 2048, attention spelled out", models.gpt2_block, _GPT, _GPT2_SMALL),
+        Case("swiglu", "SwiGLU FFN, 8192 x 4096 x 14336", models.gated_feed_forward, _SWIGLU, _SWIGLU_SMALL),
     )
 }

@@ -287,6 +287,15 @@ def textbook_block(
     return _finish(block, dtype, device, hidden(batch, length, width))
 
 
+def gated_feed_forward(
+    batch: int = 2, length: int = 7, width: int = 64, inner: int = 128, dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Built:  # fmt: skip
+    """SwiGLU: ``down(silu(gate(x)) * up(x))``, gate and up two matrices."""
+    layer = GatedFeedForward(width, inner, torch.nn.functional.silu, fused=False)
+    return _finish(layer, dtype, device, hidden(batch, length, width))
+
+
 class Embeddings(nn.Module):
     """Token and position embeddings: sinusoidal ones (Vaswani et al., 2017) are computed, learned ones looked up."""
 

@@ -40,7 +40,7 @@ from rooftile.target import Target
 
 HOPPER = 90
 LEAST_OF_DOT = 16  # the smallest tile of an axis of a dot
-MOST_ACCUMULATORS_PER_THREAD = 128  # registers: half of what a thread can have
+MOST_ACCUMULATORS_PER_THREAD = 192  # registers: three quarters of what a thread can have
 MOST_ELEMENTS_PER_THREAD = 64
 AGAIN = 0.04  # how much worse every further choice of options with the same tiles is taken to be, for variety
 

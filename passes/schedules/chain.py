@@ -161,8 +161,10 @@ def _tiles(access: Access, target: Target, rows: int, widest: int, nested: bool)
         if wide:
             return ChainTiles(128, 64, 8, 3, descriptors=True, parts=2)
         return ChainTiles(64, 128, 4, 2, descriptors=True)
-    if wide and loaded > 1:  # a tile of its own for each step: two programs fit beside each other with fewer stages
+    if wide and loaded > 1 and _is_masked(access):  # with fewer stages two programs fit beside each other
         return ChainTiles(64, 64, 4, 2, descriptors=True)
+    if wide and loaded > 1:  # each step loads a tile of its own beside the operands
+        return ChainTiles(128, 64, 8, 3)
     return ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0)
 
 
