@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.blocks_table import blocks_markdown
 from benchmarks.cases import CASES
 from benchmarks.contenders import CONTENDERS, DEFAULT
 from benchmarks.processes import run
-from benchmarks.records import RESULTS, save
-from benchmarks.table import markdown
+from benchmarks.records import BLOCK_RESULTS, save
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         found.append(measure(name, asked.device, asked.contenders, asked.limit, compile_times=not asked.no_compile))
         # Each in a file of its own, so that a later one cannot lose it.
         save(found[-1], asked.device, asked.out, "benchmarks.blocks")
-    print(markdown(found))
+    print(blocks_markdown(found))
 
 
 def _arguments() -> argparse.Namespace:
@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(DEFAULT))
     parser.add_argument("--limit", type=float, default=240, help="seconds for one trial")
     parser.add_argument("--no-compile", action="store_true", help="leave compile times out")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON")
+    parser.add_argument("--out", type=Path, default=BLOCK_RESULTS, help="folder for the JSON")
     return parser.parse_args()
 
 

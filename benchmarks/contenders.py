@@ -20,7 +20,9 @@ CONTENDERS: Mapping[str, Make] = {
     "max-autotune-graphs": lambda model: torch.compile(model, mode="max-autotune"),
     "rooftile": lambda model: rooftile.compile(model),
     "rooftile-graphs": lambda model: rooftile.compile(model, mode="reduce-overhead"),
-    "rooftile-tuned": lambda model: rooftile.compile(model, options={"autotune": "full"}),
-    "rooftile-tuned-graphs": lambda model: rooftile.compile(model, mode="max-autotune"),
+    "rooftile-tuned": lambda model: rooftile.compile(model, options={"autotune": "full", "library": False}),
+    "rooftile-tuned-graphs": lambda model: rooftile.compile(model, mode="max-autotune", options={"library": False}),
+    "rooftile-library": lambda model: rooftile.compile(model, options={"autotune": "full"}),
+    "rooftile-library-graphs": lambda model: rooftile.compile(model, mode="max-autotune"),
 }
 DEFAULT = ("eager", "torch.compile", "rooftile")

@@ -14,7 +14,7 @@ import torch
 from rooftile.report.collect import versions
 
 RESULTS = Path(__file__).parent / "results"
-ATTENTION_RESULTS = RESULTS / "attention"
+BLOCK_RESULTS, ATTENTION_RESULTS = RESULTS / "blocks", RESULTS / "attention"
 
 Record = dict[str, Any]
 

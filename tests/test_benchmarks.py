@@ -8,46 +8,54 @@ import pytest
 import torch
 
 from benchmarks import trial
+from benchmarks.blocks_table import blocks_markdown, blocks_section
 from benchmarks.cases import CASES
 from benchmarks.markdown import between
-from benchmarks.table import markdown, section
 
 FOUND = {
     "title": "Llama-8B layer",
     "contenders": {
         "eager": {"ms": 3.7154, "peak_bytes": 2**30, "error": 2e-3, "allowed": 2.2e-3, "kept": True},
-        "torch.compile": {"failure": "RuntimeError: no"},
-        "rooftile": {
-            "ms": 2.5,
-            "peak_bytes": 2**20,
-            "error": 3e-3,
-            "allowed": 2.2e-3,
-            "kept": False,
-            "cold": {"seconds": 3.21},
-            "warm": {"failure": "more than 10 s"},
-        },
+        "torch.compile": {"ms": 3.1, "peak_bytes": 2**21, "host_us": 90.2, "kept": True},
+        "torch.compile-graphs": {"failure": "RuntimeError: no"},
+        "max-autotune": {"ms": 3.0, "peak_bytes": 2**22, "kept": True},
+        "rooftile": {"ms": 2.5, "peak_bytes": 2**20, "host_us": 20.0, "kept": True, "cold": {"seconds": 3.21}},
+        "rooftile-tuned": {"ms": 2.2, "kept": True},
+        "rooftile-tuned-graphs": {"ms": 2.0, "kept": True},
     },
 }
 
 
-def test_a_table_shows_results_and_failures() -> None:
-    lines = markdown([FOUND]).splitlines()
-    assert "3.715 ms" in lines[2] and "1024 MiB" in lines[2]
-    assert "RuntimeError: no" in lines[3]
-    assert "promise broken" in lines[4] and "3.2 s" in lines[4] and "failed: more than 10 s" in lines[4]
-    assert len({line.count("|") for line in lines}) == 1
+def test_a_row_sets_the_best_of_each_side_against_the_other() -> None:
+    (row,) = blocks_markdown([FOUND]).splitlines()[2:]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:5] == [
+        "Llama-8B layer",
+        "3.715 ms",
+        "3.000 ms (max-autotune)",
+        "2.500 ms",
+        "2.000 ms (rooftile-tuned-graphs)",
+    ]
+    assert cells[5:10] == ["", "1.20 / 1.50 / -", "2 / 1 MiB", "90 / 20 us", "- / 3.2 s"]
+    assert "torch.compile-graphs: RuntimeError: no" in cells[10]
+
+
+def test_what_broke_the_promise_is_a_fault_and_no_time() -> None:
+    wrong = {"ms": 0.1, "error": 3e-3, "allowed": 2.2e-3, "kept": False}
+    (row,) = blocks_markdown([{"title": "x", "contenders": {"rooftile": wrong}}]).splitlines()[2:]
+    assert "0.100 ms" not in row and "rooftile: error 3.00e-03, 2.20e-03 allowed" in row
 
 
 def test_a_case_that_failed_has_a_row() -> None:
-    assert "more than 240 s" in markdown([{"title": "GPT-2", "failure": "more than 240 s", "contenders": {}}])
+    assert "more than 240 s" in blocks_markdown([{"title": "GPT-2", "failure": "more than 240 s", "contenders": {}}])
 
 
 def test_the_readme_is_rewritten_between_its_markers() -> None:
     results = [{"device": "H100", "versions": {"torch": "2"}, "date": "2026-11-23", "command": "c", "cases": [FOUND]}]
     readme = "# Title\n\n<!-- table -->\n\nstale\n\n<!-- /table -->\n\nrest\n"
-    once = between(readme, "table", section(results))
+    once = between(readme, "table", blocks_section(results))
     assert "stale" not in once and "H100" in once and once.endswith("<!-- /table -->\n\nrest\n")
-    assert between(once, "table", section(results)) == once
+    assert between(once, "table", blocks_section(results)) == once
     with pytest.raises(ValueError, match="the README has no <!-- table -->"):
         between("# Title", "table", "")
 

@@ -1,0 +1,104 @@
+"""The findings of ``benchmarks.blocks`` as a table: a row for each block, the best of each side against the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from benchmarks.markdown import table
+from benchmarks.records import Record
+
+Case: TypeAlias = Mapping[str, Any]
+Found: TypeAlias = Mapping[str, Any]
+
+TORCH = ("torch.compile", "torch.compile-graphs", "max-autotune", "max-autotune-graphs")
+UNTUNED = ("rooftile", "rooftile-graphs")
+TUNED = ("rooftile-tuned", "rooftile-tuned-graphs")
+WITH_LIBRARY = ("rooftile-library", "rooftile-library-graphs")
+_COLUMNS = (
+    "block",
+    "eager",
+    "torch.compile's best",
+    "rooftile, untuned",
+    "tuned",
+    "tuned, library too",
+    "speed against torch.compile",
+    "peak memory",
+    "host time of a call",
+    "first call, cold",
+    "faults",
+)
+
+
+def blocks_markdown(cases: Sequence[Case]) -> str:
+    """The table of cases.
+
+    A cell with a time names the mode that was the fastest, where it isn't the plain one. Where a cell has two numbers,
+    torch.compile's comes first: memory of its least hungry mode and of ours, the host's time of plain calls.
+    """
+    return table(_COLUMNS, [_row(case) for case in cases])
+
+
+def blocks_section(records: Sequence[Record]) -> str:
+    """The README's section: a table of each device, set of versions and day."""
+    groups: dict[str, list[Case]] = {}
+    for r in records:
+        versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
+        groups.setdefault(f"{r['device']}, {versions}, {r['date']}", []).extend(r["cases"])
+    return "\n\n".join(f"{heading}:\n\n{blocks_markdown(cases)}" for heading, cases in groups.items())
+
+
+def _row(case: Case) -> tuple[str, ...]:
+    found = case["contenders"]
+    sides = (("eager",), TORCH, UNTUNED, TUNED, WITH_LIBRARY)
+    theirs, *ours = (_best(found, names) for names in (TORCH, UNTUNED, TUNED, WITH_LIBRARY))
+    ratios = [f"{theirs[1] / best[1]:.2f}" if best and theirs else "-" for best in ours]
+    return (
+        case["title"],
+        *(_time(_best(found, names), names) for names in sides),
+        " / ".join(ratios) if theirs and any(ours) else "",
+        _pair(_least(found, TORCH, "peak_bytes"), _least(found, UNTUNED, "peak_bytes"), 2**20, "MiB"),
+        _pair(_least(found, TORCH[:1], "host_us"), _least(found, UNTUNED[:1], "host_us"), 1, "us"),
+        _pair(_cold(found, TORCH[0]), _cold(found, UNTUNED[0]), 1, "s", digits=1),
+        "; ".join(_faults(case)),
+    )
+
+
+def _best(found: Mapping[str, Found], names: Sequence[str]) -> tuple[str, float] | None:
+    """The fastest of ``names`` whose results were right, and its milliseconds."""
+    times = {n: found[n]["ms"] for n in names if "ms" in found.get(n, {}) and found[n].get("kept", True)}
+    return min(times.items(), key=lambda item: item[1]) if times else None
+
+
+def _time(best: tuple[str, float] | None, names: Sequence[str]) -> str:
+    if best is None:
+        return ""
+    name, ms = best
+    return f"{ms:.3f} ms" + ("" if name == names[0] else f" ({name})")
+
+
+def _least(found: Mapping[str, Found], names: Sequence[str], key: str) -> float | None:
+    numbers = [found[n][key] for n in names if found.get(n, {}).get(key) is not None]
+    return min(numbers) if numbers else None
+
+
+def _cold(found: Mapping[str, Found], name: str) -> float | None:
+    return found.get(name, {}).get("cold", {}).get("seconds")
+
+
+def _pair(theirs: float | None, ours: float | None, unit: float, name: str, digits: int = 0) -> str:
+    if theirs is None and ours is None:
+        return ""
+    texts = ("-" if number is None else f"{number / unit:.{digits}f}" for number in (theirs, ours))
+    return f"{' / '.join(texts)} {name}"
+
+
+def _faults(case: Case) -> list[str]:
+    """Who failed, and whose results broke the promise."""
+    found = [f"failed: {case['failure']}"] if case.get("failure") else []
+    for name, of_name in case["contenders"].items():
+        if "failure" in of_name:
+            found.append(f"{name}: {of_name['failure']}")
+        elif not of_name.get("kept", True):
+            found.append(f"{name}: error {of_name['error']:.2e}, {of_name['allowed']:.2e} allowed")
+    return found
