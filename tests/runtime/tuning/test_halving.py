@@ -66,6 +66,16 @@ def test_time_that_is_up_ends_it_with_what_is_known() -> None:
     assert ranking(times)[0] == 1 and track.runs == 5 * 3
 
 
+def test_a_gpu_that_slows_down_does_not_decide() -> None:
+    class Warming(Track):
+        def one(self, number: int) -> float:
+            self.turns = getattr(self, "turns", 0) + 1
+            return super().one(number) * (1 + min(0.2, self.turns / 1000))
+
+    assert winner(Warming([100.0] + [103.0] * 23, noise=0.01)) == 0
+    assert winner(Warming([100.0] + [103.0] * 12 + [95.0] + [103.0] * 10, noise=0.01)) == 13
+
+
 def test_one_contestant_needs_no_race() -> None:
     assert ranking(halve(1, Track([5.0]).sample, lambda: False)) == [0]
 
