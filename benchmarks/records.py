@@ -14,7 +14,7 @@ import torch
 from rooftile.report.collect import versions
 
 RESULTS = Path(__file__).parent / "results"
-BLOCK_RESULTS, ATTENTION_RESULTS = RESULTS / "blocks", RESULTS / "attention"
+BLOCK_RESULTS, MATMUL_RESULTS, ATTENTION_RESULTS = (RESULTS / name for name in ("blocks", "matmul", "attention"))
 
 Record = dict[str, Any]
 

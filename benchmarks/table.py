@@ -5,8 +5,9 @@ from __future__ import annotations
 from benchmarks.attention_table import attention_section
 from benchmarks.blocks_table import blocks_section
 from benchmarks.markdown import between
+from benchmarks.matmul_table import matmul_section
 from benchmarks.processes import ROOT
-from benchmarks.records import ATTENTION_RESULTS, BLOCK_RESULTS, saved
+from benchmarks.records import ATTENTION_RESULTS, BLOCK_RESULTS, MATMUL_RESULTS, saved
 
 
 def main() -> None:
@@ -14,6 +15,7 @@ def main() -> None:
     readme = ROOT / "README.md"
     page = readme.read_text(encoding="utf-8")
     page = between(page, "blocks", blocks_section(saved(BLOCK_RESULTS)))
+    page = between(page, "matmul", matmul_section(saved(MATMUL_RESULTS)))
     page = between(page, "attention", attention_section(saved(ATTENTION_RESULTS)))
     readme.write_text(page, encoding="utf-8")
 
