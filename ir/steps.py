@@ -48,6 +48,31 @@ def loop_steps(kernel: Graph, sizes: Mapping[str, int]) -> list[LoopSteps]:
     return list(_Counter(kernel, sizes, axes).count(kernel, programs, programs))
 
 
+@dataclass(frozen=True)
+class Visits:
+    """Which steps of a sweep over ``axis`` programs run, of ``steps`` with ``tile`` positions each.
+
+    ``rows`` tells programs apart by the first position of their tiles along the grid axes that decide: for each, the
+    half-open runs of steps with the phase that they run in. Where there are more than were asked for, ``rows`` are
+    taken evenly from all ``count``.
+    """
+
+    axis: str
+    tile: int
+    steps: int
+    count: int
+    rows: tuple[tuple[Mapping[str, int], tuple[tuple[str, int, int], ...]], ...]
+
+
+def loop_visits(kernel: Graph, sizes: Mapping[str, int], most: int) -> list[Visits]:
+    """The visits of each outermost sweep of ``kernel`` whose ranges follow from positions, with at most ``most`` rows;
+    none for a sweep that runs all steps in one phase."""
+    axes = {name: (evaluate(extent, sizes), role, tile) for name, extent, role, tile in kernel.attrs["axes"]}
+    counter = _Counter(kernel, sizes, axes)
+    found = (counter.visits(loops, most) for loops in _sweeps(kernel) if any(op.attrs["ranges"] for op in loops))
+    return [visits for visits in found if visits is not None]
+
+
 def _sweeps(graph: Graph) -> Iterator[list[Op]]:
     """The loops of a graph, those together that take up one another's states over one axis."""
     found: list[list[Op]] = []
@@ -81,16 +106,45 @@ class _Counter:
             yield LoopSteps(axis, visited, most * steps, tuple(str(op.attrs["phase"]) for op in loops))
             yield from self.count(loops[-1].regions[0], visited, most * steps)
 
-    def _visited(self, loops: Sequence[Op], tile: int) -> int | None:
-        """The steps of loops over ranges, added up over all programs."""
-        tiles = {name: -(-extent // t) for name, (extent, role, t) in self.axes.items() if role == "grid"}
-        producers = self.kernel.producers()
-        ends = [pair for op in loops if op.attrs["phase"] != "rest" for pair in loop_ranges(op)]
-        needed = _needed([value for pair in ends for value in pair], producers)
+    def visits(self, loops: Sequence[Op], most: int) -> Visits | None:
+        """See ``loop_visits``; None where the data decide."""
+        axis = str(loops[0].attrs["axis"])
+        extent, _, tile = self.axes[axis]
+        ends = [(str(op.attrs["phase"]), *pair) for op in loops for pair in loop_ranges(op)]
+        needed = _needed([value for _, *pair in ends for value in pair], self.kernel.producers())
         if needed is None:
             return None
-        varying = {op.attrs["axis"] for op in needed if op.name == "first"}
-        varying |= {s.name for op in needed if op.name == "index" for s in symbols(op.attrs["expr"])} & set(tiles)
+        tiles = self._tiles()
+        varying = sorted(self._varying(needed, tiles))
+        count = prod(tiles[name] for name in varying)
+        places = range(count) if count <= most else [n * count // most for n in range(most)]
+        rows = []
+        for place in places:
+            firsts = {}
+            for name in reversed(varying):
+                place, n = divmod(place, tiles[name])
+                firsts[name] = n * self.axes[name][2]
+            known = self._run(needed, firsts)
+            runs = [(phase, known[first] // tile, -(-known[stop] // tile)) for phase, first, stop in ends]
+            rows.append((firsts, tuple(run for run in runs if run[1] < run[2])))
+        return Visits(axis, tile, -(-extent // tile), count, tuple(rows))
+
+    def _tiles(self) -> dict[str, int]:
+        return {name: -(-extent // t) for name, (extent, role, t) in self.axes.items() if role == "grid"}
+
+    def _varying(self, needed: Sequence[Op], tiles: Mapping[str, int]) -> set[str]:
+        """The grid axes on which the ops depend."""
+        varying = {str(op.attrs["axis"]) for op in needed if op.name == "first"}
+        return varying | {s.name for op in needed if op.name == "index" for s in symbols(op.attrs["expr"])} & set(tiles)
+
+    def _visited(self, loops: Sequence[Op], tile: int) -> int | None:
+        """The steps of loops over ranges, added up over all programs."""
+        tiles = self._tiles()
+        ends = [pair for op in loops if op.attrs["phase"] != "rest" for pair in loop_ranges(op)]
+        needed = _needed([value for pair in ends for value in pair], self.kernel.producers())
+        if needed is None:
+            return None
+        varying = self._varying(needed, tiles)
         if prod(tiles[name] for name in varying) > MOST_PROGRAMS:
             return None
         visited = 0

@@ -15,6 +15,7 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.manager import Stage
 from rooftile.passes.reschedule import Reschedule
 from rooftile.runtime.plan import Plan
+from rooftile.runtime.resources import Resources
 from rooftile.target import Target
 
 
@@ -30,7 +31,8 @@ class Compilation:
 
     ``kernels`` and ``plan`` are missing where the pipeline was stopped early. ``sizes`` are those of the first call,
     as long as there was none empty, and ``peak_bytes`` the most that it held at once, with the scratch memory of its
-    compiled kernels. ``seconds`` says what each part of compiling took.
+    compiled kernels. ``seconds`` says what each part of compiling took, ``resources`` what the kernels of these region
+    ops were found to use of a GPU.
     """
 
     stages: Sequence[Stage]
@@ -42,6 +44,7 @@ class Compilation:
     peak_bytes: int | None = None
     step_us: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    resources: dict[Op, Resources] = field(default_factory=dict)
     dump: Path | None = None
 
     @property

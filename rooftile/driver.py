@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache
@@ -23,7 +23,7 @@ from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
 from rooftile.compilation import Compilation, Runnable
 from rooftile.config import CompileOptions, Config
-from rooftile.dump import dump_folder, write_dump, write_repro
+from rooftile.dump import dump_folder, write_dump, write_report, write_repro
 from rooftile.errors import InternalError, OptionError, RequirementError, nearest
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.polynomial import mul
@@ -310,5 +310,13 @@ class _Observed:
         program = program.program if isinstance(program, GraphProgram) else program
         if isinstance(program, Program):
             compilation.peak_bytes = program.peak_bytes(sizes)
+            compilation.resources.update(program.resources())
             if self._timed:
                 compilation.step_us = program.time_steps(tensors, sizes)
+        if compilation.dump is not None:
+            self._write_again(compilation, compilation.dump)
+
+    def _write_again(self, compilation: Compilation, folder: Path) -> None:
+        """The dump's report, now that there are sizes, times and resources; that it was written once is enough."""
+        with suppress(OSError):
+            write_report(compilation, folder)

@@ -6,6 +6,7 @@ A dump folder holds::
     00-import.ir  01-canonicalize.ir ...     the graph after each pass, and a .diff beside each that changed it
     kernels/<name>.py                        every kernel, as a file that runs on its own
     plan.txt                                 buffers, places in memory, steps
+    index.html                               all of it to be looked at in a browser
     report.json                              what `rooftile explain --json` prints
     repro.py                                 builds the program from 00-import.ir again and checks it on random inputs
 """
@@ -25,7 +26,7 @@ from rooftile.runtime.plan import Buffer, Call, Launch, Plan, Step
 from rooftile.target import Target
 
 IMPORT = "00-import.ir"
-_PRODUCTS = ("*.ir", "*.diff", "kernels/*.py", "plan.txt", "report.json", "repro.py")
+_PRODUCTS = ("*.ir", "*.diff", "kernels/*.py", "plan.txt", "index.html", "report.json", "repro.py")
 
 _REPRO = '''"""Builds the program of {import_file} for {target} and checks it on random inputs against float64."""
 
@@ -73,7 +74,7 @@ def write_dump(compilation: Compilation, folder: Path) -> None:
     """
     write_stages(compilation.stages, folder)
     _write_repro_script(folder, compilation.target)
-    report_of([compilation]).save(folder / "report.json")
+    write_report(compilation, folder)
     if compilation.plan is None:
         return
     kernels = folder / "kernels"
@@ -81,6 +82,17 @@ def write_dump(compilation: Compilation, folder: Path) -> None:
     for op, kernel in compilation.kernels.items():
         (kernels / f"{op.attrs['name']}.py").write_text(kernel.source, encoding="utf-8")
     (folder / "plan.txt").write_text(plan_text(compilation.plan, compilation.sizes), encoding="utf-8")
+
+
+def write_report(compilation: Compilation, folder: Path) -> None:
+    """Write the report as data and as a page: what a run has brought in sizes and times is in it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    report = report_of([compilation])
+    report.save(folder / "report.json")
+    report.save(folder / "index.html")
 
 
 def write_repro(graph: Graph, target: Target) -> Path:

@@ -12,17 +12,19 @@ from rooftile.codegen.kernel import Kernel
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.cuda_driver import CudaDriver, LaunchConfig, cuda_driver
 from rooftile.runtime.interpreter.program import Interpreted
-from rooftile.runtime.resources import parameter_offsets
+from rooftile.runtime.resources import Resources, parameter_offsets
 from rooftile.runtime.slots import AddressSlots, Argument, TensorSlots
 
 
 class Launcher(Protocol):
     """A kernel bound to a device.
 
-    ``scratch_bytes`` is the device memory that one program needs beside its arguments.
+    ``scratch_bytes`` is the device memory that one program needs beside its arguments, ``resources`` what else it uses
+    of a GPU (None where it runs on none).
     """
 
     scratch_bytes: int
+    resources: Resources | None
 
     def __call__(self, grid: Sequence[int], arguments: Sequence[Argument]) -> None:
         """Run ``grid`` programs (one to three sizes; none if any is 0), ``arguments`` in the order of the parameters.
@@ -40,6 +42,7 @@ class CpuLauncher:
     """Runs a kernel on CPU tensors, before it returns."""
 
     scratch_bytes = 0
+    resources: Resources | None = None
 
     def __init__(self, kernel: Kernel) -> None:
         self._program = Interpreted(kernel.name, kernel.source)
@@ -70,6 +73,7 @@ class CudaLauncher:
         self._shared = binary.shared_bytes
         self._hidden = len(parameter_offsets(binary.cubin, binary.symbol)) - len(binary.parameters)
         self.scratch_bytes = binary.scratch_bytes
+        self.resources: Resources | None = binary.resources
 
     def __call__(self, grid: Sequence[int], arguments: Sequence[Argument]) -> None:
         scratch = len(arguments)

@@ -14,11 +14,13 @@ import torch
 
 from rooftile.errors import InputError
 from rooftile.ir.bindings import bind_sizes
+from rooftile.ir.core import Op
 from rooftile.ir.expr import Symbol
 from rooftile.runtime.arguments import expected_of, laid_out_copy
 from rooftile.runtime.frame import Binding, Frame, Fresh
 from rooftile.runtime.launch import Launcher
 from rooftile.runtime.plan import Plan
+from rooftile.runtime.resources import Resources
 from rooftile.runtime.steps import bind_steps
 
 # Bindings kept; a program that is called with more different sizes than this works some out again.
@@ -92,6 +94,11 @@ class Program:
     def peak_bytes(self, sizes: Mapping[str, int] | None = None) -> int:
         """The most bytes that a call with these sizes holds at once, beside its inputs."""
         return self._binding(sizes or {}).layout.peak_bytes
+
+    def resources(self) -> dict[Op, Resources]:
+        """What the compiled kernel of each region uses of the GPU; nothing on the CPU."""
+        pairs = zip(self.plan.launches, self._launchers, strict=True)
+        return {launch.op: found for launch, launcher in pairs if (found := launcher.resources) is not None}
 
     def _sizes(self, tensors: Sequence[torch.Tensor]) -> Mapping[str, int]:
         return bind_sizes(self.plan.graph.inputs, [tuple(t.shape) for t in tensors])

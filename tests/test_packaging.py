@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def sources(folder: str) -> set[str]:
     """What of a folder belongs into the wheel, by its name there."""
     prefix = PurePosixPath() if folder == "rooftile" else PurePosixPath("rooftile")
-    found = [path for suffix in ("*.py", "*.jinja2") for path in (ROOT / folder).rglob(suffix)]
+    found = [path for suffix in ("*.py", "*.jinja2", "*.css", "*.js") for path in (ROOT / folder).rglob(suffix)]
     return {str(prefix / path.relative_to(ROOT).as_posix()) for path in found}
 
 

@@ -1,5 +1,35 @@
-"""What a compilation did, as data that stays compatible, and as text."""
+"""What a compilation did: as data that stays compatible, as text, and as a page for a browser."""
 
-from rooftile.report.data import BufferRow, DerivationRow, KernelRow, LedgerRow, Loop, Report, RuleStep, Totals
+from rooftile.report.data import (
+    BufferRow,
+    DerivationRow,
+    KernelRow,
+    LedgerRow,
+    LineRow,
+    Loop,
+    NoteRow,
+    PassRow,
+    Position,
+    Report,
+    ResourcesRow,
+    RuleStep,
+    TargetRow,
+    Totals,
+)
 
-__all__ = ["BufferRow", "DerivationRow", "KernelRow", "LedgerRow", "Loop", "Report", "RuleStep", "Totals"]
+__all__ = [
+    "BufferRow",
+    "DerivationRow",
+    "KernelRow",
+    "LedgerRow",
+    "LineRow",
+    "Loop",
+    "NoteRow",
+    "PassRow",
+    "Position",
+    "Report",
+    "ResourcesRow",
+    "RuleStep",
+    "TargetRow",
+    "Totals",
+]

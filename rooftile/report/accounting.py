@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rooftile.ir.core import Graph, Op, Value
@@ -12,7 +12,7 @@ from rooftile.ir.polynomial import add, mul, product
 from rooftile.ir.scalar import SCALARS
 from rooftile.ir.substitution import evaluate
 from rooftile.passes.schedules.library import multiplied
-from rooftile.report.data import Quantity
+from rooftile.report.data import LineRow, Quantity
 from rooftile.target import Target
 
 # They only rename elements, and eager makes them without moving any.
@@ -147,13 +147,30 @@ def _operand_dtype(body: Graph) -> str:
 
 def op_names(body: Graph) -> tuple[str, ...]:
     """What a region computes, in order, views and constants left out: ``contract``, ``reduce.sum``, ``mul``."""
-    names = []
-    for op in body.ops:
-        if GRAPH_OPS[op.name].view or op.name in SCALAR_SOURCES:
-            continue
-        fn = op.attrs.get("fn")
-        names.append(op.name if fn is None else str(fn) if op.name == "pointwise" else f"{op.name}.{fn}")
-    return tuple(names)
+    return tuple(op_name(op) for op in body.ops if computes(op))
+
+
+def computes(op: Op) -> bool:
+    """Whether an op does more than rename elements or give a number."""
+    return op.name not in SCALAR_SOURCES and not (op.name in GRAPH_OPS and GRAPH_OPS[op.name].view)
+
+
+def op_name(op: Op) -> str:
+    """``contract``, ``reduce.sum``, ``mul``; an ATen call by its own name."""
+    if op.name == "extern":
+        return str(op.attrs["target"])
+    fn = op.attrs.get("fn")
+    return op.name if fn is None else str(fn) if op.name == "pointwise" else f"{op.name}.{fn}"
+
+
+def lines(ops: Sequence[Op]) -> tuple[LineRow, ...]:
+    """What ``ops`` compute of each of the user's lines, in order; views and constants only where a line has no more."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for op in ops:
+        if op.loc.source or op.loc.module:
+            names = found.setdefault((op.loc.module, op.loc.source), [])
+            names += [op_name(op)] if computes(op) else []
+    return tuple(LineRow(module, source, tuple(names)) for (module, source), names in found.items())
 
 
 def sources(ops: tuple[Op, ...]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 
 from rooftile import __version__
 from rooftile.compilation import Compilation
+from rooftile.ir.core import Graph, Loc
 from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add
 from rooftile.ir.schedule import Schedule
@@ -21,6 +22,7 @@ from rooftile.report.accounting import (
     kernel_work,
     known,
     library_work,
+    lines,
     op_names,
     sources,
 )
@@ -31,11 +33,16 @@ from rooftile.report.data import (
     LedgerRow,
     Loop,
     NoteRow,
+    PassRow,
+    Position,
     Quantity,
     Report,
+    ResourcesRow,
     RuleStep,
     Totals,
 )
+from rooftile.report.position import estimate, position, target_row
+from rooftile.report.remedies import remedy
 from rooftile.runtime.plan import Buffer, Call, Launch, Step
 from rooftile.target import Target
 
@@ -62,7 +69,20 @@ def report_of(compilations: Sequence[Compilation], uncompiled: int = 0) -> Repor
         graphs=len(parts) + uncompiled,
         uncompiled=uncompiled,
         seconds={name: round(spent, 4) for name, spent in seconds.items()},
+        passes=tuple(row for c in compilations for row in passes(c)),
+        target=target_row(compilations[0].target) if compilations else None,
+        compilations=tuple(compilations),
     )
+
+
+def passes(compilation: Compilation) -> list[PassRow]:
+    """What each pass did to the graph."""
+    return [PassRow(s.name, round(s.seconds, 6), s.changed, op_count(s.graph)) for s in compilation.stages]
+
+
+def op_count(graph: Graph) -> int:
+    """How many ops a graph has, those of its regions in their place, kernels not counted."""
+    return sum(op_count(op.regions[0]) if op.name == "region" else 1 for op in graph.ops)
 
 
 def versions() -> dict[str, str]:
@@ -97,6 +117,7 @@ class _Part:
         self.prefix = prefix
         self.sizes = compilation.sizes
         self.steps: Sequence[Step] = compilation.plan.steps if compilation.plan else ()
+        self.before = _values_before_regions(compilation)
 
     def shown(self, size: Size) -> Quantity:
         return known(size, self.sizes)
@@ -130,7 +151,20 @@ class _Part:
             ops=(step.name,) if extern else op_names(step.op.regions[0]),
             sources=sources(ops),
             notes=step.kernel.notes if isinstance(step, Launch) else (),
+            lines=lines(ops),
+            values=tuple(v.name for op in ops for v in op.outputs if self.before.get(v.name) == op.loc),
+            roofline=self.position(step, work, schedule) if schedule is not None or library else None,
+            resources=None if extern else self.resources(step),
         )
+
+    def position(self, step: Step, work: Work, schedule: Schedule | None) -> Position | None:
+        target = self.compilation.target
+        expected = None if schedule is None else estimate(step.op.regions[0], schedule, target)
+        return position(work, expected, target, self.sizes)
+
+    def resources(self, step: Step) -> ResourcesRow | None:
+        used = self.compilation.resources.get(step.op)
+        return None if used is None else ResourcesRow(used.registers, used.spill_bytes, used.shared_bytes)
 
     def schedule(self, schedule: Schedule) -> dict[str, Any]:
         axes = [{"axis": a.name, "extent": self.shown(a.extent), "role": a.role, "tile": a.tile} for a in schedule.axes]
@@ -164,7 +198,13 @@ class _Part:
     def ledger(self) -> list[LedgerRow]:
         return [
             LedgerRow(
-                e.decision, e.rule, e.values, e.reason, None if e.bytes is None else self.shown(e.bytes), e.sources
+                e.decision,
+                e.rule,
+                e.values,
+                e.reason,
+                None if e.bytes is None else self.shown(e.bytes),
+                e.sources,
+                remedy(e),
             )
             for e in self.compilation.context.ledger
         ]
@@ -194,6 +234,13 @@ class _Part:
         if plan is None or not all(s.name in self.sizes for s in plan.symbols):
             return None
         return plan.layout(self.sizes).peak_bytes
+
+
+def _values_before_regions(compilation: Compilation) -> dict[str, Loc]:
+    """Where in the model each value of the graph is from that the ledger speaks of. Inside a region, a value that was
+    made there may have the name of another one outside."""
+    stages = [s.graph for s in compilation.stages if all(op.name != "region" for op in s.graph.ops)]
+    return {v.name: op.loc for op in stages[-1].ops for v in op.outputs} if stages else {}
 
 
 def _totals(parts: Sequence[_Part]) -> Totals:

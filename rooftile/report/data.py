@@ -7,13 +7,16 @@ be said.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rooftile.errors import OptionError
+
+if TYPE_CHECKING:
+    from rooftile.compilation import Compilation
 
 Quantity: TypeAlias = int | str | None
 
@@ -31,12 +34,56 @@ class Loop:
     phases: tuple[str, ...]
 
 
+Bound: TypeAlias = Literal["memory", "contractions", "arithmetic", "launch"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a kernel stands under the target's roofline.
+
+    ``intensity`` is its FLOP per byte moved, ``ridge`` that from which contractions on ``dtype`` rather than memory are
+    the bound. The times are the least, in microseconds, that the bytes, the contractions, all other arithmetic and the
+    launch take each; ``bound`` is the longest of them. ``estimate_us`` is what the cost model expects of the kernel
+    with its schedule; of a library's it expects nothing.
+    """
+
+    intensity: float
+    ridge: float
+    dtype: str
+    bound: Bound
+    memory_us: float
+    contractions_us: float
+    arithmetic_us: float
+    launch_us: float
+    estimate_us: float | None
+
+
+@dataclass(frozen=True)
+class LineRow:
+    """What a kernel computes of one line (``file:line``) of the model, in the module that runs it."""
+
+    module: str
+    source: str
+    ops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResourcesRow:
+    """What the compiled kernel uses: registers a thread, bytes a thread spills, bytes of shared memory a program."""
+
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+
+
 @dataclass(frozen=True)
 class KernelRow:
     """One kernel, or one ATen call: the model's own (``extern``), or one that was measured to be faster (``library``).
 
     ``bytes`` counts each buffer element that it reads or writes once; times are in microseconds. ``notes`` say how the
-    schedule's options were carried out.
+    schedule's options were carried out, ``values`` are the values of the IR that it computes, by the names that the
+    ledger calls them. ``roofline`` is missing where a size is not known, ``resources`` where the kernel was not
+    compiled.
     """
 
     name: str
@@ -53,6 +100,21 @@ class KernelRow:
     ops: tuple[str, ...]
     sources: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    lines: tuple[LineRow, ...] = ()
+    values: tuple[str, ...] = ()
+    roofline: Position | None = None
+    resources: ResourcesRow | None = None
+
+    @property
+    def spent_us(self) -> float | None:
+        """What it takes: as measured, else as the model expects."""
+        return self.time_us if self.time_us is not None else self.roofline.estimate_us if self.roofline else None
+
+    @property
+    def times_floor(self) -> float | None:
+        """How many times its floor that is; None where either is not known or the floor is nothing."""
+        spent = self.spent_us
+        return spent / self.floor_us if spent is not None and self.floor_us else None
 
 
 @dataclass(frozen=True)
@@ -68,7 +130,8 @@ class BufferRow:
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One decision of the passes: ``bytes`` of memory traffic saved (negative: added)."""
+    """One decision of the passes: ``bytes`` of memory traffic saved (negative: added), and, where something was not
+    done or added traffic, what would ``change`` that."""
 
     decision: str
     rule: str
@@ -76,6 +139,7 @@ class LedgerRow:
     reason: str
     bytes: Quantity
     sources: tuple[str, ...]
+    change: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +169,29 @@ class NoteRow:
 
 
 @dataclass(frozen=True)
+class PassRow:
+    """What a pass took and whether it changed the graph; ``ops`` are those of the graph behind it, regions' included.
+    The import comes first."""
+
+    name: str
+    seconds: float
+    changed: bool
+    ops: int
+
+
+@dataclass(frozen=True)
+class TargetRow:
+    """The device that the roofline is drawn for: bytes a second of memory, FLOP a second of contractions by dtype and
+    of other arithmetic, and microseconds of a launch."""
+
+    name: str
+    bandwidth: float
+    flops: Mapping[str, float]
+    scalar_flops: float
+    launch_us: float
+
+
+@dataclass(frozen=True)
 class Totals:
     """``eager_bytes`` is the traffic of the imported graph run op by op;
 
@@ -120,10 +207,11 @@ class Totals:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``rooftile.explain`` gives back; ``print`` it, or take ``to_dict()``.
+    """What ``rooftile.explain`` gives back; ``print`` it, ``save`` it, or take ``to_dict()``.
 
     A model whose code breaks becomes several ``graphs``; ``uncompiled`` of them run as they are, since they cannot
-    be imported. ``seconds`` says what compiling took.
+    be imported. ``seconds`` says what compiling took, ``passes`` what each pass did, to one graph behind another.
+    ``compilations`` is what all of it was read from, for views that need the IR itself; it is no part of the data.
     """
 
     device: str
@@ -137,22 +225,28 @@ class Report:
     graphs: int = 1
     uncompiled: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    passes: tuple[PassRow, ...] = ()
+    target: TargetRow | None = None
+    compilations: tuple[Compilation, ...] = field(default=(), repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON's types: dicts, lists, text, numbers and None."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        """The report as JSON's types: dicts, lists, text, numbers and None. docs/schemas/report.schema.json has its
+        schema."""
+        found = asdict(replace(self, compilations=()))
+        del found["compilations"]
+        plain: dict[str, Any] = json.loads(json.dumps(found))
         return plain
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the report as JSON and return where.
+        """Write the report and return where: as JSON, or as a page for a browser that needs nothing else.
 
         Raises:
-            OptionError: the name does not end in ``.json``.
+            OptionError: the name ends in neither ``.json`` nor ``.html``.
         """
         path = Path(path)
-        if path.suffix != ".json":
-            raise OptionError(f"a report cannot be saved as {path.name!r}", fix="give it a name that ends in .json")
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        if path.suffix not in _AS_TEXT:
+            raise OptionError(f"a report cannot be saved as {path.name!r}", fix="a name that ends in .json or .html")
+        path.write_text(_AS_TEXT[path.suffix](self), encoding="utf-8")
         return path
 
     def __str__(self) -> str:
@@ -164,3 +258,16 @@ class Report:
         from rooftile.report.text import as_rich
 
         return as_rich(self)
+
+
+def _json_text(report: Report) -> str:
+    return json.dumps(report.to_dict(), indent=2) + "\n"
+
+
+def _page(report: Report) -> str:
+    from rooftile.report.page.page import page_of
+
+    return page_of(report)
+
+
+_AS_TEXT: Mapping[str, Callable[[Report], str]] = {".json": _json_text, ".html": _page}

@@ -137,6 +137,7 @@ def test_a_dump_holds_all_there_is_to_read(tmp_path: Path) -> None:
         assert print_graph(parse_graph(path.read_text())) == path.read_text()
     kernels = sorted((tmp_path / "kernels").glob("*.py"))
     assert len(kernels) == json.loads((tmp_path / "report.json").read_text())["totals"]["kernels"]
+    assert (tmp_path / "index.html").read_text().startswith("<!doctype html>")
     plan = (tmp_path / "plan.txt").read_text()
     assert all(f"launch {path.stem}[" in plan for path in kernels) and "arena" in plan
 

@@ -123,8 +123,8 @@ def test_it_is_saved_as_json(report: Report, tmp_path: Path) -> None:
     path = report.save(tmp_path / "report.json")
     read: dict[str, Any] = json.loads(path.read_text())
     assert read == report.to_dict()
-    with pytest.raises(OptionError, match=r"report\.html"):
-        report.save(tmp_path / "report.html")
+    with pytest.raises(OptionError, match=r"report\.txt"):
+        report.save(tmp_path / "report.txt")
 
 
 def test_how_quantities_read() -> None:

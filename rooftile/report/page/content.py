@@ -1,0 +1,98 @@
+"""What the page shows beside the report's own data: IR after every pass, kernel files, drawings, memory, masks and the
+lines of the model."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rooftile.compilation import Compilation
+from rooftile.ir.printer import print_graph
+from rooftile.ir.steps import loop_visits
+from rooftile.report.data import Report
+from rooftile.report.page.diagram import diagram_of
+from rooftile.report.page.texts import Texts
+from rooftile.runtime.plan import Launch, Plan
+
+_MOST_ROWS = 128  # of a picture of visited tiles
+_AROUND = 2  # lines of the model shown before and behind each that a kernel computes
+
+
+def content_of(report: Report) -> tuple[dict[str, Any], dict[str, object]]:
+    """Everything but the texts, and the texts: IR and kernels."""
+    texts = Texts()
+    programs = [_program(compilation, texts) for compilation in report.compilations]
+    found = {"report": report.to_dict(), "programs": programs, "sources": source_lines(report)}
+    return found, texts.to_dict()
+
+
+def _program(compilation: Compilation, texts: Texts) -> dict[str, Any]:
+    graph, plan = compilation.graph, compilation.plan
+    stages = [
+        {"name": s.name, "changed": s.changed, "text": texts.add((s.text or print_graph(s.graph)).splitlines())}
+        for s in compilation.stages
+    ]
+    lowered = plan is not None
+    return {
+        "name": graph.name,
+        "stages": stages,
+        "diagram": _short(asdict(diagram_of(graph))) if lowered else None,
+        "kernels": [_kernel(step, compilation, texts) for step in plan.steps] if plan is not None else [],
+        "memory": _memory(plan, compilation.sizes) if plan is not None else None,
+    }
+
+
+def _kernel(step: Any, compilation: Compilation, texts: Texts) -> dict[str, Any]:
+    if not isinstance(step, Launch):
+        return {"source": None, "masks": []}
+    kernel = step.op.regions[1]
+    known = all(s.name in compilation.sizes for s in kernel.size_symbols())
+    visits = loop_visits(kernel, compilation.sizes, _MOST_ROWS) if known else []
+    return {"source": texts.add(step.kernel.source.splitlines()), "masks": [asdict(v) for v in visits]}
+
+
+def _memory(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Any] | None:
+    """The arena's buffers with their places and lives; None where a size isn't known."""
+    if any(s.name not in sizes for s in plan.symbols):
+        return None
+    layout = plan.layout(sizes)
+    rows = [
+        {
+            "name": b.name,
+            "home": b.home,
+            "offset": layout.offsets.get(b.number),
+            "bytes": b.bytes(sizes),
+            "first": b.first,
+            "last": b.last,
+        }
+        for b in plan.buffers
+        if b.home != "argument"
+    ]
+    return {"arena": layout.arena_bytes, "peak": layout.peak_bytes, "steps": len(plan.steps), "buffers": rows}
+
+
+def source_lines(report: Report) -> dict[str, dict[str, str]]:
+    """The text of every line that the report names, and of those around it, by file and number; files that aren't here
+    are left out."""
+    wanted: dict[str, set[int]] = {}
+    places = [s for k in report.kernels for s in k.sources] + [s for e in report.ledger for s in e.sources]
+    for place in dict.fromkeys(places):
+        file, _, line = place.rpartition(":")
+        around = range(max(1, int(line) - _AROUND), int(line) + _AROUND + 1)
+        wanted.setdefault(file, set()).update(around)
+    found = {
+        file: {str(n): text.rstrip("\n") for n in sorted(numbers) if (text := linecache.getline(file, n))}
+        for file, numbers in wanted.items()
+    }
+    return {file: lines for file, lines in found.items() if lines}
+
+
+def _short(data: Any) -> Any:
+    """Coordinates to tenths of a pixel."""
+    if isinstance(data, float):
+        return round(data, 1)
+    if isinstance(data, dict):
+        return {key: _short(value) for key, value in data.items()}
+    return [_short(item) for item in data] if isinstance(data, (list, tuple)) else data

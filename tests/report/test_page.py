@@ -1,0 +1,350 @@
+"""The report as a page, in a real browser: it loads from disk, complains about nothing, and each view responds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rooftile.config import CompileOptions
+from rooftile.ir.printer import print_graph
+from rooftile.report import Report
+from rooftile.report.explaining import explain_with
+from rooftile.textbook import ON_GPU, block_and_input
+from tests.browser import BROWSER, WHY_NONE, Browser
+from tests.rooftile.models_to_name import sorted_scores
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=WHY_NONE)
+
+VIEWS = ("overview", "graph", "passes", "roofline", "memory", "masks", "decisions")
+META = torch.device("meta")
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    """The demo's block as it is for an H100."""
+    block, x = block_and_input(ON_GPU, META)
+    with torch.no_grad():
+        return explain_with(block, (x,), {}, CompileOptions(target="h100"))
+
+
+@pytest.fixture(scope="module")
+def page(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report.save(tmp_path_factory.mktemp("page") / "r.html")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = Browser()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, page: Path) -> Iterator[Browser]:
+    """The page at its first view, in a window of a usual size; what it complains about fails the test."""
+    browser.errors.clear()
+    browser.window(1280, 800)
+    browser.prefer("light")
+    browser.open(page)
+    yield browser
+    assert browser.errors == []
+
+
+def step_of(report: Report, name: str) -> int:
+    return [kernel.name for kernel in report.kernels].index(name)
+
+
+def test_the_page_needs_nothing_else(page: Path) -> None:
+    text = page.read_text()
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "") and "https://" not in text
+    assert "<script src" not in text and '<link rel="stylesheet"' not in text
+
+
+def test_one_report_always_gives_one_page(report: Report, page: Path, tmp_path: Path) -> None:
+    assert report.save(tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_the_overview_shows_the_report_s_own_numbers(opened: Browser, report: Report) -> None:
+    text = opened.text("#view")
+    assert "840.5" in text and "14.9 times less" in text  # as the terminal says
+    assert opened.count("#kernels tbody tr") == len(report.kernels)
+    for kernel in report.kernels:
+        assert kernel.name in text
+
+
+def test_it_says_which_kernel_is_furthest_from_its_floor(opened: Browser, report: Report) -> None:
+    far = max(report.kernels, key=lambda kernel: kernel.times_floor or 0)
+    lost = max(report.kernels, key=lambda kernel: (kernel.spent_us or 0) - (kernel.floor_us or 0))
+    notice = opened.text(".notice")
+    assert (
+        notice.index(far.name) < notice.index(lost.name) and f"{far.times_floor:.1f}\N{MULTIPLICATION SIGN}" in notice
+    )
+
+
+def test_kernels_are_sorted_by_a_column(opened: Browser, report: Report) -> None:
+    opened.click("#kernels th:nth-child(10) button")
+    first = opened.text("#kernels tbody tr td:nth-child(2) button")
+    assert first == max(report.kernels, key=lambda kernel: kernel.times_floor or 0).name
+    opened.click("#kernels th:nth-child(10) button")
+    assert opened.run("document.querySelector('#kernels th:nth-child(10)').ariaSort") == "ascending"
+
+
+def test_the_model_names_the_kernels_of_each_line(opened: Browser) -> None:
+    tree = opened.text(".tree")
+    assert "weights = scores.masked_fill" in tree and "attention_contract_max_sum" in tree and "ffn" in tree
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_key_leads_to_each_view(opened: Browser, view: str) -> None:
+    opened.key(str(VIEWS.index(view) + 1))
+    opened.until(f"document.querySelector('#tabs [data-view={view}]').ariaSelected === 'true'")
+    opened.until("document.querySelector('#view').innerText.length > 20")
+    assert opened.run("location.hash").startswith(f"#{view}")
+
+
+def test_the_graph_has_a_box_for_every_kernel_and_shows_its_ops(opened: Browser, report: Report) -> None:
+    opened.key("2")
+    opened.until("document.querySelectorAll('.box .node').length > 0")
+    assert opened.count(".box[data-step]") == len(report.kernels)
+    step = step_of(report, "attention_norm_contract")
+    assert "rsqrt" in opened.run(f"document.querySelector('[data-step=\"{step}\"]').textContent")
+
+
+def test_the_graph_moves_and_zooms(opened: Browser) -> None:
+    opened.key("2")
+    opened.until("document.querySelector('.canvas g').getAttribute('transform')?.includes('scale')")
+    place = "document.querySelector('.canvas g').getAttribute('transform')"
+    before = opened.run(place)
+    opened.drag((600, 500), (500, 380))
+    dragged = opened.run(place)
+    assert dragged != before and dragged.split("scale")[1] == before.split("scale")[1]
+    assert opened.count(".box.chosen") == 0  # what was dragged is not clicked
+    opened.wheel(600, 500, -240)
+    opened.until(f"{place} !== {json.dumps(dragged)}")
+    opened.run("document.querySelector('.canvas').focus()")
+    opened.key("0")
+    opened.until("document.querySelectorAll('.box .node').length === 0")  # far away, ops are not drawn
+    opened.key("ArrowRight")
+    opened.key("+")
+
+
+def test_the_graph_is_searched(opened: Browser, report: Report) -> None:
+    opened.key("2")
+    opened.until("document.querySelectorAll('.box').length > 0")
+    opened.key("/")
+    opened.type("rsqrt")
+    expected = sum("rsqrt" in kernel.ops for kernel in report.kernels)
+    assert opened.text("#found") == f"{expected} of {len(report.kernels)}"
+    assert opened.count(".box.found") == expected
+    opened.key("Enter")
+    opened.key("Escape")
+
+
+def test_a_click_on_a_box_opens_its_kernel(opened: Browser, report: Report) -> None:
+    opened.key("2")
+    opened.until("document.querySelectorAll('.box .node').length > 0")
+    x, y = opened.run(
+        "(b => [b.x + 30, b.y + 12])(document.querySelector('[data-step=\"0\"]').getBoundingClientRect())"
+    )
+    opened.click_at(x, y)
+    opened.until("!document.querySelector('#detail').hidden")
+    assert report.kernels[0].name in opened.text("#detail h2")
+    assert opened.count(".box.chosen") == 1 and opened.count(".flow.lit") > 0
+    opened.key("Escape")
+    opened.until("document.querySelector('#detail').hidden")
+
+
+def test_a_kernel_shows_lines_ops_ir_and_source(opened: Browser, report: Report) -> None:
+    step = step_of(report, "attention_contract_max_sum")
+    opened.run(f"location.hash = '#graph?kernel={step}'")
+    opened.until("document.querySelector('#detail h2')?.innerText === 'attention_contract_max_sum'")
+    summary = opened.text("#detail")
+    assert "16896 of 32768 steps: bare, masked" in summary and "contract_max_sum" in summary
+    opened.key("l")
+    opened.until("document.querySelectorAll('#detail .source .row.on').length > 0")
+    lines = opened.run("[...document.querySelectorAll('.source .row.on .no')].map(e => e.innerText)")
+    assert lines == sorted({s.rsplit(":", 1)[1] for s in report.kernels[step].sources}, key=int)
+    assert "softmax" in opened.text("#detail .source")
+    opened.key("o")
+    opened.until("document.querySelector('#detail').innerText.includes('reduce.max')")
+    opened.key("i")
+    opened.until("document.querySelector('#kernel-stage')")
+    assert "kernel attention_contract_max_sum" in opened.content("#detail .code")
+    opened.run("(s => { s.value = 0; s.dispatchEvent(new Event('change')); })(document.querySelector('#kernel-stage'))")
+    opened.until("document.querySelector('#detail').innerText.includes('no regions yet')")
+    assert "softmax" not in opened.content("#detail .code") and "masked_fill" not in opened.content("#detail .code")
+    assert "reduce.max" in opened.content("#detail .code")
+    opened.key("c")
+    opened.until("document.querySelector('#detail .code')?.textContent.includes('tl.dot')")
+    assert opened.count("#detail .code .k-word") > 10
+
+
+def test_j_and_k_walk_through_the_kernels(opened: Browser, report: Report) -> None:
+    names = [kernel.name for kernel in report.kernels]
+    for key, expected in (("j", names[0]), ("j", names[1]), ("k", names[0])):
+        opened.key(key)
+        opened.until(f"document.querySelector('#detail h2')?.innerText === {json.dumps(expected)}")
+
+
+def test_the_slider_shows_each_pass_and_what_it_changed(opened: Browser, report: Report) -> None:
+    opened.key("3")
+    opened.until("document.querySelectorAll('#ir .ln').length > 0")
+    assert opened.text("#stage-name").endswith("fuse") and opened.count("#ir .ln.add") > 10
+    shown = [opened.text("#stage-name").split()[-1]]
+    for row in report.passes[6:]:
+        opened.key("ArrowRight")
+        opened.until(f"document.querySelector('#stage-name').innerText.endsWith({json.dumps(row.name)})")
+        shown.append(row.name)
+        changed = opened.text("#found") != "changed nothing"
+        assert changed == row.changed, row.name
+    assert shown == [row.name for row in report.passes[5:]]
+    opened.key("d")
+    opened.until("document.querySelectorAll('#ir .ln.add').length === 0")
+    opened.run("(s => { s.value = 0; s.dispatchEvent(new Event('input')); })(document.querySelector('#slider'))")
+    opened.until("document.querySelector('#stage-name').innerText.endsWith('import')")
+    assert opened.content("#ir").count("reduce.sum") >= 2
+
+
+def test_the_changes_of_a_pass_give_the_next_text(opened: Browser, report: Report) -> None:
+    """Kept and added lines are the text behind each pass, kept and removed ones that before it."""
+    opened.key("3")
+    opened.until("document.querySelectorAll('#ir .ln').length > 0")
+    stages = [stage.graph for stage in report.compilations[0].stages]
+    for number, (before, after) in enumerate(pairwise(stages), start=1):
+        if before is after:
+            continue
+        opened.run(f"document.querySelector('[data-stage=\"{number}\"]').click()")
+        opened.until(f"document.querySelector('#stage-name').innerText.startsWith('{number} ')")
+        opened.run("document.querySelectorAll('#ir .fold').forEach(fold => fold.click())")
+        rows = opened.run("[...document.querySelectorAll('#ir .ln')].map(e => [e.className, e.firstChild.textContent])")
+        wanted = {" add": len(print_graph(after).splitlines()), " del": len(print_graph(before).splitlines())}
+        for skipped, kind in ((" del", " add"), (" add", " del")):
+            assert sum(skipped not in name for name, _ in rows) == wanted[kind], number
+
+
+def test_text_is_found_in_the_ir(opened: Browser) -> None:
+    opened.key("3")
+    opened.until("document.querySelectorAll('#ir .ln').length > 0")
+    opened.key("/")
+    opened.type("%max")
+    opened.key("Enter")
+    opened.until("document.querySelectorAll('#ir .ln.found').length === 1")
+    opened.key("Escape")
+
+
+def test_the_roofline_has_a_place_for_every_kernel(opened: Browser, report: Report) -> None:
+    opened.key("4")
+    opened.until("document.querySelectorAll('.point').length > 0")
+    shown = opened.run(
+        "[...document.querySelectorAll('.point')].flatMap(p => p.dataset.kernels.split(' ').map(Number))"
+    )
+    assert sorted(shown) == list(range(len(report.kernels)))
+    assert "ridge 255 FLOP/B" in opened.run("document.querySelector('.plot').textContent")
+    opened.hover(".point .spent")
+    opened.until("!document.querySelector('.tooltip').hidden")
+    assert "FLOP/B" in opened.text(".tooltip")
+    first = opened.text("#ranking button .which")
+    assert first == max(report.kernels, key=lambda kernel: kernel.times_floor or 0).name
+    opened.run("document.querySelector('.point').focus()")
+    opened.key("Enter")
+    opened.until("!document.querySelector('#detail').hidden")
+
+
+def test_the_arena_shows_every_buffer(opened: Browser, report: Report) -> None:
+    opened.key("5")
+    opened.until("document.querySelectorAll('.slab').length > 0")
+    kept = [b for b in report.buffers if b.role in ("intermediate", "output")]
+    assert opened.count(".slab") == len(kept)
+    assert "109.1 MB" in opened.text("#view")
+    opened.hover(".slab rect")
+    opened.until("!document.querySelector('.tooltip').hidden")
+
+
+def test_the_masks_are_pictures_of_the_visited_tiles(opened: Browser) -> None:
+    opened.key("6")
+    opened.until("document.querySelectorAll('.tile').length > 2")
+    assert "51.6% of the steps" in opened.text("#view")  # 16896 of 32768
+    assert opened.count(".tile.bare") == 31 and opened.count(".tile.masked") == 32
+
+
+def test_decisions_are_filtered(opened: Browser, report: Report) -> None:
+    opened.key("7")
+    opened.until("document.querySelectorAll('.decision').length > 0")
+    assert opened.count(".decision") == len(report.ledger)
+    cut = [row for row in report.ledger if row.decision == "cut"]
+    opened.run("[...document.querySelectorAll('.chip')].find(c => c.innerText.startsWith('cut')).click()")
+    assert opened.count(".decision") == len(cut)
+    assert opened.count(".decision .change") == sum(bool(row.change) for row in cut)
+    opened.key("/")
+    opened.type("held whole")
+    assert opened.count(".decision") == sum("held whole" in f"{row.reason}{row.change}" for row in cut)
+    opened.key("Escape")
+    opened.run("document.querySelector('.decision .link').click()")
+    opened.until("!document.querySelector('#detail').hidden")
+
+
+def test_light_and_dark(opened: Browser) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = opened.run(paper)
+    opened.prefer("dark")
+    opened.until(f"{paper} !== {json.dumps(light)}")
+    opened.key("t")
+    opened.until(f"{paper} === {json.dumps(light)}")
+    opened.run("localStorage.removeItem('rooftile-theme')")
+
+
+def test_the_keys_are_explained(opened: Browser) -> None:
+    opened.key("?")
+    opened.until("document.querySelector('#keys').open")
+    opened.key("Escape")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_it_is_readable_on_a_phone(opened: Browser, view: str) -> None:
+    opened.window(390, 844, phone=True)
+    opened.key(str(VIEWS.index(view) + 1))
+    opened.until("document.querySelector('#view').innerText.length > 20")
+    assert opened.run("document.documentElement.scrollWidth") <= 390
+    opened.key("j")
+    opened.until("!document.querySelector('#detail').hidden")
+    assert opened.run("document.querySelector('#detail').getBoundingClientRect().width") == 390
+
+
+def breaks(x: torch.Tensor) -> torch.Tensor:
+    x = torch.msort(x) * 2
+    torch._dynamo.graph_break()
+    return x.exp()
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (sorted_scores, CompileOptions()),
+        (breaks, CompileOptions()),
+        (nn.Linear(8, 8), CompileOptions(dynamic=True)),
+        (nn.Identity(), CompileOptions()),
+        (nn.Softmax(-1), CompileOptions(stop_after="axes")),
+    ],
+    ids=["aten call", "two graphs", "run-time sizes", "nothing", "stopped early"],
+)
+def test_every_view_copes_with(browser: Browser, model: nn.Module, options: CompileOptions, tmp_path: Path) -> None:
+    torch._dynamo.reset()  # behind a module that computes nothing, Dynamo skips the calls of all others
+    report = explain_with(model, (torch.randn(5, 8),), {}, options)
+    browser.errors.clear()
+    browser.window(1280, 800)
+    browser.open(report.save(tmp_path / "r.html"))
+    for number in range(1, len(VIEWS) + 1):
+        browser.key(str(number))
+        browser.until(f"document.querySelector('#tabs [data-view={VIEWS[number - 1]}]').ariaSelected === 'true'")
+        browser.until("document.querySelector('#view').innerText.length > 5")
+    browser.key("1")
+    for _ in report.kernels:
+        browser.key("j")
+        browser.until("!document.querySelector('#detail').hidden")
+    assert browser.errors == []
