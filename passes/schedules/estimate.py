@@ -89,8 +89,9 @@ def _at_once(schedule: Schedule, access: Access, target: Target) -> int:
 
 
 def _share_of_bandwidth(schedule: Schedule, access: Access, target: Target) -> float:
-    """The share that the steps which contractions load ahead can ask for: what is on its way for ``LATENCY``."""
-    if target.kind == "cpu" or not contractions(access):
+    """The share that the steps which contractions load ahead can ask for: what is on its way for ``LATENCY``. All of it
+    where what they load is computed with first, and nothing is loaded ahead."""
+    if target.kind == "cpu" or not loads_of_contractions(access):
         return 1.0
     step = shared_bytes(replace(schedule, num_stages=1, persistent=False), access)
     at_once = min(programs(schedule), _at_once(schedule, access, target))

@@ -15,8 +15,8 @@ from rooftile.report.data import Bound, Position, TargetRow
 from rooftile.target import Target
 
 
-def position(work: Work, body: Graph, schedule: Schedule, target: Target, sizes: Mapping[str, int]) -> Position | None:
-    """The position of the region ``body``; None where its work depends on a size that isn't known."""
+def position(work: Work, estimate_us: float | None, target: Target, sizes: Mapping[str, int]) -> Position | None:
+    """The position of a kernel that does this ``work``; None where that depends on a size that isn't known."""
     moved, dots, other = (known(size, sizes) for size in (work.bytes, work.matmul_flops, work.scalar_flops))
     if not isinstance(moved, int) or not isinstance(dots, int) or not isinstance(other, int):
         return None
