@@ -65,7 +65,9 @@ def _attempts(body: Graph, reasons: tuple[Reason, ...]) -> Iterator[tuple[Graph,
 
 
 def _permitted(body: Graph, steps: tuple[Step, ...]) -> bool:
-    return all(permitted(rule, body.outputs[-1]) for rule in dict.fromkeys(step.rule for step in steps))
+    return all(
+        permitted(rule, body.outputs[-1], body.ops[-1].loc) for rule in dict.fromkeys(step.rule for step in steps)
+    )
 
 
 def blocked(access: Access) -> tuple[Reason, ...]:

@@ -55,6 +55,18 @@ def named_model(name: str, inputs: Sequence[str], device: torch.device) -> Named
     return NamedModel(model, tuple(x.to(device) if isinstance(x, torch.Tensor) else x for x in given))
 
 
+def named_object(name: str) -> Any:
+    """What ``file.py:object`` or ``package.module:object`` names.
+
+    Raises:
+        OptionError: there is no such file, module or object.
+    """
+    place, colon, attribute = name.rpartition(":")
+    if not colon:
+        raise OptionError(f"{name!r} names nothing", fix="file.py:object or package.module:object")
+    return _attribute(_module(place), attribute, name)
+
+
 def _module(place: str) -> ModuleType:
     path = Path(place)
     if path.suffix != ".py":

@@ -97,7 +97,7 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
         tile, split = kernel.tiles[name], kernel.schedule.phases > 1
         phases, predicates = plan_phases(kernel.access, members, name, tile, split=split)
         bounds = Bounds(kernel, block, predicates)
-        if phases != [EVERY_STEP] and not permitted("skip", members[0].value):
+        if phases != [EVERY_STEP] and not _permitted_to_skip(kernel, members[0]):
             phases = [EVERY_STEP]
         if phases != [EVERY_STEP]:
             kernel.skips.append(skip_step(kernel.access, members, name, phases))
@@ -105,6 +105,11 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
             ends = bounds.ranges(phase, members, state)
             state = _loop(kernel, name, block, members, (), state, phase, ends)
     settle(kernel, members, state, block)
+
+
+def _permitted_to_skip(kernel: Kernel, read: Read) -> bool:
+    op = kernel.access.nodes[read].op
+    return op is None or permitted("skip", read.value, op.loc)
 
 
 def _loop(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
+from rooftile.ir.core import UNKNOWN, Loc
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.regions.access import Access, Read
@@ -83,7 +84,7 @@ def corrections(access: Access, name: str) -> Corrected:
         if not any(grown.depends[o] for o in grown.access.nodes[read].operands):
             continue
         outcome = _combine(grown, read, Walk(grown.access, name, grown.depends))
-        if isinstance(outcome, Correction) and not permitted("correct", read.value):
+        if isinstance(outcome, Correction) and not permitted("correct", read.value, _loc(grown.access, read)):
             blocked[read] = read
         elif isinstance(outcome, Correction):
             found[read] = outcome
@@ -93,6 +94,11 @@ def corrections(access: Access, name: str) -> Corrected:
         else:
             blocked[read] = outcome.read
     return _consistent(grown, found, blocked)
+
+
+def _loc(access: Access, read: Read) -> Loc:
+    op = access.nodes[read].op
+    return UNKNOWN if op is None else op.loc
 
 
 def _consistent(grown: Extension, found: dict[Read, Correction], blocked: dict[Read, Read]) -> Corrected:

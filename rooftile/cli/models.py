@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rooftile.config import CompileOptions
 
 if TYPE_CHECKING:
+    from rooftile.blame.subject import Subject
     from rooftile.compilation import Compilation
     from rooftile.named_model import NamedModel
 
@@ -36,3 +38,20 @@ def compiled_model(
     found = found_model(name, inputs, meta=meta)
     with torch.no_grad():
         return compile_afresh(found.model, found.inputs, {}, options)
+
+
+def subjects(name: str, inputs: list[str] | None, dynamic: bool | None) -> tuple[list[Subject], int]:
+    """The graphs of a named model, or of a dump or a file of IR on disk, and how many graphs are not compiled.
+
+    Raises:
+        OptionError: there is no such model or dump.
+    """
+    import torch
+
+    from rooftile.blame.subject import dump_subjects, model_subjects
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if ":" not in name and Path(name).exists():
+        return dump_subjects(Path(name), device), 0
+    found = found_model(name, inputs, meta=False)
+    return model_subjects(found.model, found.inputs, dynamic)

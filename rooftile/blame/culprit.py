@@ -1,0 +1,68 @@
+"""What a bisection found: the part that is to blame, and the least that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rooftile.blame.trial import Trial
+from rooftile.ir.core import Op
+from rooftile.passes.switches import Application
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A pass (``number`` in the pipeline) or a kernel (of region ``op``) of one trial.
+
+    ``rewrite`` is what in the pass is to blame, its ``application`` number of the first of ``of``, at ``at``; of a
+    kernel ``at`` is the rule it rests on without which it is right.
+    """
+
+    trial: Trial
+    stage: Literal["import", "pass", "kernel", "plan"]
+    name: str
+    number: int = -1
+    rewrite: str = ""
+    application: int = 0
+    of: int = 0
+    at: Application | None = None
+    op: Op | None = None
+    note: str = ""
+
+    @property
+    def module(self) -> str:
+        """The pass that a rule belongs to, or the part of the compiler that makes the stage."""
+        return {"import": "the import table", "plan": "the plan's memory"}.get(self.stage, f"{self.stage} {self.name}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types."""
+        return {
+            "graph": self.trial.subject.name,
+            "stage": self.stage,
+            "name": self.name,
+            "rewrite": self.rewrite or (self.at.rewrite.rpartition("/")[2] if self.at else ""),
+            "application": self.application,
+            "applications": self.of,
+            "value": self.at.value if self.at else "",
+            "source": self.at.source if self.at else self.op.loc.source if self.op is not None else "",
+            "note": self.note,
+        }
+
+    def __str__(self) -> str:
+        found = self.to_dict()
+        lines = [f"to blame: {self.module}"]
+        if self.rewrite and self.rewrite != self.name:
+            lines[0] += f", rewrite {self.rewrite}"
+        if self.stage == "kernel" and self.at is not None:
+            lines[0] += f", right without rule {found['rewrite']}"
+        if self.application:
+            lines.append(f"  it breaks with application {self.application} of {self.of}")
+        lines += [f"  {label}: {text}" for label, text in self._where(found) if text]
+        return "\n".join(lines)
+
+    def _where(self, found: dict[str, Any]) -> list[tuple[str, str]]:
+        return [
+            ("value", f"%{found['value']}" if found["value"] else ""),
+            ("from", found["source"]),
+            ("note", self.note),
+        ]

@@ -1,0 +1,153 @@
+"""A trial: one subject through the passes under some switches, and what its stages and kernels compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from rooftile.accuracy import error
+from rooftile.blame.subject import Subject, seeded
+from rooftile.config import Config
+from rooftile.driver import emit_all, fp32_precision
+from rooftile.ir.core import Graph, Op, TensorType
+from rooftile.ir.evaluator import Compute, Tensors, evaluate
+from rooftile.ir.substitution import evaluate as number
+from rooftile.ir.tile_evaluator import run_region
+from rooftile.passes.base import Pass, PassContext
+from rooftile.passes.manager import Manager, Stage
+from rooftile.passes.pipeline import pipeline
+from rooftile.passes.switches import Switches
+from rooftile.runtime.loading import load
+from rooftile.runtime.plan import make_plan
+from rooftile.runtime.program import Program
+from rooftile.target import Target
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``subject`` compiled for ``target`` under ``switches``, whose record fills as the passes run.
+
+    ``only`` are passes to run in place of the pipeline.
+    """
+
+    subject: Subject
+    target: Target
+    switches: Switches
+    only: tuple[Pass, ...] = ()
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """What runs: the pipeline, if nothing else is said."""
+        return self.only or pipeline(fp32_precision(self.target))
+
+    @cached_property
+    def context(self) -> PassContext:
+        """The passes' context, with the ledger."""
+        return PassContext(self.target, switches=self.switches)
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The graph before any pass and after each."""
+        return Manager().run(self.subject.graph, self.passes, self.context)
+
+    @property
+    def graph(self) -> Graph:
+        """The lowered graph."""
+        return self.stages[-1].graph
+
+    def alone(self, number: int, switches: Switches) -> Graph:
+        """What pass ``number`` of the pipeline makes of the graph before it under other switches."""
+        context = PassContext(self.target, switches=switches)
+        return Manager().run(self.stages[number].graph, self.passes[number : number + 1], context)[-1].graph
+
+    def without(self, names: Iterable[str]) -> Trial:
+        """The same with more left out."""
+        return Trial(self.subject, self.target, Switches(off=self.switches.off.union(names)), self.only)
+
+    @cached_property
+    def runs_here(self) -> bool:
+        """Whether the kernels run where the subject's tensors are."""
+        return self.target.kind == self.subject.device.type
+
+    def evaluated(self, graph: Graph, instead: Mapping[Op, Compute] | None = None) -> list[torch.Tensor]:
+        """What ``graph`` computes in its own dtypes by the reference, ``instead`` computing some of its ops."""
+        with torch.no_grad(), seeded():
+            return evaluate(graph, self.subject.tensors, self.subject.sizes, instead=instead)
+
+    def meaning(self, graph: Graph) -> list[torch.Tensor]:
+        """What ``graph`` computes with every float op in float64: without roundings."""
+        with torch.no_grad(), seeded():
+            return evaluate(graph, self.subject.tensors, self.subject.sizes, promote=True)
+
+    @cached_property
+    def results(self) -> list[torch.Tensor]:
+        """What the program computes; where its kernels don't run here, what their tile programs do."""
+        if not self.runs_here:
+            return self.by_kernels
+        program = self._program(self.graph)
+        with torch.no_grad(), seeded():
+            return program(list(self.subject.tensors), self.subject.sizes)
+
+    @cached_property
+    def by_kernels(self) -> list[torch.Tensor]:
+        """What the kernels compute one by one, without a plan's memory."""
+        return self.evaluated(self.graph, {op: self.kernel(op) for op in self.regions})
+
+    @cached_property
+    def regions(self) -> list[Op]:
+        """The ops that are kernels."""
+        return [op for op in self.graph.ops if op.name == "region"]
+
+    def kernel(self, op: Op) -> Compute:
+        """The kernel of a region, compiled and run; where it cannot run here, its tile program."""
+        return self.compiled(op) if self.runs_here else self.tile_program(op)
+
+    def tile_program(self, op: Op) -> Compute:
+        """The tile IR of a region's kernel, run by the evaluator."""
+        return lambda inputs: run_region(op, inputs, self.subject.sizes)
+
+    def compiled(self, op: Op) -> Compute:
+        """The Triton text of a region's kernel, compiled for the device and run."""
+        alone = Graph(str(op.attrs["name"]), op.inputs, (op,), op.outputs)
+        program, sizes = self._program(alone), self.subject.sizes
+        types = [v.type for v in op.inputs]
+        return lambda inputs: program([laid_out(x, t, sizes) for x, t in zip(inputs, types, strict=True)], sizes)
+
+    def _program(self, graph: Graph) -> Program:
+        device = self.subject.device
+        device = torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
+        plan = make_plan(graph, emit_all(graph, self.target))
+        return load(plan, self.target, device, Config.from_env())
+
+
+def given(results: Tensors) -> Compute:
+    """A computation whose results are there already."""
+    return lambda _: results
+
+
+def laid_out(x: torch.Tensor, type: TensorType, sizes: Mapping[str, int]) -> torch.Tensor:
+    """``x`` with the strides of ``type``."""
+    shape = [number(s, sizes) for s in type.shape]
+    if type.strides is None:
+        return x.contiguous()
+    strides = [number(s, sizes) for s in type.strides]
+    if list(x.stride()) == strides:
+        return x
+    once = [slice(1) if stride == 0 else slice(None) for stride in strides]
+    memory = torch.empty_strided(x[tuple(once)].shape, strides, dtype=x.dtype, device=x.device)
+    return memory.copy_(x[tuple(once)]).expand(shape)
+
+
+def worst(results: Tensors, exact: Tensors) -> float:
+    """The largest relative error of any float result; infinite where one is not finite and should be."""
+    found = [0.0]
+    for y, r in zip(results, exact, strict=True):
+        if r.is_floating_point() and y.is_floating_point():
+            lost = bool((r.isfinite() & ~y.isfinite()).any())
+            found.append(float("inf") if lost else error(y, r))
+        elif not torch.equal(y, r.to(y.dtype)):
+            found.append(float("inf"))
+    return max(found)

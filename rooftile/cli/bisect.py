@@ -1,0 +1,51 @@
+"""``rooftile bisect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rooftile.cli.arguments import AsJson, Dynamic, Inputs, TargetName
+from rooftile.cli.check import Subject
+from rooftile.cli.models import subjects
+from rooftile.cli.printing import show_json
+
+Predicate = Annotated[
+    str | None,
+    typer.Option(help="file.py:function of the lists of our, eager's and float64's results: are ours right?"),
+]
+
+
+def bisect(
+    model: Subject,
+    inputs: Inputs = None,
+    target: TargetName = None,
+    predicate: Predicate = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the repro.")] = None,
+    as_json: AsJson = False,
+    dynamic: Dynamic = None,
+) -> None:
+    """Find the pass, rewrite or kernel that breaks the promise, or a predicate of yours, and write a repro.
+
+    The exit code is 1 if something breaks it.
+    """
+    from rooftile.blame.bisect import bisect, keeps_promise
+    from rooftile.blame.repro import write_repro
+    from rooftile.named_model import named_object
+    from rooftile.runtime.devices import default_target
+    from rooftile.target import target_named
+
+    found, _ = subjects(model, inputs, dynamic)
+    judge: Any = keeps_promise if predicate is None else named_object(predicate)
+    culprit = bisect(found, target_named(target) if target else default_target(), judge)
+    if culprit is None:
+        show_json({"culprit": None}) if as_json else typer.echo("nothing breaks it")
+        return
+    script = write_repro(culprit, out)
+    if as_json:
+        show_json({"culprit": culprit.to_dict() | {"repro": str(script)}})
+    else:
+        typer.echo(f"{culprit}\n  repro: {script}")
+    raise typer.Exit(1)
