@@ -73,7 +73,14 @@ class CheckReport:
     @property
     def kept(self) -> bool:
         """Whether the promise holds for every result, and nothing that is in use was found to be wrong."""
-        return all(row.kept for row in self.outputs) and not any(row.wrong and not row.off for row in self.blame)
+        return all(row.kept for row in self.outputs) and not self.faults
+
+    @property
+    def faults(self) -> list[BlameRow]:
+        """The rows that are wrong and in use; a pass is in use without those of its rewrites that are off."""
+        off = [row.name for row in self.blame if row.off]
+        cured = {name.partition("/")[0] for name in off}
+        return [row for row in self.blame if row.wrong and not row.off and row.name not in cured]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON's types; an infinite or undefined number as text."""

@@ -29,9 +29,8 @@ def headline(report: CheckReport) -> Iterator[str]:
         if broken
         else f"the promise holds for all {len(report.outputs)} results"
     )
-    for row in report.blame:
-        if row.wrong and not row.off:
-            yield f"to blame: {row.kind} {row.name}" + (f" ({row.note})" if row.note else "")
+    for row in report.faults:
+        yield f"to blame: {row.kind} {row.name}" + (f" ({row.note})" if row.note else "")
     if report.uncompiled:
         yield f"{report.uncompiled} graphs run as they are and were not checked"
 
