@@ -53,20 +53,26 @@ def candidates(body: Graph, target: Target, most: int) -> tuple[Schedule, ...]:
         Unschedulable: no roles run it on this target.
     """
     first = schedule_region(body, target)
-    access = compose(body, space_of(first))
-    variants = {repr(s.attrs()): s for s in _variants(first, access, target)}
-    others = [s for s in variants.values() if s != first and _fits(s, access, target)]
-    return (first, *_ordered(others, access, target))[:most]
+    alone = schedule_region(body, target, alone=True)
+    starts = (first,) if alone == first else (first, alone)
+    found = [each for start in starts for each in _around(start, compose(body, space_of(start)), target)]
+    return (first, *(s for s, _ in _ordered(found) if s != first))[:most]
 
 
-def _ordered(schedules: Sequence[Schedule], access: Access, target: Target) -> list[Schedule]:
+def _around(start: Schedule, access: Access, target: Target) -> Iterator[tuple[Schedule, float]]:
+    """The schedules that differ from ``start`` in tiles and options and fit, each with the estimate of its time."""
+    variants = {repr(s.attrs()): s for s in (start, *_variants(start, access, target))}
+    return ((s, seconds(s, access, target)) for s in variants.values() if s == start or _fits(s, access, target))
+
+
+def _ordered(found: Sequence[tuple[Schedule, float]]) -> list[tuple[Schedule, float]]:
     """By the estimate, which does not see options."""
     met: Counter[str] = Counter()
     keys: list[float] = []
-    for schedule in schedules:
-        keys.append(seconds(schedule, access, target) * (1 + AGAIN * met[str(schedule)]))
+    for schedule, estimate in found:
+        keys.append(estimate * (1 + AGAIN * met[str(schedule)]))
         met[str(schedule)] += 1
-    return [schedules[n] for n in sorted(range(len(schedules)), key=lambda n: keys[n])]
+    return [found[n] for n in sorted(range(len(found)), key=lambda n: keys[n])]
 
 
 def _variants(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
@@ -128,11 +134,17 @@ def _swept(first: Schedule, access: Access, target: Target) -> Iterator[Schedule
         tiles = {a.name: row.step for a in first.axes if a.role == "loop"}
         if rows is not None and rows.tile > 1:
             tiles[rows.name] = row.rows
-        yield from _launched(first, tiles, row.num_warps, row.num_stages, _options(SWEEP_OPTIONS, wide, target))
+        options = _phased(_options(SWEEP_OPTIONS, wide, target), first)
+        yield from _launched(first, tiles, row.num_warps, row.num_stages, options)
 
 
 def _options(options: Iterable[Changes], wide: bool, target: Target) -> Iterable[Changes]:
     return options if target.arch >= HOPPER and not wide else ({},)
+
+
+def _phased(options: Iterable[Changes], first: Schedule) -> Iterable[Changes]:
+    """``options`` without phases where nothing is masked, which makes some of them equal."""
+    return options if first.phases > 1 else [{n: v for n, v in each.items() if n != "phases"} for each in options]
 
 
 def _launched(

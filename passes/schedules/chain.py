@@ -41,8 +41,8 @@ class ChainTiles:
     parts: int = 1
 
 
-def schedule_chain(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
-    """The first choice of schedule for a region in the chain form."""
+def schedule_chain(body: Graph, space: Space, access: Access, target: Target, *, alone: bool = False) -> Schedule:
+    """The first choice of schedule for a region in the chain form; ``alone``: for programs with one tile of rows."""
     before = space
     space, access = gather_few_rows(body, space, access)
     chain = _chain(access)
@@ -52,8 +52,9 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     row = max(chain.row, key=lambda a: likely(access.axes[a]), default="")
     whole = {a: max(16, next_power(likely(access.axes[a]))) for a in chain.whole}
     rows = likely(access.axes[row]) if row else 1
-    first = _tiles(access, target, rows, max(whole.values(), default=1), bool(_nested(access, chain)))
-    if row and _has_rows_for(first, chain, access, row, target):
+    choices = _choices(access, target, rows, max(whole.values(), default=1), bool(_nested(access, chain)))
+    first = next(c for c in choices if c.parts == 1 or (not alone and _fills(c, chain, access, row, target)))
+    if first.parts > 1:
         space, access, row = side_by_side(body, space, access, row, first.parts)
         chain = _chain(access)
     tiles = dict.fromkeys(chain.grid, 1) | whole
@@ -75,10 +76,10 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target) ->
     return replace(schedule, descriptors=first.descriptors, phases=2 if _is_masked(access) else 1)
 
 
-def _has_rows_for(first: ChainTiles, chain: Chain, access: Access, row: str, target: Target) -> bool:
+def _fills(tiles: ChainTiles, chain: Chain, access: Access, row: str, target: Target) -> bool:
     """Whether programs with several tiles of rows are all full, and enough for every multiprocessor."""
-    length, taken = access.axes[row], first.parts * first.rows
-    if first.parts == 1 or not isinstance(length, int) or length % taken:
+    length, taken = access.axes.get(row), tiles.parts * tiles.rows
+    if not isinstance(length, int) or length % taken:
         return False
     return length // taken * prod(likely(access.axes[a]) for a in chain.grid if a != row) >= target.sm_count
 
@@ -139,33 +140,35 @@ def _nested(access: Access, chain: Chain) -> set[str]:
     return {a for r in inside for a in access.nodes[r].bound if a in chain.loops}
 
 
-def _tiles(access: Access, target: Target, rows: int, widest: int, nested: bool) -> ChainTiles:
-    """The first choice for a chain of so many rows whose widest whole axis is ``widest``, from what was measured on an
-    H100: where wide heads' scores are only scaled, larger tiles pay; what masks or biases them wants the registers. A
-    product that is summed by a loop of its own (``nested``) has tiles as it has alone."""
+def _choices(access: Access, target: Target, rows: int, widest: int, nested: bool) -> tuple[ChainTiles, ...]:
+    """The tiles for a chain of so many rows whose widest whole axis is ``widest``, the best first, the last with one
+    tile of rows; from what was measured on an H100.
+
+    Where scores are only scaled, larger tiles pay; what masks or biases them wants the registers. A product that is
+    summed by a loop of its own (``nested``) has tiles as it has alone.
+    """
     if target.kind == "cpu":
-        return ChainTiles(512, 512, 4, 1)
+        return (ChainTiles(512, 512, 4, 1),)
     operand = access.nodes[main_contraction(access)].operands[0].value.dtype
     if operand.bytes > 2:
-        return ChainTiles(32, 32, 4, 1)
+        return (ChainTiles(32, 32, 4, 1),)
     if nested:
-        return ChainTiles(128, 128, 8, 3)
+        return (ChainTiles(128, 128, 8, 3),)
     if widest > 128:
-        return ChainTiles(64, 32, 4, 2)
+        return (ChainTiles(64, 32, 4, 2),)
     if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors
         long = rows <= 16 and not _is_masked(access) and target.shared_memory > LONG_STEPS
-        return ChainTiles(FEW_ROWS, 128 if long else 64, 4, 3)
-    wide = widest > 64 and target.arch >= FIRST_WITH_DESCRIPTORS
-    loaded = _dims_of_other_loads(access)
-    if target.arch >= FIRST_WITH_DESCRIPTORS and loaded == 0 and not _is_masked(access):
-        if wide:
-            return ChainTiles(128, 64, 8, 3, descriptors=True, parts=2)
-        return ChainTiles(64, 128, 4, 2, descriptors=True)
-    if wide and loaded > 1 and _is_masked(access):  # with fewer stages two programs fit beside each other
-        return ChainTiles(64, 64, 4, 2, descriptors=True)
+        return (ChainTiles(FEW_ROWS, 128 if long else 64, 4, 3),)
+    if target.arch < FIRST_WITH_DESCRIPTORS:
+        return (ChainTiles(64, 64, 4, 3),)
+    wide, masked, loaded = widest > 64, _is_masked(access), _dims_of_other_loads(access)
+    if loaded == 0 and not masked:
+        if not wide:
+            return (ChainTiles(64, 128, 4, 2, descriptors=True),)
+        return ChainTiles(128, 64, 8, 3, descriptors=True, parts=2), ChainTiles(128, 64, 4, 2, descriptors=True)
     if wide and loaded > 1:  # each step loads a tile of its own beside the operands
-        return ChainTiles(128, 64, 8, 3)
-    return ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0)
+        return (ChainTiles(64, 64, 4, 2, descriptors=True) if masked else ChainTiles(128, 64, 8, 3),)
+    return (ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0),)
 
 
 def _is_masked(access: Access) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Schedule
@@ -19,15 +20,16 @@ from rooftile.passes.schedules.reduction import schedule_reduction, split_positi
 from rooftile.target import Target
 
 
-def schedule_region(body: Graph, target: Target) -> Schedule:
-    """The model's first choice of schedule for ``body``.
+def schedule_region(body: Graph, target: Target, *, alone: bool = False) -> Schedule:
+    """The model's first choice of schedule for ``body``; ``alone``: for programs that have one tile of rows each.
 
     Raises:
         NoCommonSpace: the body's outputs have no common iteration space.
         Unschedulable: no roles run it on this target.
     """
     space, access = region_access(body)
-    schedule = _kind(access)(body, space, access, target)
+    kind = _kind(access)
+    schedule = (partial(kind, alone=alone) if kind is schedule_chain else kind)(body, space, access, target)
     parts = tuple(AxisRole(p, space.leaves[p], "parts", likely(space.leaves[p])) for p in space.parts)
     return replace(schedule, axes=(*parts, *schedule.axes))
 
