@@ -70,8 +70,9 @@ def sum_of_products(op: Op, producers: Mapping[Value, Op]) -> Product | None:
     if behind is None or mul is None or mul.attrs.get("fn") != "mul" or mul.output.dtype not in (F32, BF16):
         return None
     factors = tuple(_behind_expand(v, behind.index, producers) for v in mul.inputs)
-    summed = frozenset(outer.axes).difference(outer.out)
-    repeated = all(not f.axes.issuperset(outer.out) and f.axes.issuperset(summed) for f in factors)
+    long = {a for a, n in outer.axes.items() if n != 1}
+    summed, kept = long.difference(outer.out), long.intersection(outer.out)
+    repeated = all(not f.axes.issuperset(kept) and f.axes.issuperset(summed) for f in factors)
     return replace(outer, factors=factors) if repeated else None
 
 
