@@ -47,6 +47,7 @@ def index_value(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
     """A size, or the position along an axis."""
     op = node.op
     assert op is not None
+    checked_indices(kernel, read, block)
     expr = op.attrs["value"] if op.name == "size" else read.index[0]
     (at,), operands = kernel.with_indices([expr], kernel.access.index_reads(read), block)
     value = kernel.add(block, "index", operands, {"expr": at, "axes": kernel.held(kernel.access.free[read])})

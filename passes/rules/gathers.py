@@ -2,21 +2,21 @@
 one.
 
 ``y[n, t[n]]  =  sum_v (y[n, v] where v = t[n], else 0)``: a product's element at an index from data takes part in the
-sweep over the product's columns, and is not computed again by itself. An index outside of them is no element, and gives
-NaN.
+sweep over the product's columns, and is not computed again by itself. The index is looked up among the positions first,
+where one outside of them is an error, as it is in the gather.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import nan
 
-from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.builder import IDX, GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, Symbol, axis, of
 from rooftile.passes.editing import replaced
 from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.spreading import spread
 
 
 def apply(body: Graph, value: Value) -> tuple[Graph, tuple[Step, ...]] | None:
@@ -33,7 +33,7 @@ def apply(body: Graph, value: Value) -> tuple[Graph, tuple[Step, ...]] | None:
 
 
 def _sum_at_index(builder: GraphBuilder, op: Op, producers: Mapping[Value, Op]) -> Value:
-    return _where_inside(builder, op, _element(builder, op, op.inputs[0], producers))
+    return _element(builder, op, op.inputs[0], producers)
 
 
 def _computed_from(body: Graph, value: Value) -> set[Value]:
@@ -72,7 +72,7 @@ def _element(builder: GraphBuilder, op: Op, value: Value, producers: Mapping[Val
         (source,), dims = made.inputs, made.attrs["dims"]
         if dim not in dims or source.shape[dims.index(dim)] == 1:
             places = [_of_map(op, op.attrs["maps"][0])[d] if d != dim else None for d in dims]
-            return _spread(builder, source, places, op.output.shape)
+            return spread(builder, source, places, op.output.shape)
     return _as_sum(builder, op, value)
 
 
@@ -88,26 +88,14 @@ def _as_sum(builder: GraphBuilder, op: Op, data: Value) -> Value:
     of_data, of_index = (_of_map(op, entries) for entries in op.attrs["maps"])
     iota = builder.op("iota", (), {"size": data.shape[dim], "dtype": index.dtype})
     position = builder.expand(iota, wide, (len(shape),))
-    here = builder.pointwise("eq", position, _spread(builder, index, of_index, wide))
+    here = builder.pointwise("eq", position, spread(builder, _checked(builder, op, iota), of_index, wide))
     zero = builder.constant(0.0, data.dtype)
-    chosen = builder.pointwise("where", here, _spread(builder, data, of_data, wide), zero)
+    chosen = builder.pointwise("where", here, spread(builder, data, of_data, wide), zero)
     return builder.reduce("sum", chosen, [len(shape)])
 
 
-def _where_inside(builder: GraphBuilder, op: Op, found: Value) -> Value:
-    """``found``, or NaN where the index is none of a column."""
-    (data, index), dim = op.inputs, _dim(op)
-    assert dim is not None
-    at = _spread(builder, index, _of_map(op, op.attrs["maps"][1]), op.output.shape)
-    first, end = builder.constant(0, index.dtype), builder.cast(builder.size(data.shape[dim]), index.dtype)
-    inside = builder.pointwise("and", builder.pointwise("ge", at, first), builder.pointwise("lt", at, end))
-    return builder.pointwise("where", inside, found, builder.constant(nan, data.dtype))
-
-
-def _spread(builder: GraphBuilder, x: Value, places: Sequence[int | None], shape: Sequence[Size]) -> Value:
-    """``x`` over ``shape``, with its dimensions at ``places`` there."""
-    kept = {d: place for d, place in enumerate(places) if place is not None and x.shape[d] != 1}
-    order = sorted(kept, key=lambda d: kept[d])
-    x = builder.reshape(x, [x.shape[d] for d in kept])
-    x = builder.permute(x, [list(kept).index(d) for d in order])
-    return builder.expand(x, shape, [kept[d] for d in order])
+def _checked(builder: GraphBuilder, op: Op, positions: Value) -> Value:
+    """The gather's index as the position that it finds: an error where there is none."""
+    index = op.inputs[1]
+    axes = [(f"d{d}", size) for d, size in enumerate(index.shape)]
+    return builder.gather(positions, [index], axes, [(IDX[1],), tuple(axis(name, size) for name, size in axes)])

@@ -11,12 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import rooftile
+from rooftile.codegen.emit import emit
 from rooftile.driver import collecting
 from rooftile.errors import OutOfRangeError
 from rooftile.runtime.build import compile_kernel
+from rooftile.target import H100
+from tests.regions import regions
 
 Function = Callable[..., Tensor]
 TABLE = torch.arange(40.0).reshape(10, 4)
+HIDDEN = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 LINE = "test_out_of_range.py:"
 
 
@@ -39,6 +43,18 @@ BEYOND: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "gather from what is computed": (lambda w, i: w.softmax(-1).gather(1, i), (TABLE, ids(3, 4)[:, None])),
     "index_select in another row": (lambda w, i: w.index_select(1, i), (TABLE, ids(3, 4))),
     "a target of cross-entropy": (lambda w, t: F.cross_entropy(w, t), (TABLE, ids(*range(10)).clamp(max=4))),
+    "a target of cross-entropy from hidden states": (
+        lambda h, w, t: F.cross_entropy(h @ w.T, t, ignore_index=-1),
+        (HIDDEN, TABLE, ids(9, 0, -1, 10)),
+    ),
+    "a target that is negative and not ignored": (
+        lambda h, w, t: F.cross_entropy(h @ w.T, t),
+        (HIDDEN, TABLE, ids(9, 0, -100, -1)),
+    ),
+    "a log-probability's index": (
+        lambda h, w, t: (h @ w.T).log_softmax(-1).gather(1, t[:, None]),
+        (HIDDEN, TABLE, ids(9, 0, 3, 10)),
+    ),
 }
 
 
@@ -61,6 +77,14 @@ WITHIN: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "indices in a padded result": (lambda w, i: F.pad(w[i], (0, 0, 2, 3)), (TABLE, ids(9, 0, 4))),
     "an index into what is padded": (lambda w, i: F.pad(w, (1, 1))[:, i], (TABLE, ids(0, 5, 3))),
     "targets that are ignored": (lambda w, t: F.cross_entropy(w, t), (TABLE, ids(*[-100] * 5, 0, 1, 2, 3, 3))),
+    "ignored targets of cross-entropy from hidden states": (
+        lambda h, w, t: F.cross_entropy(h @ w.T, t),
+        (HIDDEN, TABLE, ids(-100, 9, 0, -100)),
+    ),
+    "an ignored target beyond the end": (
+        lambda h, w, t: F.cross_entropy(h @ w.T, t, ignore_index=17),
+        (HIDDEN, TABLE, ids(17, 9, 0, 17)),
+    ),
     "no indices": (lambda w, i: w[i], (TABLE, ids().long())),
 }
 
@@ -80,3 +104,16 @@ def test_the_check_is_compiled_for_a_gpu() -> None:
     (kernel,) = found[0].kernels.values()
     assert "mask=" in kernel.source  # nothing outside the table is read while the assertion is under way
     assert b"__assertfail" in compile_kernel(kernel, 90).cubin
+
+
+def test_the_sweep_over_a_vocabulary_checks_its_targets() -> None:
+    def loss(h: Tensor, w: Tensor, t: Tensor) -> Tensor:
+        return F.cross_entropy(h @ w.T, t)
+
+    shapes = (torch.empty(n, 256, dtype=torch.bfloat16, device="meta") for n in (1024, 8000))
+    ops = regions(loss, (*shapes, torch.empty(1024, dtype=torch.int64, device="meta")), "h100")
+    sweep = next(op for op in ops if any(inner.name == "contract" for inner in op.regions[0].ops))
+    (check,) = [op for op in sweep.regions[1].ops if op.name == "check"]  # once for a row, not in every step
+    assert check.attrs["message"] == "an index is out of range: the dimension that it reads has 8000 elements"
+    binary = compile_kernel(emit(sweep.regions[1], H100, sweep.regions[0]), 90)
+    assert b"__assertfail" in binary.cubin and binary.resources.spill_bytes == 0
