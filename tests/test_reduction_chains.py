@@ -36,7 +36,6 @@ from tests.chains import chains, rounding
 from tests.strategies import inputs_for
 
 SMALL_TILES = replace(CPU, max_tile_elements=32, op_seconds=0.0)
-ROUNDINGS = 8  # an order of evaluation may be this much unluckier than a random one
 
 
 def compile_small(graph: Graph, target: Target = SMALL_TILES) -> tuple[Compilation, Runnable]:
@@ -60,17 +59,24 @@ def sweeps(op: Op) -> Counter[str]:
 def test_chains_are_right_and_every_sweep_has_its_reason(graph: Graph, seed: int) -> None:
     inputs = inputs_for(graph, seed)
     compilation, program = compile_small(graph)
-    assert_kept(graph, inputs, program(inputs, {}))
+    assert_kept_but_for_luck(graph, inputs, program(inputs, {}))
     assert_explained(compilation)
 
 
 def assert_kept(graph: Graph, inputs: Sequence[Tensor], ours: Sequence[Tensor], kind: str = "") -> None:
-    """The promise, but that another order of evaluation may round as much worse as some orders do."""
+    """The promise."""
+    kept = promised(ours, evaluate(graph, inputs), truth(graph, inputs))
+    assert all(a.kept for a in kept), (kind, [str(a) for a in kept])
+
+
+def assert_kept_but_for_luck(graph: Graph, inputs: Sequence[Tensor], ours: Sequence[Tensor]) -> None:
+    """The promise, but that a chain of a few numbers, which eager may get right by chance, may be as far off as it is
+    in some order of evaluation."""
     exact = truth(graph, inputs)
     others = [rounding(graph, inputs, n) for n in range(3)]
     for number, accuracy in enumerate(promised(ours, evaluate(graph, inputs), exact)):
         luck = max(error(other[number], exact[number]) for other in others)
-        assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed + ROUNDINGS * luck, (kind, accuracy, luck)
+        assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed + luck, (accuracy, luck)
 
 
 def assert_explained(compilation: Compilation) -> None:
@@ -78,7 +84,7 @@ def assert_explained(compilation: Compilation) -> None:
     ledger = compilation.context.ledger
     regions = [op for op in compilation.graph.ops if op.name == "region"]
     cut = {value for entry in ledger.of("cut") for value in entry.values}
-    assert all(op.output.name in cut for op in regions if op.output not in compilation.graph.outputs)
+    assert all(v.name in cut for op in regions for v in op.outputs if v not in compilation.graph.outputs)
     again = [entry for entry in ledger.of("recomputed") if entry.rule in ("correct", "roles")]
     assert sum(n - 1 for op in regions for n in sweeps(op).values()) <= len(again)
 
@@ -221,12 +227,23 @@ def test_family(function: Callable[..., Tensor]) -> None:
         assert_kept(graph, inputs, program(list(inputs), {}), kind)
 
 
-def test_a_mean_far_from_zero_costs_no_accuracy() -> None:
-    x = 1000 + torch.randn(4, 72)
-    graph = imported(two_pass_variance, (x,))
+@pytest.mark.parametrize("length", [72, 1000, 4000])
+@pytest.mark.parametrize("function", [two_pass_variance, third_moment, layer_norm], ids=lambda f: f.__name__)
+def test_a_mean_far_from_zero_costs_no_accuracy(function: Callable[..., Tensor], length: int) -> None:
+    x = 1000 + torch.randn(4, length, generator=torch.Generator().manual_seed(5))
+    graph = imported(function, (x,))
     compilation, program = compile_small(graph)
-    assert sweeps(compilation.graph.ops[0]).total() == 1
+    assert sweeps(compilation.graph.ops[0]).total() == FAMILY[function][0]
     assert_kept(graph, (x,), program([x], {}), "far")
+
+
+def test_what_a_running_sum_loses_is_carried_along() -> None:
+    x = torch.full((2, 320), 0.1)
+    x[0, :32], x[1, :32] = 1e7, torch.inf
+    graph = imported(lambda x: x.sum(-1), (x,))
+    (found,) = compile_small(graph)[1]([x], {})
+    assert found[1] == torch.inf
+    assert found[0] == (32e7 + 288 * x[0, -1].double()).float()  # each part alone would be rounded away
 
 
 @pytest.mark.parametrize("function", [layer_norm, softmax, rms_norm], ids=lambda f: f.__name__)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rooftile.ir.core import Value
 from rooftile.ir.scalar import COMBINES
+from rooftile.passes.lowering import compensation
 from rooftile.passes.lowering.contractions import contract
 from rooftile.passes.lowering.corrections import Changes, is_added, may_stand_for_none, usable
 from rooftile.passes.lowering.kernel import Block, Kernel
@@ -25,15 +26,20 @@ def identity(kernel: Kernel, read: Read, block: Block) -> Value:
 
 
 def run_members(kernel: Kernel, members: Sequence[Read], state: Sequence[Value], body: Block) -> list[Value]:
-    """Every member's state after one more tile; members that depend on others see these's new states."""
-    before, start, states = body.within(), body.within(), dict(zip(members, state, strict=True))
+    """Every member's state after one more tile, then what each compensated one has lost; members that depend on others
+    see these's new states."""
+    before, start, states = body.within(), body.within(), dict(zip(members, state, strict=False))
+    lost = dict(zip(compensation.compensated(kernel, members), state[len(members) :], strict=True))
     changes = Changes(kernel, before, body, start, (body, start))
     ends: list[Value] = []
     for member, old in states.items():
         if member in kernel.sweeps.corrected:
             old = changes.corrected(member, states)
         correction = kernel.sweeps.corrected.get(member)
-        if correction is None or correction.extreme is None:
+        if member in lost:
+            part = reduce(kernel, kernel.access.nodes[member], body)
+            new, lost[member] = compensation.add(kernel, old, lost[member], part, body)
+        elif correction is None or correction.extreme is None:
             new = _step(kernel, member, old, body)
         else:
             extreme = members.index(correction.extreme)
@@ -46,7 +52,7 @@ def run_members(kernel: Kernel, members: Sequence[Read], state: Sequence[Value],
             body.known[member] = usable(kernel, now, member, body)
             for block in (before, start, body):
                 block.running.add(member)
-    return ends
+    return [*ends, *lost.values()]
 
 
 def _position(kernel: Kernel, read: Read, old: Value, extreme: tuple[Value, Value], body: Block) -> Value:

@@ -9,6 +9,7 @@ import networkx as nx
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import symbols
 from rooftile.passes.lowering.bounds import Bounds
+from rooftile.passes.lowering.compensation import compensated
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.states import identity, run_members, settle
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
@@ -90,7 +91,7 @@ def _stores_in(kernel: Kernel, read: Read, name: str, level: int, block: Block) 
 def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequence[Read], roots: Sequence[int]) -> None:
     """Loops over axis ``name`` that carry the members' states from one to the next; a single one where roots are
     stored."""
-    state = [identity(kernel, m, block) for m in members]
+    state = [identity(kernel, m, block) for m in (*members, *compensated(kernel, members))]
     if roots or not members:
         state = _loop(kernel, name, block, members, roots, state)
     else:
@@ -102,9 +103,9 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
         if phases != [EVERY_STEP]:
             kernel.skips.append(skip_step(kernel.access, members, name, phases))
         for phase in phases:
-            ends = bounds.ranges(phase, members, state)
+            ends = bounds.ranges(phase, members, state[: len(members)])
             state = _loop(kernel, name, block, members, (), state, phase, ends)
-    settle(kernel, members, state, block)
+    settle(kernel, members, state[: len(members)], block)
 
 
 def _permitted_to_skip(kernel: Kernel, read: Read) -> bool:
@@ -122,17 +123,19 @@ def _loop(
     phase: Phase = EVERY_STEP,
     ends: Sequence[Value] = (),
 ) -> list[Value]:
-    """A loop over the steps of axis ``name`` in ``phase``, which lie between ``ends``; the states behind it."""
+    """A loop over the steps of axis ``name`` in ``phase``, which lie between ``ends``; the states behind it: those of
+    the members, then what each compensated one lost."""
     full = block.full | {name} if phase.full else block.full
     body = Block(block, block.loops | {name}, settled={**block.settled, **phase.settled}, full=full)
     fresh = kernel.builder.fresh
-    state = [Value(fresh(f"{m.value.name}_part"), s.type) for m, s in zip(members, starts, strict=True)]
+    names = [m.value.name for m in members] + [f"{m.value.name}_lost" for m in compensated(kernel, members)]
+    state = [Value(fresh(f"{n}_part"), s.type) for n, s in zip(names, starts, strict=True)]
     after = run_members(kernel, members, state, body)
     for number in roots:
         kernel.stored.add(number)
         place_store(kernel, number, body)
     region = Graph(name, tuple(state), tuple(_early_first(kernel, body)), tuple(after))
-    outputs = tuple(Value(fresh(m.value.name), s.type) for m, s in zip(members, starts, strict=True))
+    outputs = tuple(Value(fresh(n), s.type) for n, s in zip(names, starts, strict=True))
     attrs = freeze_attrs({"axis": name, "ranges": len(ends) // 2, "phase": phase.name})
     block.ops.append(Op("loop", (*ends, *starts), outputs, attrs, (region,)))
     return list(outputs)

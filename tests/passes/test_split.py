@@ -29,7 +29,6 @@ from tests.chains import chains, rounding
 from tests.regions import meta, regions
 from tests.strategies import inputs_for
 
-ROUNDINGS = 8  # an order of evaluation may be this much unluckier than a random one
 INF = float("inf")
 
 
@@ -53,7 +52,7 @@ def test_parts_of_random_chains_merge_to_the_whole(graph: Graph, parts: int, eve
     (whole,), (merged,), (exact,) = evaluate(before, inputs), evaluate(after, inputs), truth(before, inputs)
     luck = max(error(rounding(graph, inputs, n)[-1], exact) for n in range(3))
     (accuracy,) = promised([merged], [whole], [exact])
-    assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed + ROUNDINGS * luck, (accuracy, luck)
+    assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed + luck, (accuracy, luck)
     assert [e.rule for e in context.ledger.of("split")] == ["merge"]
 
 
