@@ -1,7 +1,7 @@
 """Regions that compute the same on their way become one region with several results.
 
 A softmax's maximum and sum that others read are two values of one sweep: the sum's region computes the maximum anyway
-if it does not read it.
+if it does not read it. A mean and the variance about it are two values of one row.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ def join(partition: Partition, ctx: PassContext) -> None:
     for op in partition.graph.ops:
         for value in partition.buffers.difference(partition.given).intersection(op.outputs):
             # A narrow result is rounded where it is stored, and not where the same region computes with it.
-            if is_heavy(op) and not is_narrow(value.dtype):
+            if not is_narrow(value.dtype) and any(map(is_heavy, partition.cone(value)[0])):
                 _join_with_reader(partition, value, ctx)
 
 
 def _join_with_reader(p: Partition, value: Value, ctx: PassContext) -> None:
-    """Make the region of ``value`` a part of one that reads it, if both compute the same reduction or contraction."""
+    """Make the region of ``value`` a part of one that reads it, if both compute the same reduction or contraction, or
+    the one reads it to compute what the other has read."""
     shared = _heavy(p, value)
     for host in p.readers(value):
         taps = (*p.taps.get(value, ()), value, *p.taps.get(host, ()))
-        if shared.isdisjoint(_heavy(p, host)) or _depends(p, host, taps):
+        if (shared.isdisjoint(_heavy(p, host)) and not _same_rows(p, value, host)) or _depends(p, host, taps):
             continue
         before = [p.verdict(v, p.buffers) for v in (value, host)]
         after = p.verdict(host, p.buffers, taps)
@@ -42,6 +43,12 @@ def _join_with_reader(p: Partition, value: Value, ctx: PassContext) -> None:
                 "fused", rule="cost", values=names, reason=reason, bytes=saved, locs=[p.producers[value].loc]
             )
             return
+
+
+def _same_rows(p: Partition, value: Value, host: Value) -> bool:
+    """Whether the region of ``host`` reduces everything that the one of ``value`` reads: one row is enough for both."""
+    (_, mine), (ops, its) = p.cone(value), p.cone(host)
+    return any(map(is_heavy, ops)) and set(mine) <= set(its)
 
 
 def _heavy(p: Partition, root: Value) -> frozenset[Value]:

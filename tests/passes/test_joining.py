@@ -9,6 +9,7 @@ from rooftile.ir.core import Graph, TensorType
 from rooftile.ir.dtypes import BF16, F32, DType
 from rooftile.passes.base import PassContext
 from rooftile.passes.fuse import Fuse, build_regions
+from rooftile.passes.fusion.joining import join
 from rooftile.passes.fusion.partition import Partition
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
@@ -32,6 +33,21 @@ def test_a_maximum_and_a_sum_are_results_of_one_sweep() -> None:
     assert [v.name for v in first.outputs] == ["max", "sum"]
     assert len(second.outputs) == 1 and {*first.outputs} <= {*second.inputs}
     assert any("%max is stored by the kernel of %sum" in entry.reason for entry in context.ledger.of("fused"))
+
+
+def test_what_a_reduction_of_the_same_rows_reads_is_a_result_of_it() -> None:
+    b = GraphBuilder()
+    x, w = b.input("x", TensorType(F32, (4096, 256))), b.input("w", TensorType(F32, (256, 256)))
+    mean = b.pointwise("mul", b.reduce("sum", x, [1], keepdim=True), b.constant(1 / 256), name="mean")
+    centred = b.pointwise("sub", x, mean)
+    scale = b.pointwise("rsqrt", b.reduce("sum", b.pointwise("mul", centred, centred), [1], keepdim=True), name="scale")
+    normal = b.pointwise("mul", centred, scale)
+    graph = b.finish([b.einsum("mk,nk->mn", normal, w), b.einsum("mk,nk->mn", b.pointwise("abs", normal), w)])
+    partition = Partition(graph, H100)
+    partition.buffers = {*graph.outputs, mean, scale}
+    join(partition, PassContext(H100))
+    ((host, taps),) = partition.taps.items()
+    assert {mean, scale} <= {host, *taps}
 
 
 def test_what_is_stored_rounded_is_not_computed_with_unrounded() -> None:
