@@ -10,9 +10,12 @@ from rooftile.passes.fusion.resweep import fewest_sweeps
 from rooftile.passes.regions.compose import NoCommonSpace
 from rooftile.passes.regions.cost import Cost, cost
 from rooftile.passes.regions.forms import Unschedulable
-from rooftile.passes.rules import positions
+from rooftile.passes.rules import mixing, positions
 from rooftile.passes.schedules.choice import may_be_unschedulable, schedule_region
 from rooftile.target import Target
+
+# What makes of a reduction that no tile can hold reductions that one can.
+REWRITES = (positions.apply, mixing.apply)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def _schedulable(outcome: Derivation | Reason, target: Target) -> Derivation | R
             return outcome
         except Unschedulable as error:
             reduction = error.reason.reduction
-            rewritten = positions.apply(outcome.body, reduction) if reduction is not None else None
+            attempts = (rule(outcome.body, reduction) for rule in REWRITES if reduction is not None)
+            rewritten = next((attempt for attempt in attempts if attempt is not None), None)
             if rewritten is None:
                 return error.reason
         body, steps = rewritten

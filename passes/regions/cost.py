@@ -54,7 +54,7 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
         flops = 2 * prod(extents[a] * sweeps.get(a, 1) for a in access.free[read])
         flops *= prod(extents[a] for a in access.nodes[read].bound)
         matmul += flops
-        computed = any(not is_loaded(access, o) for o in access.nodes[read].operands)
+        computed = any(not is_loaded(access, o) and _is_computed_again(access, o) for o in access.nodes[read].operands)
         matmul_seconds += (
             flops / target.matmul_rate(_operand(access, read).name) * (COMPUTED_OPERAND if computed else 1)
         )
@@ -66,6 +66,12 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
         access, extents, target
     )
     return Cost(moved, matmul, scalar, seconds + target.launch_seconds + _call_overhead(access, target))
+
+
+def _is_computed_again(access: Access, operand: Read) -> bool:
+    """Whether ``operand`` is computed in every step; in a chain, what is the same in all of them is computed once."""
+    chain = _as_chain(access)
+    return chain is None or not access.free[operand].isdisjoint(chain.loops)
 
 
 def _operand(access: Access, read: Read) -> DType:
@@ -85,11 +91,14 @@ def _bytes(access: Access, extents: dict[str, int]) -> int:
 
 def _recomputation(access: Access, extents: dict[str, int]) -> dict[Read, int]:
     """How often each read below a contraction's or a scan's operand is computed: once per tile of the result's axes
-    that the operand doesn't have."""
+    that the operand doesn't have, and once for all steps of a chain in which it is the same."""
     factor: dict[Read, int] = {}
+    chain = _as_chain(access)
+    loops = frozenset(chain.loops if chain is not None else ())
     for read in access.reductions():
         for operand in access.nodes[read].operands:
-            absent = prod(extents[a] for a in access.free[read] - access.free[operand])
+            missing = access.free[read] - access.free[operand]
+            absent = prod(extents[a] for a in (missing if access.free[operand] & loops else missing - loops))
             _mark(access, operand, max(1, absent // TILE_REUSE), factor)
     if contractions(access) and matrix_form(access) is None:
         shape = groups(access, main_contraction(access))

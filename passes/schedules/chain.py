@@ -21,7 +21,7 @@ ROWS_OF_TWO_WARPGROUPS = 128
 DEPTH = 64  # what one step of a contraction inside another sweep sums
 SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
-MOST_PRODUCTS = 2**14  # that a program's registers hold beside what else it computes
+MOST_PRODUCTS = 2**13  # that a program's registers hold beside what else it computes
 FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
 
 

@@ -222,10 +222,29 @@ def linear_einsum(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("bhid,bhde,bhi->bhie", q, state, norm)
 
 
-@others(mix="h h: small", kernels=2, cut=("contract", "roles"), stored=1)
+@others(mix="h h: small")
 def heads_mixed_before(q: Tensor, k: Tensor, v: Tensor, mix: Tensor) -> Tensor:
     scores = torch.einsum("bhij,hg->bgij", scaled(q, k), mix)
     return scores.softmax(-1) @ v
+
+
+@others(mix="h h: small", bias="h: small", square=True)
+def heads_mixed_by_a_layer(q: Tensor, k: Tensor, v: Tensor, mix: Tensor, bias: Tensor) -> Tensor:
+    scores = F.linear(scaled(q, k).permute(0, 2, 3, 1), mix, bias).permute(0, 3, 1, 2)
+    future = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
+    return scores.masked_fill(future, -math.inf).softmax(-1) @ v
+
+
+@others(k="b g j d", v="b g j d", mix="h h: small")
+def heads_mixed_in_groups(q: Tensor, k: Tensor, v: Tensor, mix: Tensor) -> Tensor:
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    scores = torch.einsum("hg,bgij->bhij", mix, scaled(q, k))
+    return F.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype) @ v
+
+
+@others(mix="h h: small", kernels=2, cut=("contract", "cost"), stored=1, sizes={"h": 8})
+def many_heads_mixed_before(q: Tensor, k: Tensor, v: Tensor, mix: Tensor) -> Tensor:
+    return heads_mixed_before(q, k, v, mix)
 
 
 @others()
@@ -236,6 +255,12 @@ def gated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @others(mix="h h: small", kernels=2, cut=("cast_1", "roles"), stored=1)
 def heads_mixed_after(q: Tensor, k: Tensor, v: Tensor, mix: Tensor) -> Tensor:
     return torch.einsum("bhij,hg->bgij", scaled(q, k).softmax(-1), mix) @ v
+
+
+@others(mix="h h: small", mix_2="h h: small", kernels=3, cut=("sum", "correct"), stored=1)
+def heads_mixed_twice(q: Tensor, k: Tensor, v: Tensor, mix: Tensor, mix_2: Tensor) -> Tensor:
+    scores = torch.einsum("bhij,hg->bgij", scaled(q, k), mix)
+    return torch.einsum("bhij,hg->bgij", scores.softmax(-1), mix_2) @ v
 
 
 @others(kernels=2)
