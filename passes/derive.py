@@ -55,7 +55,7 @@ def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
 def _rewritten(body: Graph, reasons: tuple[Reason, ...]) -> tuple[Graph, tuple[Step, ...]] | None:
     """What the first rule that applies makes of ``body``."""
     attempts = _attempts(body, reasons)
-    return next((attempt for attempt in attempts if attempt is not None and _permitted(body, attempt[1])), None)
+    return next((attempt for attempt in attempts if attempt is not None and are_permitted(body, attempt[1])), None)
 
 
 def _attempts(body: Graph, reasons: tuple[Reason, ...]) -> Iterator[tuple[Graph, tuple[Step, ...]] | None]:
@@ -64,7 +64,8 @@ def _attempts(body: Graph, reasons: tuple[Reason, ...]) -> Iterator[tuple[Graph,
     yield from (gathers.apply(body, r.value) for r in reasons if r.rule == "recompute")
 
 
-def _permitted(body: Graph, steps: tuple[Step, ...]) -> bool:
+def are_permitted(body: Graph, steps: tuple[Step, ...]) -> bool:
+    """Whether the rules of ``steps``, which lead to another body than ``body``, are to be carried out there."""
     return all(
         permitted(rule, body.outputs[-1], body.ops[-1].loc) for rule in dict.fromkeys(step.rule for step in steps)
     )
@@ -88,4 +89,4 @@ def corrected(access: Access) -> tuple[Step, ...]:
     return tuple(correct.step(access, read, correction) for read, correction in applied.items())
 
 
-__all__ = ["Derivation", "Reason", "derive"]
+__all__ = ["Derivation", "Reason", "are_permitted", "derive"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rooftile.ir.core import Graph
-from rooftile.passes.derive import Derivation, Reason, derive
+from rooftile.passes.derive import Derivation, Reason, are_permitted, derive
 from rooftile.passes.fusion.resweep import fewest_sweeps
 from rooftile.passes.regions.compose import NoCommonSpace
 from rooftile.passes.regions.cost import Cost, cost
@@ -56,7 +56,7 @@ def _schedulable(outcome: Derivation | Reason, target: Target) -> Derivation | R
         except Unschedulable as error:
             reduction = error.reason.reduction
             attempts = (rule(outcome.body, reduction) for rule in REWRITES if reduction is not None)
-            rewritten = next((attempt for attempt in attempts if attempt is not None), None)
+            rewritten = next((a for a in attempts if a is not None and are_permitted(outcome.body, a[1])), None)
             if rewritten is None:
                 return error.reason
         body, steps = rewritten
