@@ -41,7 +41,7 @@ def cache_key(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ
         "variables": {name: environ[name] for name in COMPILER_VARIABLES if name in environ},
         "arch": arch,
         "name": kernel.name,
-        "source": _code(kernel.source),
+        "source": compiled_lines(kernel.source),
         "params": [asdict(param) for param in kernel.params],
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
@@ -49,7 +49,7 @@ def cache_key(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _code(source: str) -> list[str]:
+def compiled_lines(source: str) -> list[str]:
     """The lines of a kernel file that are compiled."""
     lines = source.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith(("import ", "from "))), 0)

@@ -10,6 +10,7 @@ from rooftile.cli.bisect import bisect
 from rooftile.cli.cache import cache
 from rooftile.cli.check import check
 from rooftile.cli.demo import demo
+from rooftile.cli.diff import diff
 from rooftile.cli.dump import dump
 from rooftile.cli.explain import explain
 from rooftile.cli.info import info
@@ -19,7 +20,7 @@ from rooftile.config import Config
 from rooftile.errors import RooftileError
 
 # Modules that import torch are imported inside the commands that need them: `rooftile --help` is to be quick.
-COMMANDS = (demo, explain, dump, check, bisect, opt, info, cache, tune)
+COMMANDS = (demo, explain, dump, check, bisect, diff, opt, info, cache, tune)
 
 app = typer.Typer(
     help="A graph compiler for transformer blocks: a few readable Triton kernels near the roofline.",

@@ -1,0 +1,1 @@
+"""Two dumps side by side: what another version, option or device changes in what is compiled."""
