@@ -36,4 +36,5 @@ def _closing(demo: Demonstration) -> str:
     if demo.ours_ms is not None and demo.eager_ms is not None:
         lines.append(f"A call takes {demo.ours_ms:.3f} ms; eager {demo.eager_ms:.3f} ms")
     lines.append(f"IR after every pass, kernels, plan and repro.py: {demo.dump}")
+    lines.append(f"All of it for a browser: {demo.dump / 'index.html'}")
     return "\n".join(lines)

@@ -30,11 +30,19 @@ def found_model(name: str, inputs: list[str] | None, *, meta: bool) -> NamedMode
 def compiled_model(
     name: str, inputs: list[str] | None, options: CompileOptions, *, meta: bool
 ) -> tuple[list[Compilation], int]:
-    """The compilations of a named model, and how many graphs it has."""
+    """The compilations of a named model, or of the graphs in the folder of a dump or in a file of IR, and how many
+    graphs it has.
+
+    Raises:
+        OptionError: there is no such model, file or folder, or it comes without inputs.
+    """
     import torch
 
-    from rooftile.report.explaining import compile_afresh
+    from rooftile.report.explaining import compile_afresh, compile_files
 
+    if ":" not in name and Path(name).exists():
+        compilations = compile_files(Path(name), options, meta=meta)
+        return compilations, len(compilations)
     found = found_model(name, inputs, meta=meta)
     with torch.no_grad():
         return compile_afresh(found.model, found.inputs, {}, options)

@@ -43,8 +43,8 @@ class Position:
 
     ``intensity`` is its FLOP per byte moved, ``ridge`` that from which contractions on ``dtype`` rather than memory are
     the bound. The times are the least, in microseconds, that the bytes, the contractions, all other arithmetic and the
-    launch take each; ``bound`` is the longest of them. ``estimate_us`` is what the cost model expects of the kernel
-    with its schedule; of a library's it expects nothing.
+    launch take each; ``bound`` is the longest of them. ``estimate_us`` is what the cost model, which decides about
+    fusions, expects of the kernel; of a library's it expects nothing.
     """
 
     intensity: float

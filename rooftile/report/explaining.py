@@ -1,8 +1,9 @@
-"""``explain``: compile a model anew, run it once, and report what was done."""
+"""``explain``: compile a model, or graphs on disk, anew, run them once, and report what was done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +13,13 @@ from torch._dynamo.exc import BackendCompilerFailed
 from rooftile.backend import Backend
 from rooftile.compilation import Compilation
 from rooftile.config import CompileOptions
-from rooftile.driver import collecting
-from rooftile.errors import RooftileError
+from rooftile.driver import build_program, collecting
+from rooftile.dump import IMPORT
+from rooftile.errors import OptionError, RooftileError
+from rooftile.ir.parser import parse_graph
 from rooftile.report.collect import report_of
 from rooftile.report.data import Report
+from rooftile.reproduce import random_inputs
 
 # Each look at a model is one more compilation of the same code; Dynamo's own limit is meant for unstable inputs.
 _LOOKS = 1_000_000
@@ -67,3 +71,23 @@ def compile_afresh(
                 raise failure.inner_exception from None
             raise
     return compilations, graphs
+
+
+def compile_files(path: Path, options: CompileOptions, *, meta: bool) -> list[Compilation]:
+    """Compile the imported graphs of a dump's folder, or one file of IR, and run each once on random inputs; with
+    ``meta``, on shapes alone.
+
+    Raises:
+        OptionError: there is no IR in the folder.
+        ParseError: a file does not hold a graph.
+    """
+    files = [path] if path.is_file() else sorted(path.glob(IMPORT)) + sorted(path.glob(f"graph-*/{IMPORT}"))
+    if not files:
+        raise OptionError(f"no {IMPORT} in {str(path)!r}", fix="name a folder that rooftile dump has written")
+    device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
+    with collecting(timed=True) as compilations, torch.no_grad():
+        for file in files:
+            graph = parse_graph(file.read_text(encoding="utf-8"), file.name)
+            tensors, sizes = random_inputs(graph, device)
+            build_program(graph, options, device)(tensors, sizes)
+    return compilations

@@ -9,7 +9,6 @@ from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.space import space_of
-from rooftile.passes.schedules.estimate import seconds
 from rooftile.report.accounting import Work, known
 from rooftile.report.data import Bound, Position, TargetRow
 from rooftile.target import Target
@@ -41,10 +40,9 @@ def position(work: Work, estimate_us: float | None, target: Target, sizes: Mappi
 
 
 def estimate(body: Graph, schedule: Schedule, target: Target) -> float:
-    """What a region with this schedule is expected to take, in microseconds: the price by which fusion decided, or that
-    of the tiles if it is more."""
-    access = compose(body, space_of(schedule))
-    return max(cost(access, target).seconds, seconds(schedule, access, target)) * 1e6
+    """What the region is expected to take, in microseconds: the price by which fusion decided. The estimate of a
+    schedule's tiles is there to order schedules, and no prediction."""
+    return cost(compose(body, space_of(schedule)), target).seconds * 1e6
 
 
 def target_row(target: Target) -> TargetRow:

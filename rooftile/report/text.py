@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,18 @@ class Table:
     right: frozenset[str] = frozenset()
 
 
-def tables(report: Report) -> Iterator[Table]:
+def tables(report: Report, derivations: bool = True) -> Iterator[Table]:
     """The report's tables, those without rows left out."""
-    parts = (_kernels, _loops, _options, _decisions, _derivations, _notes)
+    parts = [
+        _kernels,
+        _schedules,
+        _loops,
+        _options,
+        _decisions,
+        _changes,
+        *([_derivations] if derivations else []),
+        _notes,
+    ]
     return (table for part in parts if (table := part(report)).rows)
 
 
@@ -46,7 +56,8 @@ def _ratio(ours: Quantity, eager: Quantity) -> str:
 
 def as_text(report: Report) -> str:
     """Plain text, as wide as its longest row."""
-    return "\n\n".join([headline(report), *(_plain(table) for table in tables(report))]) + "\n"
+    opening = f"{headline(report)}\n{furthest(report)}"
+    return "\n\n".join([opening, *(plain_table(table) for table in tables(report))]) + "\n"
 
 
 def as_rich(report: Report) -> Any:
@@ -54,7 +65,27 @@ def as_rich(report: Report) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    return Group(Text(headline(report)), *(rich_table(table) for table in tables(report)))
+    opening = (Text(headline(report)), Text(furthest(report)), Text())
+    return Group(*opening, *(rich_table(table) for table in tables(report)))
+
+
+def furthest(report: Report) -> str:
+    """Which kernel takes the most times its floor, and where most time is lost; by the model where nothing was
+    measured."""
+    known = [k for k in report.kernels if k.times_floor is not None]
+    if not known:
+        return "No kernel has a floor that is known."
+    how = "measured" if any(k.time_us is not None for k in known) else "by the model"
+    far, worst = max(known, key=lambda k: k.times_floor or 0), max(known, key=lost_us)
+    found = f"Furthest from its floor, {how}: {far.name}, {far.times_floor:.1f} times"
+    if far is worst:
+        return f"{found}, {_microseconds(lost_us(far))} above it"
+    return f"{found}; most time is lost in {worst.name}, {_microseconds(lost_us(worst))} above it"
+
+
+def lost_us(kernel: KernelRow) -> float:
+    """The microseconds that a kernel takes above its floor."""
+    return (kernel.spent_us or 0.0) - (kernel.floor_us or 0.0)
 
 
 def rich_table(table: Table) -> Any:
@@ -71,7 +102,8 @@ def rich_table(table: Table) -> Any:
     return shown
 
 
-def _plain(table: Table) -> str:
+def plain_table(table: Table) -> str:
+    """The same table as text."""
     rows = (table.columns, *table.rows)
     widths = [max(len(row[c]) for row in rows) for c in range(len(table.columns))]
 
@@ -79,25 +111,49 @@ def _plain(table: Table) -> str:
         cells = zip(table.columns, row, widths, strict=True)
         return "  ".join(cell.rjust(w) if name in table.right else cell.ljust(w) for name, cell, w in cells).rstrip()
 
-    return "\n".join([table.title, line(table.columns), "  ".join("-" * w for w in widths), *map(line, table.rows)])
+    return "\n".join(
+        [
+            *([table.title] if table.title else []),
+            line(table.columns),
+            "  ".join("-" * w for w in widths),
+            *map(line, table.rows),
+        ]
+    )
 
 
 def _kernels(report: Report) -> Table:
     rows = tuple(
         (
             k.name,
-            schedule_text(k),
             quantity(k.bytes, "B"),
             quantity(k.flops, "FLOP"),
+            "" if k.roofline is None else f"{k.roofline.intensity:.3g}",
+            "" if k.roofline is None else k.roofline.bound,
             _microseconds(k.floor_us),
-            _microseconds(k.time_us),
-            counted(k.ops),
+            _microseconds(k.spent_us),
+            "" if k.times_floor is None else f"{k.times_floor:.1f}",
             places(k.sources),
         )
         for k in report.kernels
     )
-    columns = ("kernel", "schedule", "moves", "computes", "floor", "time", "ops", "from")
-    return Table("Kernels, in order", columns, rows, frozenset({"moves", "computes", "floor", "time"}))
+    measured = any(k.time_us is not None for k in report.kernels)
+    numbers = ("moves", "computes", "FLOP/B", "floor", "time" if measured else "expected", "x floor")
+    columns = ("kernel", *numbers[:3], "bound by", *numbers[3:], "from")
+    return Table("Kernels, in order", columns, rows, frozenset(numbers))
+
+
+def _schedules(report: Report) -> Table:
+    shown = 4 if any(k.resources for k in report.kernels) else 3
+    rows = tuple((k.name, schedule_text(k), counted(k.ops), _resources(k))[:shown] for k in report.kernels)
+    return Table("What each computes, and how", ("kernel", "schedule", "computes", "uses")[:shown], rows)
+
+
+def _resources(kernel: KernelRow) -> str:
+    used = kernel.resources
+    if used is None:
+        return ""
+    spills = f", {used.spill_bytes} B spilled" if used.spill_bytes else ""
+    return f"{used.registers} registers{spills}, {quantity(used.shared_bytes, 'B')} shared"
 
 
 def _loops(report: Report) -> Table:
@@ -116,8 +172,20 @@ def _options(report: Report) -> Table:
 
 
 def _decisions(report: Report) -> Table:
-    rows = tuple((e.decision, e.rule, e.reason, _saved(e), places(e.sources)) for e in report.ledger)
+    rows = tuple((e.decision, e.rule, reason_of(e), _saved(e), places(e.sources)) for e in report.ledger)
     return Table("Decisions", ("decision", "by", "why", "saves", "from"), rows, frozenset({"saves"}))
+
+
+def reason_of(entry: LedgerRow) -> str:
+    """The reason; one that does not name the value that it is about is told which."""
+    words = re.findall(r"%(\w+)", entry.reason)
+    return entry.reason if not entry.values or set(words) & set(entry.values) else f"%{entry.values[0]}: {entry.reason}"
+
+
+def _changes(report: Report) -> Table:
+    alike = {(e.decision, e.rule): e.change for e in report.ledger if e.change}
+    rows = tuple((decision, rule, change) for (decision, rule), change in alike.items())
+    return Table("What would change them", ("decision", "by", "what would change it"), rows)
 
 
 def _derivations(report: Report) -> Table:
@@ -174,7 +242,9 @@ def _saved(entry: LedgerRow) -> str:
 
 
 def _microseconds(time: float | None) -> str:
-    return "" if time is None else f"{time:.1f} us" if time < 1e4 else f"{time / 1e3:.1f} ms"
+    if time is None:
+        return ""
+    return f"{time:.1g} us" if time < 0.1 else f"{time:.1f} us" if time < 1e4 else f"{time / 1e3:.1f} ms"
 
 
 def quantity(value: Quantity, unit: str) -> str:

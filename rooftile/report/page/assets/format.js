@@ -17,7 +17,7 @@ const amountCell = (value, unit) => {
 function time(us) {
   if (us === null || us === undefined) return "";
   if (us >= 1e4) return (us / 1e3).toFixed(1) + " ms";
-  return us.toFixed(us < 1 ? 2 : 1) + " µs";
+  return (us < 0.1 ? Number(us.toPrecision(1)) : us.toFixed(us < 1 ? 2 : 1)) + " µs";
 }
 const ratio = (value) => (value === null ? "" : value.toFixed(value < 10 ? 2 : 1) + "×");
 const rate = (value) => {

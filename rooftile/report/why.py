@@ -1,0 +1,194 @@
+"""All that a report knows of one value, and the part of a report that is about one line of the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rooftile.compilation import Compilation
+from rooftile.errors import OptionError
+from rooftile.ir.core import Graph, Loc, Op
+from rooftile.ir.printer import print_op
+from rooftile.report.data import DerivationRow, LedgerRow, NoteRow, Report
+from rooftile.report.tree import line_of
+
+
+@dataclass(frozen=True)
+class MadeRow:
+    """How a value is made after a pass: the op's text, without where it is from."""
+
+    after: str
+    op: str
+
+
+@dataclass(frozen=True)
+class WhyRow:
+    """Everything about one value.
+
+    ``made`` lists the passes behind which it is made differently. It is computed in ``computed_by``, kept in memory by
+    ``stored_by`` (no kernel: it stays on chip) for ``read_by``; ``verdict`` says in words why it is stored or not.
+    """
+
+    value: str
+    module: str
+    source: str
+    text: str
+    made: tuple[MadeRow, ...]
+    computed_by: tuple[str, ...]
+    stored_by: tuple[str, ...]
+    read_by: tuple[str, ...]
+    verdict: str
+    decisions: tuple[LedgerRow, ...]
+    derivations: tuple[DerivationRow, ...]
+    notes: tuple[NoteRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON's types. docs/schemas/why.schema.json has the schema."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+def why(report: Report, name: str) -> list[WhyRow]:
+    """What is known of the value ``name`` (with or without its ``%``), once for each graph that has it.
+
+    Raises:
+        OptionError: no graph has a value of that name before kernels are formed.
+    """
+    name = name.removeprefix("%")
+    rows = [row for each in report.compilations if (row := _about(report, each, name)) is not None]
+    if not rows:
+        known = {v.name for c in report.compilations for g in _flat(c) for v in g.values()}
+        raise OptionError(f"no value is called {name!r}", fix=_close(name, known))
+    return rows
+
+
+def _about(report: Report, compilation: Compilation, name: str) -> WhyRow | None:
+    found = [(after, op) for after, op in _makers(compilation, name)]
+    given = next((v for v in compilation.imported.inputs if v.name == name), None)
+    if not found and given is None:
+        return None
+    loc = found[-1][1].loc if found else Loc()
+    prefix = "" if len(report.compilations) == 1 else f"{report.compilations.index(compilation)}/"
+    kernels = _kernels_of(report, compilation)
+    computed = tuple(k.name for k in kernels if name in k.values)
+    stored = tuple(k.name for k in kernels if prefix + name in k.writes)
+    decisions = tuple(row for row in report.ledger if name in row.values)
+    return WhyRow(
+        value=name,
+        module=loc.module,
+        source=loc.source,
+        text=line_of(loc.source) if loc.source else "",
+        made=_differing(found),
+        computed_by=computed,
+        stored_by=stored,
+        read_by=tuple(k.name for k in kernels if prefix + name in k.reads),
+        verdict=_verdict(compilation, name, given is not None, stored, computed, decisions),
+        decisions=decisions,
+        derivations=tuple(row for row in report.derivations if row.value == name or _mentioned(name, row)),
+        notes=tuple(row for row in report.notes if row.value == name),
+    )
+
+
+def _kernels_of(report: Report, compilation: Compilation) -> Sequence[Any]:
+    first = 0
+    for each in report.compilations:
+        count = len(each.plan.steps) if each.plan else 0
+        if each is compilation:
+            return report.kernels[first : first + count]
+        first += count
+    return ()
+
+
+def _flat(compilation: Compilation) -> Iterator[Graph]:
+    """The graphs before kernels are formed: there a name means one value."""
+    for stage in compilation.stages:
+        if all(op.name != "region" for op in stage.graph.ops):
+            yield stage.graph
+
+
+def _makers(compilation: Compilation, name: str) -> Iterator[tuple[str, Op]]:
+    for stage in compilation.stages:
+        if any(op.name == "region" for op in stage.graph.ops):
+            return
+        yield from ((stage.name, op) for op in stage.graph.ops if any(v.name == name for v in op.outputs))
+
+
+def _differing(found: Iterable[tuple[str, Op]]) -> tuple[MadeRow, ...]:
+    rows: list[MadeRow] = []
+    for after, op in found:
+        text = print_op(replace(op, loc=Loc())).strip()
+        if not rows or rows[-1].op != text:
+            rows.append(MadeRow(after, text))
+    return tuple(rows)
+
+
+def _mentioned(name: str, row: DerivationRow) -> bool:
+    words = {w.strip("(),:;'") for step in row.steps for w in f"{step.before} {step.after}".split()}
+    return f"%{name}" in words
+
+
+def _verdict(
+    compilation: Compilation,
+    name: str,
+    given: bool,
+    stored: Sequence[str],
+    computed: Sequence[str],
+    decisions: Sequence[LedgerRow],
+) -> str:
+    """Why the value is in memory, or why not."""
+    cuts = [row for row in decisions if row.decision == "cut" and row.values[0] == name]
+    fused = [row for row in decisions if row.decision == "fused" and row.values[0] == name]
+    if given:
+        return "it is an input of the graph, or a weight"
+    if cuts:
+        return "it is stored, so that what makes it and what reads it did not fuse: " + cuts[-1].reason
+    if any(v.name == name for v in compilation.imported.outputs):
+        return "it is stored since it is a result of the graph"
+    if stored and not fused:
+        return "it is stored: an ATen call needs it, or several kernels start from it"
+    if fused and stored:
+        return "it is stored on the way: " + fused[-1].reason
+    if fused:
+        return "it never reaches memory: " + fused[-1].reason
+    if computed:
+        return "it stays on chip: it costs little, and each kernel that reads it computes it"
+    return "it is gone: a rewrite has put another value in its place, or it only renames elements"
+
+
+def about_line(report: Report, place: str) -> Report:
+    """The part of ``report`` that is about the line ``place`` (``file:line``; the file's folders may be left out).
+
+    Raises:
+        OptionError: nothing in the report is from that line.
+    """
+    known = dict.fromkeys(s for k in report.kernels for s in k.sources)
+    known |= dict.fromkeys(s for row in report.ledger for s in row.sources)
+    wanted = {source for source in known if _is(source, place)}
+    if not wanted:
+        names = [f"{Path(s.rpartition(':')[0]).name}:{s.rpartition(':')[2]}" for s in known]
+        raise OptionError(f"nothing was compiled from the line {place!r}", fix=_close(place, names))
+    kernels = tuple(k for k in report.kernels if wanted.intersection(k.sources))
+    kernels = tuple(replace(k, lines=tuple(line for line in k.lines if line.source in wanted)) for k in kernels)
+    ledger = tuple(row for row in report.ledger if wanted.intersection(row.sources))
+    named = {value for row in ledger for value in row.values}
+    return replace(
+        report,
+        kernels=kernels,
+        ledger=ledger,
+        derivations=tuple(row for row in report.derivations if row.value in named),
+        notes=tuple(row for row in report.notes if row.source in wanted),
+    )
+
+
+def _close(wanted: str, known: Iterable[str]) -> str:
+    """The nearest names: all of them would be too many."""
+    found = get_close_matches(wanted, list(known), n=4, cutoff=0.4)
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else "rooftile explain lists what there is"
+
+
+def _is(source: str, place: str) -> bool:
+    return source == place or source.endswith(f"/{place.removeprefix('./')}")
