@@ -10,11 +10,13 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from rooftile.runtime.binary import Binary
 
-SOURCE, CUBIN, TTGIR, LAUNCH = "kernel.py", "kernel.cubin", "kernel.ttgir", "launch.json"
+SOURCE, CUBIN, TTGIR, LAUNCH, KEY = "kernel.py", "kernel.cubin", "kernel.ttgir", "launch.json", "key.json"
 _OUTSIDE_LAUNCH = ("cubin", "ttgir")
 
 
@@ -22,14 +24,15 @@ class DamagedArchive(ValueError):
     """A file that is not a whole archive of a kernel."""
 
 
-def pack(binary: Binary, source: str) -> bytes:
-    """The archive of a kernel and the text that it was compiled from."""
+def pack(binary: Binary, source: str, parts: Mapping[str, Any]) -> bytes:
+    """The archive of a kernel, the text that it was compiled from, and the parts of its key."""
     launch = {name: value for name, value in asdict(binary).items() if name not in _OUTSIDE_LAUNCH}
     members = {
         SOURCE: source.encode(),
         CUBIN: binary.cubin,
         TTGIR: binary.ttgir.encode(),
         LAUNCH: json.dumps(launch, indent=1).encode(),
+        KEY: json.dumps(parts, indent=1).encode(),
     }
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -38,12 +41,25 @@ def pack(binary: Binary, source: str) -> bytes:
     return file.getvalue()
 
 
+def parts_in(file: bytes) -> dict[str, Any] | None:
+    """The parts of the key of an archive; None where it holds none. Raises DamagedArchive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
+            if KEY not in archive.namelist():
+                return None
+            parts: dict[str, Any] = dict(json.loads(archive.read(KEY)))
+            return parts
+    except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, NotImplementedError) as error:
+        raise DamagedArchive(str(error)) from error
+
+
 def unpack(file: bytes) -> Binary:
     """The kernel in an archive. Raises DamagedArchive."""
     try:
         with zipfile.ZipFile(io.BytesIO(file)) as archive:
-            launch = json.loads(archive.read(LAUNCH))
+            members = {name: archive.read(name) for name in archive.namelist()}  # all, since reading checks the sums
+            launch = json.loads(members[LAUNCH])
             launch["parameters"] = tuple(launch["parameters"])
-            return Binary(cubin=archive.read(CUBIN), ttgir=archive.read(TTGIR).decode(), **launch)
+            return Binary(cubin=members[CUBIN], ttgir=members[TTGIR].decode(), **launch)
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
         raise DamagedArchive(str(error)) from error

@@ -24,7 +24,7 @@ from rooftile.codegen.kernel import Kernel
 from rooftile.runtime.archive import DamagedArchive, pack, unpack
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.build import CompileError, compile_kernel
-from rooftile.runtime.cache_key import cache_key
+from rooftile.runtime.cache_key import cache_key, key_parts
 from rooftile.target import Target
 
 Compile = Callable[[Kernel, int], Binary]
@@ -111,7 +111,7 @@ class KernelCache:
                 return found
             binary = self._compile(kernel, arch)
             self._count("built")
-            self._write(key, pack(binary, kernel.source))
+            self.write(key, pack(binary, kernel.source, key_parts(kernel, arch)))
             return binary
 
     def _from_disk(self, key: str) -> Binary | None:
@@ -129,7 +129,8 @@ class KernelCache:
         self._count("disk_hits")
         return binary
 
-    def _write(self, key: str, content: bytes) -> None:
+    def write(self, key: str, content: bytes) -> None:
+        """Put an entry into its place, whole or not at all."""
         path = self.file_of(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 from rooftile import __version__
 from rooftile.codegen.kernel import Kernel
@@ -29,11 +30,21 @@ COMPILER_VARIABLES = (
 
 
 def cache_key(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ) -> str:
-    """64 hexadecimal digits, from the kernel, the architecture and every version that has a say; no path, no time.
+    """64 hexadecimal digits, from the kernel, the architecture and every version that has a say; no path, no time."""
+    return key_of(key_parts(kernel, arch, environ))
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """The key that these parts make."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def key_parts(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What goes into the key, by name, in JSON's types.
 
     Comments, blank lines, what stands before the imports and the self-check after the kernel don't count.
     """
-    parts = {
+    return {
         "format": FORMAT,
         "rooftile": __version__,
         "triton": _triton_version(),
@@ -46,7 +57,6 @@ def cache_key(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def compiled_lines(source: str) -> list[str]:

@@ -20,7 +20,7 @@ from rooftile.config import Config
 from rooftile.errors import RooftileError
 
 # Modules that import torch are imported inside the commands that need them: `rooftile --help` is to be quick.
-COMMANDS = (demo, explain, dump, check, bisect, diff, opt, info, cache, tune)
+COMMANDS = (demo, explain, dump, check, bisect, diff, opt, info, tune)
 
 app = typer.Typer(
     help="A graph compiler for transformer blocks: a few readable Triton kernels near the roofline.",
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(cache, name="cache")
 
 
 def main() -> None:

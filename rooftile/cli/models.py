@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from rooftile.config import CompileOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rooftile.blame.subject import Subject
+    from rooftile.codegen.kernel import Kernel
     from rooftile.compilation import Compilation
     from rooftile.named_model import NamedModel
+    from rooftile.target import Target
 
 
 def found_model(name: str, inputs: list[str] | None, *, meta: bool) -> NamedModel:
@@ -59,7 +63,36 @@ def subjects(name: str, inputs: list[str] | None, dynamic: bool | None) -> tuple
     from rooftile.blame.subject import dump_subjects, model_subjects
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if ":" not in name and Path(name).exists():
+    if is_on_disk(name):
         return dump_subjects(Path(name), device), 0
     found = found_model(name, inputs, meta=False)
     return model_subjects(found.model, found.inputs, dynamic)
+
+
+def emitted_kernels(
+    name: str, inputs: list[str] | None, options: CompileOptions, *, meta: bool
+) -> Iterator[tuple[Kernel, Target]]:
+    """The kernels of a named model, or of a dump or a file of IR on disk, and what each is for; none is run for a
+    dump.
+
+    Raises:
+        OptionError: there is no such model or dump.
+    """
+    import torch
+
+    from rooftile.blame.subject import dump_subjects
+    from rooftile.driver import build_program, collecting
+
+    if is_on_disk(name):
+        with collecting() as compilations:
+            for subject in dump_subjects(Path(name), torch.device("cpu")):
+                build_program(subject.graph, options, torch.device("meta"))
+    else:
+        compilations, _ = compiled_model(name, inputs, options, meta=meta)
+    for compilation in compilations:
+        yield from ((kernel, compilation.target) for kernel in compilation.kernels.values())
+
+
+def is_on_disk(name: str) -> bool:
+    """Whether ``name`` is a dump's folder or a file of IR rather than a model."""
+    return ":" not in name and Path(name).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import textwrap
@@ -103,7 +104,9 @@ def truncated(content: bytes) -> bytes:
 
 
 def flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:  # headers hold bytes that mean nothing
+        info = archive.getinfo("kernel.cubin")
+    middle = info.header_offset + len(info.FileHeader()) + info.compress_size // 2
     return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
 
 

@@ -1,0 +1,187 @@
+"""The entries of a kernel cache for reading: what each was made from, why a kernel is not among them, and moving them.
+
+An entry says itself what its key was made from, so that two keys can be told apart by their parts.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import unified_diff
+from pathlib import Path
+from typing import Any
+
+from rooftile.errors import InputError
+from rooftile.runtime.archive import DamagedArchive, parts_in, unpack
+from rooftile.runtime.cache import SUFFIX, KernelCache
+from rooftile.runtime.cache_key import key_of
+
+_MEMBER = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))
+_VERSIONS = ("rooftile", "triton", "ptxas", "format")
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One kernel on disk. ``parts`` is empty where the file is damaged, or older than the record of parts."""
+
+    key: str
+    file: Path
+    bytes: int
+    modified: float
+    parts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The kernel's name."""
+        return str(self.parts.get("name", "unknown"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types, without the code."""
+        parts = {name: self.parts.get(name) for name in ("name", "arch", "num_warps", "num_stages", *_VERSIONS)}
+        return {"key": self.key, "file": str(self.file), "bytes": self.bytes, "modified": self.modified} | parts
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A part of the key that is another: ``wanted`` of the kernel, ``found`` of the entry; code as a diff."""
+
+    part: str
+    wanted: Any
+    found: Any
+    diff: str = ""
+
+
+@dataclass(frozen=True)
+class Why:
+    """Whether a kernel is in the cache; if not, the ``nearest`` entry and the parts that differ from its key's."""
+
+    kernel: str
+    key: str
+    cached: bool
+    nearest: str | None = None
+    differs: tuple[Difference, ...] = ()
+
+
+def read_entries(cache: KernelCache) -> list[CacheEntry]:
+    """All entries, the latest first."""
+    found = [_entry(file) for file in cache.entries()]
+    return sorted((entry for entry in found if entry is not None), key=lambda entry: (-entry.modified, entry.key))
+
+
+def _entry(file: Path) -> CacheEntry | None:
+    try:
+        stat = file.stat()
+        parts = parts_in(file.read_bytes())
+    except DamagedArchive:
+        parts = None
+    except OSError:  # deleted meanwhile
+        return None
+    return CacheEntry(file.name.removesuffix(SUFFIX), file, stat.st_size, stat.st_mtime, parts or {})
+
+
+def cache_totals(entries: Iterable[CacheEntry]) -> dict[str, Any]:
+    """How many kernels and bytes there are, in all and for each architecture and version."""
+    listed = list(entries)
+    made_with = Counter(_made_with(entry) for entry in listed)
+    return {
+        "kernels": len(listed),
+        "bytes": sum(entry.bytes for entry in listed),
+        "made_with": dict(sorted(made_with.items())),
+    }
+
+
+def _made_with(entry: CacheEntry) -> str:
+    if not entry.parts:
+        return "unknown"
+    return f"sm_{entry.parts['arch']}, rooftile {entry.parts['rooftile']}, triton {entry.parts['triton']}"
+
+
+def why(parts: Mapping[str, Any], entries: Iterable[CacheEntry]) -> Why:
+    """Whether the kernel that ``parts`` make a key of is there, and what keeps the nearest entry from being it.
+
+    The nearest entry has the fewest parts that differ, and of these the fewest lines of code.
+    """
+    key, name = key_of(parts), str(parts["name"])
+    listed = list(entries)
+    if any(entry.key == key for entry in listed):
+        return Why(name, key, True)
+    candidates = [(entry, _differences(parts, entry.parts)) for entry in listed if entry.parts]
+    if not candidates:
+        return Why(name, key, False)
+    nearest, differs = min(candidates, key=lambda pair: _distance(pair[0], pair[1], name))
+    return Why(name, key, False, nearest.key, differs)
+
+
+def _distance(entry: CacheEntry, differs: tuple[Difference, ...], name: str) -> tuple[int, int, int]:
+    return len(differs), sum(d.diff.count("\n") for d in differs), int(entry.name != name)
+
+
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Difference, ...]:
+    return tuple(
+        Difference(part, None, None, _diff(found.get(part) or (), wanted[part] or ()))
+        if part == "source"
+        else Difference(part, wanted.get(part), found.get(part))
+        for part in dict.fromkeys((*wanted, *found))
+        if wanted.get(part) != found.get(part)
+    )
+
+
+def _diff(found: Iterable[str], wanted: Iterable[str]) -> str:
+    return "".join(f"{x}\n" for x in unified_diff(list(found), list(wanted), "cached", "wanted", lineterm="", n=1))
+
+
+def export_entries(cache: KernelCache, file: Path) -> int:
+    """Write every whole entry into one archive; how many there are.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    count = 0
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for entry in read_entries(cache):
+            if entry.parts and entry.key == key_of(entry.parts):
+                archive.writestr(zipfile.ZipInfo(entry.file.name), entry.file.read_bytes())
+                count += 1
+    return count
+
+
+def import_entries(cache: KernelCache, file: Path) -> tuple[int, int]:
+    """Take over the entries of an archive that are not there yet; how many were taken, and how many were there.
+
+    Everything is looked at first: an archive with one bad member changes nothing.
+
+    Raises:
+        InputError: the file is no such archive, or a member is damaged or not what its name says.
+    """
+    members = list(_members(file))
+    new = [(key, content) for key, content in members if not cache.file_of(key).exists()]
+    for key, content in new:
+        cache.write(key, content)
+    return len(new), len(members) - len(new)
+
+
+def _members(file: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive:
+            for name in archive.namelist():
+                content = archive.read(name)
+                yield _checked(file, name, content), content
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file} holds no cached kernels: {error}", fix="write one: rooftile cache export") from error
+
+
+def _checked(file: Path, name: str, content: bytes) -> str:
+    """The key of a member that is whole and named after what it was made from."""
+    key = name.removesuffix(SUFFIX)
+    try:
+        parts = parts_in(content)
+        unpack(content)
+    except DamagedArchive as error:
+        raise InputError(f"{name} in {file} is damaged: {error}", fix="export it again") from error
+    if not _MEMBER.fullmatch(name) or parts is None or key_of(parts) != key:
+        raise InputError(f"{name} in {file} is not named after its key", fix="export it again")
+    return key
