@@ -1,8 +1,8 @@
 """Pass ``split``: a sweep that too few programs run is cut into parts for programs of their own.
 
-Where a grid would leave most of the device idle (few queries over a long cache), the region becomes two: one gives the
-states of every part of the swept axis, the other merges them by the corrections that the sweep itself rests on (rule
-Merge)::
+Where a grid would leave most of the device idle (few queries over a long cache, a long sum for few results), the
+region becomes two: one gives the states of every part of the swept axis, the other merges them by the corrections that
+the sweep itself rests on (rule Merge). What follows a sum is computed where it is merged::
 
     region {                              region {
       %m = reduce.max(%s[i, j], dims=[1])   %m_parts = reduce.max(%s[p, i, j], dims=[2])
@@ -26,18 +26,17 @@ from typing import ClassVar
 from rooftile.ir.core import Graph, Op
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.derive import Derivation
-from rooftile.passes.regions.access import Space
+from rooftile.passes.regions.access import Access, Space
 from rooftile.passes.regions.compose import NoCommonSpace, compose
 from rooftile.passes.regions.contractions import contractions
-from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.forms import Chain, Unschedulable, chain_form, matrix_form
-from rooftile.passes.regions.parts import busy, obstacle, partial_bytes, parts_for, swept
+from rooftile.passes.regions.parts import obstacle, partial_bytes, swept
 from rooftile.passes.regions.space import identify, region_access
 from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
 from rooftile.passes.rules.linear import Step
 from rooftile.passes.schedules.choice import schedule_region
-from rooftile.passes.schedules.estimate import programs
 from rooftile.passes.splitting.copies import Cut, NotCut
+from rooftile.passes.splitting.counts import parts_of_chain, parts_of_product
 from rooftile.passes.splitting.regions import split_region
 from rooftile.passes.switches import permitted
 from rooftile.target import Target
@@ -69,7 +68,7 @@ class Split:
         if found is None:
             return (op,)
         sweeps, name = found
-        count = self.parts or _wanted(op.regions[0], sweeps, name, ctx.target)
+        count = self.parts or self.wanted(op, sweeps, name, names, ctx.target)
         cut = Cut(sweeps.access.axes[name], count, self.even)
         if count < 2 or not permitted("", op.outputs[-1], op.loc):
             return (op,)
@@ -85,13 +84,30 @@ class Split:
         ctx.derivations.append(_derivation(regions[-1], sweeps, name, cut))
         return regions
 
+    def wanted(self, op: Op, sweeps: Sweeps, name: str, names: set[str], target: Target) -> int:
+        """Into how many parts the sweep of a region is worth cutting."""
+        body = op.regions[0]
+        if not _is_product(region_access(body)[1]):
+            return parts_of_chain(body, sweeps, name, target)
+
+        def parts(count: int) -> tuple[Op, ...]:
+            return _regions(op, sweeps, name, Cut(extent, count, self.even), set(names), target)[0]
+
+        extent = sweeps.access.axes[name]
+        return parts_of_product(body, extent, parts, target)
+
+
+def _is_product(access: Access) -> bool:
+    return bool(contractions(access)) and matrix_form(access) is None
+
 
 def _sweep(body: Graph) -> tuple[Sweeps, str] | None:
-    """The one sweep of a region of reductions or of a chain, and the axis that it runs over."""
+    """The one sweep of a region of reductions, of a chain, or of contractions side by side, and the axis that it runs
+    over."""
     access = region_access(body)[1]
     loops: Sequence[str] = access.bound_axes()
-    if contractions(access):
-        chain = chain_form(access) if matrix_form(access) is not None else None
+    if contractions(access) and not _is_product(access):
+        chain = chain_form(access)
         loops = chain.loops if isinstance(chain, Chain) else ()
     return (plan_sweeps(identify(body, Space())[1], loops), loops[0]) if len(loops) == 1 else None
 
@@ -110,19 +126,6 @@ def _regions(
     except (NotCut, NoCommonSpace, Unschedulable) as error:
         return (), str(error)
     return (regions, "") if _sweep(regions[0].regions[0]) else ((), "its parts would be no one sweep")
-
-
-def _wanted(body: Graph, sweeps: Sweeps, name: str, target: Target) -> int:
-    """Into how many parts the sweep of the schedule's programs should be cut, if that is worth another kernel."""
-    try:
-        count = programs(schedule_region(body, target))
-    except Unschedulable:
-        return 1
-    parts = parts_for(sweeps.access.axes[name], count, target)
-    price = cost(compose(body), target).bytes
-    whole = price / busy(count, target)
-    split = (price + 2 * parts * partial_bytes(sweeps, name)) / busy(parts * count, target)
-    return parts if (whole - split) / target.bandwidth > 2 * target.launch_seconds else 1
 
 
 def _derivation(merged: Op, sweeps: Sweeps, name: str, cut: Cut) -> Derivation:

@@ -59,7 +59,8 @@ def _obstacle(sweeps: Sweeps, read: Read, name: str) -> str:
         return f"{what} is a sum that only corrections need"
     if node.cases or node.bound != (name,) or len(summed(node.op)) != 1:
         return f"{what} runs over more than {name}"
-    if not all(e == 0 or any(e == axis(a, n) for a, n in sweeps.access.axes.items()) for e in read.index):
+    plain = all(e == 0 or any(e == axis(a, n) for a, n in sweeps.access.axes.items()) for e in read.index)
+    if sweeps.corrected and not plain:  # a correction is computed at these indices
         return f"%{read.value.name} is read at more than axes"
     if sweeps.number[read][name]:
         return f"{what} takes another sweep over {name}"

@@ -44,7 +44,7 @@ def split_region(op: Op, sweeps: Sweeps, name: str, cut: Cut, names: set[str]) -
 
 def _named(state: Value, read: Read) -> Value:
     """A state with its dimensions named after the axes of the whole region."""
-    letters = [f"u{d}" if isinstance(e, int) else str(e) for d, e in enumerate(read.index)]
+    letters = [str(e) if str(e).isidentifier() else f"u{d}" for d, e in enumerate(read.index)]
     return Value(state.name, replace(state.type, axes=(unique_name("p", letters), *letters)))
 
 

@@ -189,3 +189,61 @@ def test_heads_of_a_group_share_keys_and_parts_fill_an_h100(name: str) -> None:
     schedule = Schedule.from_attrs(ops[0].attrs)
     grid = [-(-int(str(a.extent)) // a.tile) for a in schedule.axes if a.role == "grid"]
     assert prod(grid) == programs
+
+
+F = torch.nn.functional
+
+
+def activated(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    return residual + F.gelu(F.linear(x, w, bias))
+
+
+def gated(x: Tensor, gate: Tensor, up: Tensor) -> Tensor:
+    return F.silu(F.linear(x, gate)) * F.linear(x, up)
+
+
+def in_heads(x: Tensor, w: Tensor) -> Tensor:
+    return F.linear(x, w).unflatten(-1, (4, 6)).transpose(0, 1)
+
+
+PRODUCTS: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = {
+    "plain": (lambda x, w: x @ w, ((5, 48), (48, 24))),
+    "vector": (lambda x, w: F.linear(x, w), ((1, 48), (24, 48))),
+    "batched": (lambda x, w: x @ w, ((2, 5, 48), (2, 48, 24))),
+    "activated": (activated, ((5, 48), (24, 48), (24,), (5, 24))),
+    "gated": (gated, ((5, 48), (24, 48), (24, 48))),
+    "in-heads": (in_heads, ((5, 48), (24, 48))),
+    "computed": (lambda x, w: torch.sigmoid(x) @ w, ((5, 48), (48, 24))),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_in_parts_are_merged_with_what_follows(name: str, parts: int, dtype: torch.dtype) -> None:
+    model, shapes = PRODUCTS[name]
+    torch.manual_seed(0)
+    inputs = [torch.randn(shape).to(dtype) for shape in shapes]
+    graph, after = split_compilation(model, inputs, parts)
+    assert [str(op.attrs["name"]).endswith("_parts") for op in after.ops] == [True, False]
+    assert all(v.dtype.name == "f32" for v in after.ops[0].outputs)  # as they are accumulated
+    (accuracy,) = promised(evaluate(after, inputs, lowered=True), evaluate(graph, inputs), truth(graph, inputs))
+    assert accuracy.ours <= accuracy.allowed, accuracy
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "parts"),
+    [
+        (16, 4096, 14336, 1),  # weights for nearly every multiprocessor as it is
+        (128, 4096, 14336, 2),
+        (64, 64, 65536, 32),
+        (512, 4096, 4096, 1),
+        (4096, 4096, 4096, 1),
+        (128, 256, 256, 1),  # over before a second kernel has started
+    ],
+)
+def test_a_long_sum_for_few_results_fills_an_h100(m: int, n: int, k: int, parts: int) -> None:
+    ops = regions(activated, (meta(m, k), meta(n, k), meta(n), meta(m, n)), "h100")
+    assert len(ops) == 1 + (parts > 1)
+    if parts > 1:
+        assert [v.shape for v in ops[0].outputs] == [(parts, m, n)]
