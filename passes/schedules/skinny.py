@@ -20,8 +20,8 @@ COLUMNS = (128, 64, 32, 16)
 MOST_STAGES = 6
 LEAST_STAGES = 3
 ELEMENTS = 4096  # of a tile that is multiplied and summed: four loads of 16 bytes for each thread of four warps
-DEPTH = 1024  # of such a tile: rows of 2 KB
-PROGRAMS = 8  # of such tiles on a multiprocessor: together they load as much as a pipeline does
+DEPTH = 2048  # of such a tile: rows of 4 KB
+PROGRAMS = 32  # of such tiles for each multiprocessor, so that all that fit on one at a time have some
 
 
 def is_skinny(target: Target, dots: Dots) -> bool:

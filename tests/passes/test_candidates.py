@@ -84,3 +84,12 @@ def test_results_of_a_persistent_program_have_their_own_place() -> None:
         for persistent, epilogue in ((False, 1), (True, 1), (True, 2))
     )
     assert plain < halves < whole
+
+
+def test_a_sum_of_squares_before_a_weight_is_estimated_too() -> None:
+    def rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        wide = x.float()
+        return (wide * torch.rsqrt((wide * wide).mean(-1, keepdim=True) + 1e-6)).to(x.dtype) * weight
+
+    for op in regions(rms_norm, (meta(2048, 4096), meta(4096)), "h100"):
+        assert len(candidates(op.regions[0], H100, 8)) > 1
