@@ -1,4 +1,4 @@
-"""Rows: reading at indices that are data."""
+"""Rows: reading and writing at indices that are data."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from rooftile.frontend.importing import Import
+from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.builder import IDX, broadcast_shapes
 from rooftile.ir.core import Value
-from rooftile.ir.dtypes import B1
+from rooftile.ir.dtypes import B1, I64
 from rooftile.ir.expr import Expr, Size
-from rooftile.ir.ranges import at_least
+from rooftile.ir.ranges import at_least, equal
 
 aten = torch.ops.aten
 
@@ -109,3 +109,39 @@ def one_hot(im: Import, x: Value, num_classes: int = -1) -> Value:
     decline_if(num_classes == -1, "the number of classes depends on the data")
     column = im.b.reshape(x, (*x.shape, 1))
     return im.b.cast(im.b.pointwise("eq", column, im.arange(num_classes, x.dtype)), im.dtype)
+
+
+# A scatter asks of every element which of the indices is its own: as long as there are few.
+_MOST_WRITES = 64
+
+
+@row(aten.scatter.value)
+def scatter_value(im: Import, x: Value, dim: int, index: Value, value: Scalar) -> Value:
+    return im.where(im.pointwise("ge", _last_writer(im, x, dim, index), 0), value, x, x.dtype)
+
+
+@row(aten.scatter.src)
+def scatter(im: Import, x: Value, dim: int, index: Value, source: Value) -> Value:
+    """Where several indices are the same, the last one's value is taken; torch says that any may be."""
+    writer = _last_writer(im, x, dim, index)
+    axes = [(f"a{n}", size) for n, size in enumerate(x.shape)]
+    places: list[Size] = list(im.axes(axes))
+    read = [IDX[1] if d == dim % x.type.rank else place for d, place in enumerate(places)]
+    row_read = im.b.pointwise("maximum", writer, im.scalar(0, writer.dtype))
+    written = im.b.gather(source, [row_read], axes, [read, places])
+    return im.where(im.pointwise("ge", writer, 0), written, x, x.dtype)
+
+
+def _last_writer(im: Import, x: Value, dim: int, index: Value) -> Value:
+    """For each element of ``x`` the last position along ``dim`` at which ``index`` names it; -1 where none does."""
+    decline_if(x.type.rank == 0 or index.type.rank == 0, "a scatter of scalars")
+    dim %= x.type.rank
+    count = index.shape[dim]
+    decline_if(not isinstance(count, int) or not 0 < count <= _MOST_WRITES, "a scatter of many elements")
+    others = [(a, b) for d, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if d != dim]
+    decline_if(not all(equal(a, b) for a, b in others), "a scatter into a part of the tensor")
+    split = (*index.shape[:dim], count, x.shape[dim], *index.shape[dim + 1 :])
+    named = im.b.reshape(index, (*index.shape[: dim + 1], 1, *index.shape[dim + 1 :]))
+    here = im.b.pointwise("eq", im.b.broadcast(named, split), im.b.cast(im.index_along(split, dim + 1), index.dtype))
+    position = im.where(here, im.b.broadcast(im.index_along(split, dim), split), -1, I64)
+    return im.b.reduce("max", position, (dim,))

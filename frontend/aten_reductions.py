@@ -11,7 +11,7 @@ from rooftile.frontend.aten_conversions import truth
 from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import Row, decline_if, dims_of, row, rows_of_one_kind
 from rooftile.ir.core import Value
-from rooftile.ir.dtypes import compute_type, from_torch
+from rooftile.ir.dtypes import F32, F64, compute_type, from_torch
 
 aten = torch.ops.aten
 Dims = Sequence[int] | int | None
@@ -167,6 +167,24 @@ def _scan_row(fn: str) -> Row:
 
 
 rows_of_one_kind({aten.cumsum.default: "sum", aten.cumprod.default: "prod"}, _scan_row)
+
+
+_MOST_BINS = 1024
+
+
+@row(aten.histc.default)
+def histc(im: Import, x: Value, bins: int = 100, min: Scalar = 0, max: Scalar = 0) -> Value:
+    """How many elements lie in each of ``bins`` equal parts of ``min .. max``, which belongs to the last of them."""
+    decline_if(min == max or bins > _MOST_BINS, "a range that the data decide, or very many bins")
+    decline_if(x.dtype not in (F32, F64) and x.dtype.is_float, "a narrow float")
+    line = im.b.reshape(x, (x.type.numel, 1))
+    scaled = im.pointwise("mul", im.pointwise("sub", line, im.scalar(min, x.dtype)), im.scalar(bins, x.dtype))
+    spread = im.b.pointwise("sub", im.scalar(max, x.dtype), im.scalar(min, x.dtype))
+    bin = im.pointwise("floordiv", scaled, spread)
+    last = im.b.pointwise("minimum", bin, im.b.broadcast(im.scalar(bins - 1, x.dtype), bin.shape))
+    inside = im.b.pointwise("and", im.pointwise("ge", line, min), im.pointwise("le", line, max))
+    chosen = im.b.pointwise("and", im.pointwise("eq", last, im.arange(bins, x.dtype)), inside)
+    return im.b.reduce("sum", im.b.cast(chosen, im.dtype), (0,))
 
 
 def exponentials(im: Import, x: Value, dim: int) -> tuple[Value, Value, Value]:

@@ -38,7 +38,7 @@ class CapturedInput:
 class Mutation:
     """Input number ``input`` is to be overwritten with result number ``result``, after everything has been computed.
 
-    ``tracked`` says that autograd is to see the write (it happened with gradients enabled).
+    ``tracked`` says that autograd is to see the write.
     """
 
     input: int

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 from torch._dynamo.exc import TensorifyScalarRestartAnalysis
 from torch._dynamo.symbolic_convert import TensorifyState
+from torch._dynamo.utils import get_metrics_context
 from torch._guards import TracingContext
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -35,6 +36,16 @@ def capture_dynamo(module: fx.GraphModule, example_inputs: Sequence[Any]) -> Cap
     names = [model_path(_source_name(node)) or node.name for node in placeholders]
     kinds = [_kind(node, x) for node, x in zip(placeholders, example_inputs, strict=True)]
     return capture(module, fakes, fake_mode, names, kinds)
+
+
+def why_again() -> str:
+    """Why Dynamo is compiling code that it has compiled before, in its words; "" where it is the first time."""
+    try:
+        found = get_metrics_context()._metrics.get("recompile_reason")
+    except (AttributeError, RuntimeError):  # it is torch's own affair, and may change
+        return ""
+    words = str(found or "").split("  # ")[0]  # behind it stands where in the code that was decided
+    return words.partition(": ")[2] or words
 
 
 def _fake(value: Any, mode: FakeTensorMode, context: TracingContext | None) -> Any:

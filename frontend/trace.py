@@ -33,7 +33,8 @@ _AUTOCAST_CALLS = (torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_m
 
 @dataclass(frozen=True)
 class MutatedInput:
-    """Input ``index`` is written to; ``tracked`` unless every write happened with gradients off."""
+    """Input ``index`` is written to; ``tracked`` if autograd sees that: not so where gradients are off, nor where a
+    batch norm counts up its running mean."""
 
     index: int
     tracked: bool
@@ -134,4 +135,4 @@ def _mutated_inputs(wrapped: Sequence[Any]) -> Iterator[MutatedInput]:
             )
         if has_data_mutation(value):
             untracked = torch._functionalize_are_all_mutations_under_no_grad_or_inference_mode(value.elem)
-            yield MutatedInput(index, not untracked)
+            yield MutatedInput(index, not untracked and bool(from_fun(value).requires_grad))

@@ -17,6 +17,7 @@ Decision: TypeAlias = Literal[
     "copied",
     "in place",
     "library",
+    "compiled again",
     "extern",
     "rescheduled",
     "reassociated",

@@ -16,7 +16,7 @@ from rooftile.config import CompileOptions
 from rooftile.driver import build_program
 from rooftile.errors import RequirementError, UnsupportedError
 from rooftile.frontend.captured import Captured
-from rooftile.frontend.dynamo import capture_dynamo
+from rooftile.frontend.dynamo import capture_dynamo, why_again
 from rooftile.frontend.importer import import_captured
 
 _log = logging.getLogger("rooftile")
@@ -48,7 +48,7 @@ class Backend:
         """Compile, or where the graph cannot be captured return it as it is and say so."""
         try:
             captured = capture_dynamo(module, example_inputs)
-            return compile_captured(captured, self.options, module.forward)
+            return compile_captured(captured, self.options, module.forward, why_again())
         except UnsupportedError as error:
             if "no-extern" in self.options.require:
                 raise RequirementError("no-extern", error.what, where=error.where, fix=error.fix) from error
@@ -57,11 +57,12 @@ class Backend:
 
 
 def compile_captured(
-    captured: Captured, options: CompileOptions, original: Callable[..., Any] | None = None
+    captured: Captured, options: CompileOptions, original: Callable[..., Any] | None = None, again: str = ""
 ) -> CompiledFunction:
-    """Import and compile a capture. ``original`` is for calls that need the uncompiled function."""
+    """Import and compile a capture. ``original`` is for calls that need the uncompiled function; ``again`` says why the
+    same code is compiled once more."""
     imported = import_captured(captured)
-    program = build_program(imported.graph, options, _device(captured), _shown_sizes(captured))
+    program = build_program(imported.graph, options, _device(captured), _shown_sizes(captured), again)
     bound = _Bound(program, imported.constants) if imported.constants else program
     return CompiledFunction(captured, bound, original or captured.module.forward)
 

@@ -53,11 +53,13 @@ def build_program(
     options: CompileOptions | None = None,
     device: torch.device | None = None,
     sizes: Mapping[str, int] = MappingProxyType({}),
+    again: str = "",
 ) -> Runnable:
     """The program that computes an imported graph on ``device`` (the current GPU, or the CPU without one).
 
     On the meta device the graph is compiled like any other, and a call gives results without values. ``sizes`` are
-    values of run-time sizes, as far as they are known, for which measured schedules are chosen.
+    values of run-time sizes, as far as they are known, for which measured schedules are chosen; ``again`` is the reason
+    where code is compiled that has been compiled before.
 
     Raises:
         RequirementError: something that ``options.require`` asks for does not hold.
@@ -76,6 +78,8 @@ def build_program(
     except InternalError as error:
         error.repro = error.repro or str(write_repro(graph, target))
         raise
+    if again:
+        compilation.context.ledger.add("compiled again", rule="guard", values=(), reason=again)
     log_compilation(compilation)
     for collected in _COLLECTED.get():
         collected.append(compilation)

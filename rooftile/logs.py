@@ -39,6 +39,8 @@ def log_compilation(compilation: Compilation) -> None:
     """Log what each part took, every decision, and the graph after every pass that changed it."""
     parts = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in compilation.seconds.items())
     logging.getLogger("rooftile.driver").info("compiled %s: %s", compilation.imported.name, parts)
+    for entry in compilation.context.ledger.of("compiled again"):
+        logging.getLogger("rooftile.driver").info("that was compiled before; again, since %s", entry.reason)
     for entry in compilation.context.ledger:
         _DECISIONS.info("%s (%s): %s %s", entry.decision, entry.rule, entry.reason, " ".join(entry.sources))
     if _IR.isEnabledFor(logging.INFO):

@@ -52,13 +52,16 @@ def skipping(access: Access, members: Sequence[Read], axis: str, predicates: Pre
 
 
 def _conditions(access: Access, members: Sequence[Read], axis: str) -> list[Read]:
-    """The booleans along ``axis`` from which something else than a boolean is computed on the way to ``members``."""
+    """The booleans along ``axis`` from which something else than a boolean is computed on the way to ``members``. One
+    that varies over a sweep inside a step says nothing about the step."""
     reads = {read for member in members for read in below(access, member)} | set(members)
+    inside = {name for read in reads for name in access.nodes[read].bound} - {axis}
     found: dict[Read, None] = {}
     for read in access.nodes:
         if read in reads and read.value.dtype.kind != "bool":
             for operand in access.nodes[read].operands:
-                if operand.value.dtype.kind == "bool" and axis in access.free[operand]:
+                over = access.free[operand]
+                if operand.value.dtype.kind == "bool" and axis in over and inside.isdisjoint(over):
                     found[operand] = None
     return list(found)
 

@@ -58,13 +58,16 @@ def identify(body: Graph, space: Space) -> tuple[Space, Access]:
 
 def _identifiable(access: Access) -> dict[str, str]:
     """Reduced axes with the axes that they can be made the same as, all at once: none varies beside another."""
-    bound = {name: read for read in access.reductions() for name in access.nodes[read].bound}
+    bound: dict[str, list[Read]] = {}
+    for read in access.reductions():
+        for name in access.nodes[read].bound:
+            bound.setdefault(name, []).append(read)
     order = {name: number for number, name in enumerate(bound)}
     found: dict[str, str] = {}
     moved: set[str] = set()
-    for name, read in bound.items():
-        dependent = _varying_operands(access, read, name)
-        near = (read, *dependent)
+    for name, reads in bound.items():
+        dependent = _varying_operands(access, reads, name)
+        near = (*reads, *dependent)
         beside = {a for r in near for a in (*access.nodes[r].bound, *access.free[r])}
         if name in moved or not beside.isdisjoint(found):
             continue
@@ -80,9 +83,9 @@ def _identifiable(access: Access) -> dict[str, str]:
     return found
 
 
-def _varying_operands(access: Access, read: Read, name: str) -> list[Read]:
+def _varying_operands(access: Access, reads: Sequence[Read], name: str) -> list[Read]:
     found: dict[Read, None] = {}
-    stack = list(access.nodes[read].operands)
+    stack = [operand for read in reads for operand in access.nodes[read].operands]
     while stack:
         current = stack.pop()
         if current in found or name not in access.free[current]:

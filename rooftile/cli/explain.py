@@ -38,6 +38,7 @@ def explain(
     meta: Meta = False,
 ) -> None:
     """Show the kernels of a model, what was fused and why, bytes and the roofline."""
+    from rooftile.report.breaks import breaks_seen
     from rooftile.report.collect import report_of
     from rooftile.report.resources import compile_resources
     from rooftile.report.terminal import about_lines, about_values, explanation
@@ -45,10 +46,11 @@ def explain(
     from rooftile.report.why import why as about
 
     options = CompileOptions.from_user(None, dynamic, given(target=target))
-    compilations, graphs = compiled_model(model, inputs, options, meta=meta)
+    with breaks_seen() as breaks:
+        compilations, graphs = compiled_model(model, inputs, options, meta=meta)
     if resources:
         compile_resources(compilations)
-    report = report_of(compilations, uncompiled=graphs - len(compilations))
+    report = report_of(compilations, uncompiled=graphs - len(compilations), breaks=breaks)
     if html is not None:
         typer.echo(f"{report.save(html)}: open it in a browser", err=True)
     if why is not None:

@@ -1,6 +1,7 @@
 """What a compilation did: as data that stays compatible, as text, and as a page for a browser."""
 
 from rooftile.report.data import (
+    BreakRow,
     BufferRow,
     DerivationRow,
     KernelRow,
@@ -18,6 +19,7 @@ from rooftile.report.data import (
 )
 
 __all__ = [
+    "BreakRow",
     "BufferRow",
     "DerivationRow",
     "KernelRow",

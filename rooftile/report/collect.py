@@ -27,6 +27,7 @@ from rooftile.report.accounting import (
     sources,
 )
 from rooftile.report.data import (
+    BreakRow,
     BufferRow,
     DerivationRow,
     KernelRow,
@@ -47,7 +48,7 @@ from rooftile.runtime.plan import Buffer, Call, Launch, Step
 from rooftile.target import Target
 
 
-def report_of(compilations: Sequence[Compilation], uncompiled: int = 0) -> Report:
+def report_of(compilations: Sequence[Compilation], uncompiled: int = 0, breaks: Sequence[BreakRow] = ()) -> Report:
     """The report on everything that was compiled for one model:
 
     one compilation for each graph but ``uncompiled`` of them.
@@ -68,6 +69,7 @@ def report_of(compilations: Sequence[Compilation], uncompiled: int = 0) -> Repor
         notes=tuple(NoteRow(n.value, n.text, n.source) for c in compilations for n in c.context.notes),
         graphs=len(parts) + uncompiled,
         uncompiled=uncompiled,
+        breaks=tuple(breaks),
         seconds={name: round(spent, 4) for name, spent in seconds.items()},
         passes=tuple(row for c in compilations for row in passes(c)),
         target=target_row(compilations[0].target) if compilations else None,

@@ -192,6 +192,15 @@ class TargetRow:
 
 
 @dataclass(frozen=True)
+class BreakRow:
+    """A place where one graph ends and Python goes on: what it is, what to change there, and the user's line."""
+
+    reason: str
+    fix: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Totals:
     """``eager_bytes`` is the traffic of the imported graph run op by op;
 
@@ -209,9 +218,10 @@ class Totals:
 class Report:
     """What ``rooftile.explain`` gives back; ``print`` it, ``save`` it, or take ``to_dict()``.
 
-    A model whose code breaks becomes several ``graphs``; ``uncompiled`` of them run as they are, since they cannot
-    be imported. ``seconds`` says what compiling took, ``passes`` what each pass did, to one graph behind another.
-    ``compilations`` is what all of it was read from, for views that need the IR itself; it is no part of the data.
+    A model whose code breaks becomes several ``graphs``; ``breaks`` says where. ``uncompiled`` of them run as they
+    are, since they cannot be imported. ``seconds`` says what compiling took, ``passes`` what each pass did, to one
+    graph behind another. ``compilations`` is what all of it was read from, for views that need the IR itself; it is no
+    part of the data.
     """
 
     device: str
@@ -227,6 +237,7 @@ class Report:
     seconds: Mapping[str, float] = field(default_factory=dict)
     passes: tuple[PassRow, ...] = ()
     target: TargetRow | None = None
+    breaks: tuple[BreakRow, ...] = ()
     compilations: tuple[Compilation, ...] = field(default=(), repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

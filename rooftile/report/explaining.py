@@ -17,6 +17,7 @@ from rooftile.driver import build_program, collecting
 from rooftile.dump import IMPORT
 from rooftile.errors import OptionError, RooftileError
 from rooftile.ir.parser import parse_graph
+from rooftile.report.breaks import breaks_seen
 from rooftile.report.collect import report_of
 from rooftile.report.data import Report
 from rooftile.reproduce import random_inputs
@@ -42,8 +43,9 @@ def explain_with(
     model: Callable[..., Any], inputs: Sequence[Any], kwargs: Mapping[str, Any], options: CompileOptions
 ) -> Report:
     """``explain`` with the options of ``compile``."""
-    compilations, graphs = compile_afresh(model, inputs, kwargs, options)
-    return report_of(compilations, uncompiled=graphs - len(compilations))
+    with breaks_seen() as breaks:
+        compilations, graphs = compile_afresh(model, inputs, kwargs, options)
+    return report_of(compilations, uncompiled=graphs - len(compilations), breaks=breaks)
 
 
 def compile_afresh(

@@ -26,6 +26,7 @@ class Table:
 def tables(report: Report, derivations: bool = True) -> Iterator[Table]:
     """The report's tables, those without rows left out."""
     parts = [
+        _breaks,
         _kernels,
         _schedules,
         _loops,
@@ -119,6 +120,11 @@ def plain_table(table: Table) -> str:
             *map(line, table.rows),
         ]
     )
+
+
+def _breaks(report: Report) -> Table:
+    rows = tuple((b.reason, b.fix, places((b.source,)) if b.source else "") for b in report.breaks)
+    return Table("Graph breaks: Python runs between two graphs", ("why", "what helps", "from"), rows)
 
 
 def _kernels(report: Report) -> Table:

@@ -226,6 +226,11 @@ INTEGER: dict[str, Callable[[Tensor], Any]] = {
     "masks": lambda n: torch.ones(4, 4, dtype=torch.bool).tril() & (torch.arange(4) > 1),
     "clamp": lambda n: (n.clamp(0, 3), n.clamp_min(1), torch.maximum(n, n.flip(0))),
     "where": lambda n: (torch.where(n > 0, n, 0), torch.where(n > 0, 1.5, 0.0), n.masked_fill(n > 0, -1)),
+    "histc": lambda n: (
+        torch.histc(n.float(), bins=5, min=0, max=4),
+        torch.histc(n.double(), bins=3, min=-5, max=8),
+        torch.histc(n.float() / 3, bins=7, min=-1, max=2),
+    ),
     "floor": lambda n: (n.floor(), n.round(), torch.isnan(n), torch.isfinite(n)),
 }
 
@@ -253,6 +258,18 @@ INDEXING: dict[str, Callable[[Tensor, Tensor], Any]] = {
 @pytest.mark.parametrize("name", INDEXING)
 def test_indexing(name: str, dynamic: bool) -> None:
     agrees(INDEXING[name], data(9, 6), whole(3, 4), dynamic=dynamic)
+
+
+def test_scatter_of_few_elements() -> None:
+    def scattered(x: Tensor, n: Tensor) -> tuple[Tensor, ...]:
+        apart = torch.stack([n[:, 0] % 6, (n[:, 0] + 1) % 6], 1)
+        return (
+            x[:3].scatter(1, n % 6, 7.0),
+            torch.zeros(3, 6).scatter(1, apart, x[4:7]),
+            x[:, :4].scatter(0, n.abs()[:2], 1.5),
+        )
+
+    agrees(scattered, data(9, 6), whole(3, 4))
 
 
 def test_promotion_of_mixed_operands() -> None:

@@ -77,3 +77,15 @@ def test_an_axis_of_the_result_splits_where_reductions_are_read_at_quotients_of_
     weights = b.pointwise("div", x, b.reduce("sum", x, [2], keepdim=True))
     _, access = region_access(b.finish([b.reshape(b.einsum("hij,hjd->ihd", weights, v), (ROWS, 10))]))
     assert sorted(access.axes.values()) == [2, ROWS, 5, COLUMNS] and divisions(access) == 0
+
+
+def test_an_axis_of_several_reductions_is_not_made_the_same_as_one_beneath_any_of_them() -> None:
+    """``sum_i (softmax(x) @ v)[i] * v[i] + sum_i v[i]``: both sums run over one ``i``, beneath the first one runs the
+    product's own axis, which reads ``v`` too."""
+    b = GraphBuilder()
+    x, v = b.input("x", TensorType(F32, (COLUMNS, COLUMNS))), b.input("v", TensorType(F32, (COLUMNS,)))
+    mixed = b.einsum("ij,j->i", softmax(b, x), v)
+    total = b.reduce("sum", b.pointwise("mul", mixed, v), [0])
+    body = b.finish([b.pointwise("div", total, b.reduce("sum", v, [0]))])
+    _, access = region_access(body)
+    assert list(access.axes.values()) == [COLUMNS, COLUMNS]

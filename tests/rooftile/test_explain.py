@@ -91,6 +91,22 @@ def test_a_model_that_breaks_is_several_graphs() -> None:
     assert report.graphs == 2 and report.totals.kernels == 2
     names = [b.name for b in report.buffers]
     assert len(set(names)) == len(names)
+    (found,) = report.breaks
+    assert found.source == f"{__file__}:{breaks.__code__.co_firstlineno + 2}"
+    assert "graph_break" in found.reason and found.fix.startswith("Remove the")
+    assert "Graph breaks" in str(report) and "graph_break" in str(report)
+
+
+def test_a_branch_on_a_value_is_a_break_with_advice() -> None:
+    def chooses(x: torch.Tensor) -> torch.Tensor:
+        x = x * 2
+        return x.exp() if x.max() > 1 else x.sin()
+
+    report = rooftile.explain(chooses, torch.randn(8))
+    (found,) = report.breaks
+    assert found.source == f"{__file__}:{chooses.__code__.co_firstlineno + 2}"
+    assert "torch.where" in found.fix
+    assert not rooftile.explain(torch.sin, torch.randn(8)).breaks
 
 
 def test_looking_again_compiles_again() -> None:

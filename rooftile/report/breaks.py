@@ -1,0 +1,51 @@
+"""Where Dynamo left the graph and why, read from the record that it keeps of that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._dynamo import utils
+
+from rooftile.report.data import BreakRow
+
+_HINT = re.compile(r"^\s*Hint: (.+?)(?=^\s*Hint: |^\s*$)", re.MULTILINE | re.DOTALL)
+_EXPLANATION = re.compile(r"^\s*Explanation: (.+?)(?=^\s*Hint: |^\s*$)", re.MULTILINE | re.DOTALL)
+# What Dynamo notes without a hint: the beginning of its text, what that means, and what helps.
+_BARE = {
+    "generic_jump": (
+        "a branch on the value of a tensor",
+        "compute both ways and choose with torch.where, or decide outside of the model",
+    ),
+}
+
+
+@contextmanager
+def breaks_seen() -> Iterator[list[BreakRow]]:
+    """The breaks that happen inside the ``with`` block: the list is filled at its end."""
+    record: list[Any] = getattr(utils, "graph_break_reasons", [])
+    before, found = len(record), []
+    try:
+        yield found
+    finally:
+        found += dict.fromkeys(_row(each) for each in record[before:])
+
+
+def _row(seen: Any) -> BreakRow:
+    reason, fix = _in_words(str(seen.reason))
+    frames = [f for f in seen.user_stack or () if not f.filename.startswith(torch.__path__[0])]
+    return BreakRow(reason, fix, f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "")
+
+
+def _in_words(text: str) -> tuple[str, str]:
+    """Dynamo's text as what happened and what to do about it."""
+    for start, words in _BARE.items():
+        if text.startswith(start):
+            return words
+    explained = _EXPLANATION.search(text)
+    hints = [" ".join(hint.split()) for hint in _HINT.findall(text)]
+    reason = text.strip().splitlines()[0] + (f": {' '.join(explained[1].split())}" if explained else "")
+    return reason, next((hint for hint in hints if "report an issue" not in hint), "")
