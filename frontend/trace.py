@@ -135,4 +135,5 @@ def _mutated_inputs(wrapped: Sequence[Any]) -> Iterator[MutatedInput]:
             )
         if has_data_mutation(value):
             untracked = torch._functionalize_are_all_mutations_under_no_grad_or_inference_mode(value.elem)
-            yield MutatedInput(index, not untracked and bool(from_fun(value).requires_grad))
+            after: Any = from_fun(value)
+            yield MutatedInput(index, not untracked and bool(after.requires_grad))

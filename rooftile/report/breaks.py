@@ -27,7 +27,8 @@ _BARE = {
 def breaks_seen() -> Iterator[list[BreakRow]]:
     """The breaks that happen inside the ``with`` block: the list is filled at its end."""
     record: list[Any] = getattr(utils, "graph_break_reasons", [])
-    before, found = len(record), []
+    before = len(record)
+    found: list[BreakRow] = []
     try:
         yield found
     finally:
