@@ -20,11 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rooftile.ir.core import Graph
+from rooftile.ir.core import Graph, Op
+from rooftile.passes import extensions
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.casts import CAST_RULES
 from rooftile.passes.canonical.indexing import INDEX_RULES
-from rooftile.passes.canonical.rewrite import Rule, Rules, rewrite
+from rooftile.passes.canonical.rewrite import Rule, Rules, rewrite, rule_name
 from rooftile.passes.canonical.scalars import SCALAR_RULES
 from rooftile.passes.canonical.uniform import UNIFORM_RULES
 from rooftile.passes.canonical.views import VIEW_RULES
@@ -52,4 +53,12 @@ class Canonicalize:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The simplified graph; the same one where it is canonical already."""
-        return rewrite(graph, RULES)
+        if not extensions.RULES:
+            return rewrite(graph, RULES)
+
+        def enter(rule: Rule, op: Op) -> None:
+            if extensions.is_registered(rule):
+                reason = f"%{op.output.name}: {(rule.__doc__ or rule_name(rule)).strip().splitlines()[0]}"
+                ctx.ledger.add("rewritten", rule=rule_name(rule), values=[op.output.name], reason=reason, locs=[op.loc])
+
+        return rewrite(graph, _joined((RULES, extensions.RULES)), enter)

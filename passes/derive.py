@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rooftile.ir.core import Graph
+from rooftile.passes.extensions import REDUCTION_RULES
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.forms import Chain, Reason, chain_form, matrix_form
@@ -62,6 +63,8 @@ def _attempts(body: Graph, reasons: tuple[Reason, ...]) -> Iterator[tuple[Graph,
     yield from (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
     yield pieces.apply(body)
     yield from (gathers.apply(body, r.value) for r in reasons if r.rule == "recompute")
+    for rule in REDUCTION_RULES.values():
+        yield from (rule(body, r.reduction) for r in reasons if r.reduction is not None)
 
 
 def are_permitted(body: Graph, steps: tuple[Step, ...]) -> bool:

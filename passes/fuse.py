@@ -12,15 +12,18 @@ passes through (an epilogue). Whatever is decided goes into the ledger with its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs, unique_name
 from rooftile.passes.base import PassContext
+from rooftile.passes.extensions import REDUCTION_RULES
 from rooftile.passes.fusion.joining import join
 from rooftile.passes.fusion.partition import Partition, is_heavy
 from rooftile.passes.fusion.resweep import Swept
 from rooftile.passes.fusion.search import Search
+from rooftile.passes.rules.linear import Step
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
             body = verdict.derivation.body if verdict.derivation else partition.body(root)
             if verdict.derivation and verdict.derivation.steps:
                 ctx.derivations.append(verdict.derivation)
+                report_registered(verdict.derivation.steps, op, ctx)
             report_rereads(body, op, ctx)
             name = unique_name(region_name(body), names)
             names.add(name)
@@ -72,6 +76,14 @@ def _operands_first(ops: list[Op]) -> list[Op]:
         ops = [op for op in ops if op is not ready]
         made.difference_update(ready.outputs)
     return ordered
+
+
+def report_registered(steps: Sequence[Step], root: Op, ctx: PassContext) -> None:
+    """Enter the steps that are by a program's own rules."""
+    for step in steps:
+        if step.rule in REDUCTION_RULES:
+            reason = f"{step.before} becomes {step.after}"
+            ctx.ledger.add("rewritten", rule=step.rule, values=[root.outputs[-1].name], reason=reason, locs=[root.loc])
 
 
 def report_rereads(body: Graph, root: Op, ctx: PassContext) -> None:

@@ -22,6 +22,7 @@ Decision: TypeAlias = Literal[
     "rescheduled",
     "reassociated",
     "split",
+    "rewritten",
 ]
 
 

@@ -13,7 +13,7 @@ from rooftile.ir.parser import parse_graph
 from rooftile.ir.printer import print_graph
 from rooftile.passes.base import Pass, PassContext
 from rooftile.passes.manager import Manager
-from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.pipeline import PIPELINE, pipeline
 from rooftile.target import Target
 
 PASSES: dict[str, Pass] = {each.name: each for each in PIPELINE}
@@ -45,9 +45,10 @@ def pass_named(spec: str) -> Pass:
     """
     match = re.fullmatch(r"\s*([\w-]+)\s*(?:\{(.*)\})?\s*", spec)
     name, options = match.groups() if match else (spec, None)
-    if name not in PASSES:
-        raise OptionError(f"unknown pass {name!r}", fix=nearest(name, PASSES))
-    return _with_options(PASSES[name], options) if options else PASSES[name]
+    passes = PASSES | {each.name: each for each in pipeline()}
+    if name not in passes:
+        raise OptionError(f"unknown pass {name!r}", fix=nearest(name, passes))
+    return _with_options(passes[name], options) if options else passes[name]
 
 
 def _with_options(each: Pass, options: str) -> Pass:

@@ -8,6 +8,7 @@ from rooftile.passes.base_two import BaseTwo
 from rooftile.passes.canonicalize import Canonicalize
 from rooftile.passes.differences import Differences
 from rooftile.passes.dtypes import Dtypes
+from rooftile.passes.extensions import with_inserted
 from rooftile.passes.factors import Factors
 from rooftile.passes.fuse import Fuse
 from rooftile.passes.integers import Integers
@@ -20,8 +21,9 @@ from rooftile.passes.tile import Tile
 
 
 def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
-    """What every model goes through; fp32 contractions have ``precision``: ``"ieee"``, ``"tf32"`` or ``"tf32x3"``."""
-    return (
+    """What every model goes through, registered passes included; fp32 contractions have ``precision``: ``"ieee"``,
+    ``"tf32"`` or ``"tf32x3"``."""
+    ours: tuple[Pass, ...] = (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
         Reassociate(),  # before axes, which names the dimensions of what it makes
         Differences(),  # before fuse, which then finds the small values that are worth a buffer
@@ -37,6 +39,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
         Lower(precision),  # last: it carries out what the others have decided
     )
+    return with_inserted(ours)
 
 
 PIPELINE = pipeline()

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from rooftile.errors import RooftileError as RooftileError
     from rooftile.errors import UnsupportedError as UnsupportedError
     from rooftile.errors import UserError as UserError
+    from rooftile.extending import register_op as register_op
+    from rooftile.extending import register_pass as register_pass
+    from rooftile.extending import register_reduction_rule as register_reduction_rule
+    from rooftile.extending import register_rule as register_rule
+    from rooftile.extending import register_scalar as register_scalar
     from rooftile.report.explaining import explain as explain
     from rooftile.tuning import tune as tune
 
@@ -38,6 +43,11 @@ _HOMES = {
     "export": "rooftile.api",
     "explain": "rooftile.report.explaining",
     "load": "rooftile.api",
+    "register_op": "rooftile.extending",
+    "register_pass": "rooftile.extending",
+    "register_reduction_rule": "rooftile.extending",
+    "register_rule": "rooftile.extending",
+    "register_scalar": "rooftile.extending",
     "tune": "rooftile.tuning",
     "ConfigError": "rooftile.errors",
     "InputError": "rooftile.errors",

@@ -31,7 +31,7 @@ from rooftile.logs import listen, log_compilation
 from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
 from rooftile.passes.manager import REQUIRED, Manager
-from rooftile.passes.pipeline import PIPELINE, pipeline
+from rooftile.passes.pipeline import pipeline
 from rooftile.passes.reschedule import Reschedule
 from rooftile.passes.switches import Switches
 from rooftile.runtime.devices import default_target, target_of
@@ -196,7 +196,7 @@ def collecting(*, timed: bool = False) -> Iterator[list[Compilation]]:
 
 
 def _check_pass(name: str | None) -> None:
-    names = ("import", *(each.name for each in PIPELINE))
+    names = ("import", *(each.name for each in pipeline()))
     if name is not None and name not in names:
         raise OptionError(f"stop_after={name!r}: there is no such pass", fix=nearest(name, names))
 
@@ -210,7 +210,7 @@ def _check_without(names: Sequence[str]) -> None:
 
 
 def _say_unasked(context: PassContext) -> None:
-    passes = {each.name for each in PIPELINE}
+    passes = {each.name for each in pipeline()}
     for name in context.switches.unasked() if context.switches is not None else ():
         if name not in passes:
             _LOG.warning("without=%r: nothing of that name was to be done", name)

@@ -14,6 +14,7 @@ from typing import Any
 
 from rooftile import __version__
 from rooftile.codegen.kernel import Kernel
+from rooftile.ir.registered import fingerprint
 
 FORMAT = 1  # of the cached files: raised when they change
 
@@ -56,6 +57,7 @@ def key_parts(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ
         "params": [asdict(param) for param in kernel.params],
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
+        **({"registered": extensions} if (extensions := fingerprint()) else {}),
     }
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from rooftile.config import OPTIONS
-from rooftile.frontend.importer import ROWS
+from rooftile.extending import registered
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,10 +31,8 @@ WITH_PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
 def _fresh() -> Iterator[None]:
     """What a page changes for its process, such as a row that it adds, is gone afterwards."""
     torch._dynamo.reset()
-    rows = dict(ROWS)
-    yield
-    ROWS.clear()
-    ROWS.update(rows)
+    with registered():
+        yield
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from rooftile.extending import registered
 
 FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(path.name for path in FOLDER.glob("*.py"))
 
 
 @pytest.fixture(autouse=True)
-def _fresh_dynamo() -> None:
+def _fresh() -> Iterator[None]:
+    """What an example registers is gone after it."""
     torch._dynamo.reset()
+    with registered():
+        yield
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

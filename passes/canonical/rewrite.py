@@ -32,6 +32,7 @@ class Make(NamedTuple):
 Rule: TypeAlias = "Callable[[Op, Rewriter], Value | Make | None]"
 # By op name (``"reshape"``), or for one scalar function (``"pointwise.pow"``), tried in order.
 Rules: TypeAlias = Mapping[str, Sequence[Rule]]
+Applied: TypeAlias = "Callable[[Rule, Op], None]"
 
 _COMMUTATIVE = frozenset({"add", "mul", "and", "or", "xor", "eq", "ne"})
 _STEPS_LIMIT = 100  # no op takes more than a handful; a pair of rules that undo each other would take for ever
@@ -40,8 +41,9 @@ _STEPS_LIMIT = 100  # no op takes more than a handful; a pair of rules that undo
 class Rewriter:
     """What a rule may use: who made a value, and emitting further ops."""
 
-    def __init__(self, graph: Graph, rules: Rules) -> None:
+    def __init__(self, graph: Graph, rules: Rules, applied: Applied | None = None) -> None:
         self._rules = rules
+        self._applied = applied
         self._made_by: dict[Value, Op] = {}
         self._instead: dict[Value, Value] = {}
         self._known: dict[Any, Op] = {}
@@ -71,7 +73,7 @@ class Rewriter:
         for op in graph.ops:
             self._current = op
             inputs = tuple(self._instead.get(v, v) for v in op.inputs)
-            regions = (*(rewrite(body, self._rules) for body in op.regions[:1]), *op.regions[1:])
+            regions = (*(rewrite(body, self._rules, self._applied) for body in op.regions[:1]), *op.regions[1:])
             if inputs != op.inputs or regions != op.regions:
                 op = replace(op, inputs=inputs, regions=regions)
             if len(op.outputs) == 1 and op.name not in ("extern", "region"):
@@ -128,13 +130,16 @@ class Rewriter:
             for rule in self._rules.get(key, ()):
                 result = rule(op, self)
                 if result is not None and permitted(rule_name(rule), op.output, op.loc):
+                    if self._applied is not None:
+                        self._applied(rule, op)
                     return result
         return None
 
 
-def rewrite(graph: Graph, rules: Rules) -> Graph:
-    """``graph`` with ``rules`` applied everywhere (in regions too), equal ops joined and unused ones left out."""
-    return Rewriter(graph, rules).run(graph)
+def rewrite(graph: Graph, rules: Rules, applied: Applied | None = None) -> Graph:
+    """``graph`` with ``rules`` applied everywhere (in regions too), equal ops joined and unused ones left out;
+    ``applied`` is told of each."""
+    return Rewriter(graph, rules, applied).run(graph)
 
 
 def rule_name(rule: Rule) -> str:

@@ -13,6 +13,7 @@ from rooftile.compilation import Compilation
 from rooftile.ir.core import Graph, Loc
 from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add
+from rooftile.ir.registered import fingerprint
 from rooftile.ir.schedule import Schedule
 from rooftile.ir.steps import loop_steps
 from rooftile.report.accounting import (
@@ -94,7 +95,7 @@ def versions() -> dict[str, str]:
         found["triton"] = metadata.version("triton")
     except metadata.PackageNotFoundError:
         found["triton"] = "none"
-    return found
+    return found | fingerprint()
 
 
 def _device_text(compilations: Sequence[Compilation]) -> str:
