@@ -20,6 +20,7 @@ from rooftile.runtime.arguments import expected_of, laid_out_copy
 from rooftile.runtime.frame import Binding, Frame, Fresh
 from rooftile.runtime.launch import Launcher
 from rooftile.runtime.plan import Plan
+from rooftile.runtime.profiling import is_profiling, run_in_ranges, step_ranges
 from rooftile.runtime.resources import Resources
 from rooftile.runtime.steps import bind_steps
 
@@ -40,6 +41,7 @@ class Program:
         self.device = device
         self._launchers = tuple(launchers)
         self._symbols = plan.symbols
+        self._ranges = step_ranges(plan)
         self._bindings: dict[tuple[int, ...], Binding] = {}
 
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> list[torch.Tensor]:
@@ -58,8 +60,11 @@ class Program:
         """Run on tensors that fit ``binding``, on the current device."""
         frame = binding.take_frame()
         frame.enter(tensors, binding.memory())
-        for act in frame.actions:
-            act()
+        if is_profiling():
+            run_in_ranges(self.plan.name, frame.actions, self._ranges)
+        else:
+            for act in frame.actions:
+                act()
         results = frame.leave()
         binding.keep_frame(frame)
         return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from importlib import metadata
 from typing import Any
 
@@ -45,6 +46,7 @@ from rooftile.report.data import (
 )
 from rooftile.report.position import estimate, position, target_row
 from rooftile.report.remedies import remedy
+from rooftile.report.skipped import without_skipped
 from rooftile.runtime.plan import Buffer, Call, Launch, Step
 from rooftile.target import Target
 
@@ -125,17 +127,24 @@ class _Part:
     def shown(self, size: Size) -> Quantity:
         return known(size, self.sizes)
 
+    @cached_property
+    def works(self) -> list[Work]:
+        """What each step moves and computes."""
+        return [self.work(step) for step in self.steps]
+
     def work(self, step: Step) -> Work:
         if isinstance(step, Launch):
-            return kernel_work(step.op.regions[0])
+            body, schedule = step.op.regions[0], Schedule.from_attrs(step.op.attrs)
+            return without_skipped(kernel_work(body), body, schedule, self.loops(step), self.sizes)
         return library_work(step.op) if self.compilation.is_library(step.op) else extern_work(step.op)
 
     def kernels(self) -> list[KernelRow]:
         times = dict(enumerate(self.compilation.step_us))
-        return [self.kernel(step, times.get(number)) for number, step in enumerate(self.steps)]
+        pairs = zip(self.steps, self.works, strict=True)
+        return [self.kernel(step, work, times.get(number)) for number, (step, work) in enumerate(pairs)]
 
-    def kernel(self, step: Step, time_us: float | None) -> KernelRow:
-        work, extern = self.work(step), isinstance(step, Call)
+    def kernel(self, step: Step, work: Work, time_us: float | None) -> KernelRow:
+        extern = isinstance(step, Call)
         library = self.compilation.is_library(step.op)
         schedule = None if extern else Schedule.from_attrs(step.op.attrs)
         ops = (step.op,) if extern else step.op.regions[0].ops
@@ -162,8 +171,13 @@ class _Part:
 
     def position(self, step: Step, work: Work, schedule: Schedule | None) -> Position | None:
         target = self.compilation.target
-        expected = None if schedule is None else estimate(step.op.regions[0], schedule, target)
+        expected = None if schedule is None else estimate(step.op.regions[0], schedule, target, self.done(step, work))
         return position(work, expected, target, self.sizes)
+
+    def done(self, step: Step, work: Work) -> float:
+        """The share of a region's arithmetic that is in steps which are run."""
+        whole, run = self.shown(kernel_work(step.op.regions[0]).flops), self.shown(work.flops)
+        return run / whole if isinstance(whole, int) and isinstance(run, int) and whole else 1.0
 
     def resources(self, step: Step) -> ResourcesRow | None:
         used = self.compilation.resources.get(step.op)
@@ -220,14 +234,14 @@ class _Part:
 
     def moved(self) -> Size:
         total: Size = 0
-        for step in self.steps:
-            total = add(total, self.work(step).bytes)
+        for work in self.works:
+            total = add(total, work.bytes)
         return total
 
     def computed(self) -> Size:
         total: Size = 0
-        for step in self.steps:
-            total = add(total, self.work(step).flops)
+        for work in self.works:
+            total = add(total, work.flops)
         return total
 
     def peak(self) -> Quantity:

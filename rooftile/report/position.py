@@ -39,10 +39,13 @@ def position(work: Work, estimate_us: float | None, target: Target, sizes: Mappi
     )
 
 
-def estimate(body: Graph, schedule: Schedule, target: Target) -> float:
-    """What the region is expected to take, in microseconds: the price by which fusion decided. The estimate of a
-    schedule's tiles is there to order schedules, and no prediction."""
-    return cost(compose(body, space_of(schedule)), target).seconds * 1e6
+def estimate(body: Graph, schedule: Schedule, target: Target, done: float = 1.0) -> float:
+    """What the region is expected to take, in microseconds: the price by which fusion decided, which counts steps that
+    masks leave out, for the share of its arithmetic that is ``done``. (The estimate of a schedule's tiles is there to
+    order schedules, and no prediction.)"""
+    price = cost(compose(body, space_of(schedule)), target)
+    busy = price.seconds - target.launch_seconds
+    return (target.launch_seconds + max(busy * done, min(busy, price.bytes / target.bandwidth))) * 1e6
 
 
 def target_row(target: Target) -> TargetRow:

@@ -164,3 +164,18 @@ def test_how_tiles_are_moved_is_said() -> None:
     assert kernel.schedule["persistent"] and kernel.schedule["descriptors"]
     assert kernel.notes[0].startswith("Memory through descriptors: ")
     assert "How tiles are moved" in str(report)
+
+
+def test_steps_that_a_mask_leaves_out_are_no_work() -> None:
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    q = torch.empty(1, 4, 2048, 64, device="meta", dtype=torch.bfloat16)
+    options = CompileOptions(target="h100")
+    full, causal = (explain_with(attention, (q, q, q, c), {}, options).kernels[0] for c in (False, True))
+    (loop,) = causal.loops
+    assert isinstance(loop.visited, int) and isinstance(loop.total, int) and loop.visited < 0.6 * loop.total
+    assert full.roofline is not None and causal.roofline is not None and full.floor_us and causal.floor_us
+    expected = full.roofline.contractions_us * loop.visited / loop.total
+    assert causal.roofline.contractions_us == pytest.approx(expected, rel=1e-6)
+    assert causal.floor_us < 0.6 * full.floor_us

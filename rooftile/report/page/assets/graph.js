@@ -18,7 +18,8 @@ function graph() {
     el("button", { class: "plain", title: "Smaller (-)", "aria-label": "Smaller", onclick: () => graphView.port.zoom(0.8) }, "−"),
     el("button", { class: "plain", title: "Larger (+)", "aria-label": "Larger", onclick: () => graphView.port.zoom(1.25) }, "+"),
     el("button", { class: "plain", title: "All of it (0)", onclick: () => graphView.port.fit() }, "Fit"));
-  requestAnimationFrame(() => graphView.begin());
+  const view = graphView;
+  requestAnimationFrame(() => { if (view === graphView) view.begin(); });
   return [bar, canvas];
 }
 

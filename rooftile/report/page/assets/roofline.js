@@ -97,10 +97,21 @@ function pointOf(kernels, [px, py], y) {
   return pressable(node, () => go({ kernel: kernel.index }));
 }
 
+// Kernels of one kind that take equally long, as those of equal layers do, are shown as the first of them.
+function alike(kernels) {
+  const found = new Map();
+  for (const kernel of kernels) {
+    const key = JSON.stringify([kernel.ops, kernel.bytes, kernel.flops, ratio(timesFloor(kernel))]);
+    const [first, count] = found.get(key) ?? [kernel, 0];
+    found.set(key, [first, count + 1]);
+  }
+  return [...found.values()];
+}
+
 function ranking() {
-  return el("div", null, el("h3", { style: "margin-bottom: 8px" }, "Times their floor"), el("div", { class: "ranking", id: "ranking" }, ranked().map((kernel) =>
+  return el("div", null, el("h3", { style: "margin-bottom: 8px" }, "Times their floor"), el("div", { class: "ranking", id: "ranking" }, alike(ranked()).map(([kernel, count]) =>
     el("button", { onclick: () => go({ kernel: kernel.index }), title: kernel.name }, el("span", { class: "faint num" }, kernel.index),
-      el("span", { class: "which" }, el("i", { class: `dot ${kernel.roofline.bound}` }), kernel.name), el("span", { class: "num" }, ratio(timesFloor(kernel)))))),
+      el("span", { class: "which" }, el("i", { class: `dot ${kernel.roofline?.bound}` }), kernel.name, count > 1 ? el("span", { class: "faint" }, `  +${count - 1} alike`) : null), el("span", { class: "num" }, ratio(timesFloor(kernel)))))),
     el("p", { class: "soft", style: "margin-top: 14px; font-size: 12.5px" },
       "The floor is the time that moving the bytes once or computing the contractions takes, whichever is longer, at what the device reaches. A short kernel is far from it for its launch alone."));
 }

@@ -24,7 +24,7 @@ function go(change) {
 function followKernel(resized) {
   if (here.view === "graph" && graphView) {
     graphView.choose();
-    if (here.kernel !== null) requestAnimationFrame(() => graphView.reveal(data.kernels[here.kernel].step));
+    if (here.kernel !== null) requestAnimationFrame(() => { if (graphView && here.kernel !== null) graphView.reveal(data.kernels[here.kernel].step); });
     else if (resized) graphView.port.apply();
   } else if (here.view === "overview") for (const row of byId("kernels").querySelectorAll("tbody tr")) row.classList.toggle("here", Number(row.cells[0].textContent) === here.kernel);
   else if (here.view === "roofline") for (const point of document.querySelectorAll(".point")) point.classList.toggle("chosen", point.dataset.kernels.split(" ").includes(String(here.kernel)));

@@ -33,9 +33,9 @@ class Viewport {
   get least() { return Math.min(0.3, 0.5 * Math.min(this.box.width / this.size.width, this.box.height / this.size.height)); }
   fit() {
     const { width, height } = this.box;
-    this.scale = Math.min(1, (width - 40) / this.size.width, (height - 40) / this.size.height);
+    this.scale = Math.max(0.04, Math.min(1, (width - 40) / this.size.width, (height - 40) / this.size.height));
     this.x = (width - this.size.width * this.scale) / 2;
-    this.y = (height - this.size.height * this.scale) / 2;
+    this.y = Math.max(20, (height - this.size.height * this.scale) / 2); // what is too tall is seen from its top
     this.apply();
   }
   // From the top, as wide as the drawing but large enough to be read.
