@@ -19,9 +19,10 @@ from rooftile.passes.schedules.candidates import candidates
 from rooftile.passes.schedules.estimate import seconds
 from rooftile.passes.schedules.library import Choice, Library, library_of
 from rooftile.runtime.tuning.clocks import Clock
+from rooftile.runtime.tuning.faults import Faulted, is_remembered
 from rooftile.runtime.tuning.halving import halve, ranking
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
-from rooftile.runtime.tuning.trials import Built, Faulted, Trial, build
+from rooftile.runtime.tuning.trials import Built, Trial, build
 from rooftile.target import Target
 
 COMPILING = 0.7  # the share of the budget after which no further candidate is compiled
@@ -199,9 +200,11 @@ class Search:
         first = region.built[0]
         kernels: dict[str, Built] = {}
         for _, built in sorted(region.built.items()):
-            reason = built.why_not(first)
+            key, reason = built.key(self.target), built.why_not(first)
+            if reason is None and built is not first and is_remembered(self.config.cache_dir, key):
+                reason = "faulted when it was tried before"
             if reason is None:
-                kernels.setdefault(built.key(self.target), built)
+                kernels.setdefault(key, built)
             else:
                 _LOG.info("%s with %s %s", region.name, schedule_text(built.schedule), reason)
         trials: list[Trial] = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
 from rooftile.config import Config
-from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.reschedule import chosen
@@ -20,6 +20,7 @@ from rooftile.runtime.cache_key import cache_key
 from rooftile.runtime.frame import Frame, Memory
 from rooftile.runtime.loading import kernel_cache, load
 from rooftile.runtime.plan import make_plan
+from rooftile.runtime.tuning.faults import Faulted, remember
 from rooftile.target import Target
 
 
@@ -70,10 +71,6 @@ def build(op: Op, schedule: Choice, precision: str, target: Target, config: Conf
     return Built(schedule, op, ops, kernels, binary if isinstance(schedule, Schedule) else None)
 
 
-class Faulted(InternalError):
-    """A kernel ended in a fault of the GPU, after which nothing runs there in this process."""
-
-
 class Trial:
     """A built candidate on a device, with inputs and memory; called, it runs the kernel once.
 
@@ -92,6 +89,7 @@ class Trial:
     ) -> None:
         self.built = built
         self._device = device
+        self._remember = partial(remember, config.cache_dir, built.key(target))
         op = built.op
         self._plan = make_plan(Graph("trial", op.inputs, built.ops, op.outputs), built.kernels)
         program = load(self._plan, target, device, config)
@@ -118,8 +116,9 @@ class Trial:
                 torch.cuda.synchronize(self._device)
             except RuntimeError as error:
                 name = self.built.op.attrs["name"]
-                text = f"kernel `{name}` faulted while it was tried with {self.built.schedule}"
-                raise Faulted(f"{text}: {error}") from error
+                text = f"kernel `{name}` faulted while it was tried with {self.built.schedule}: {error}"
+                self._remember(text)
+                raise Faulted(text, fix="start again: what was found so far is kept, and this one left out") from error
 
     def results(self) -> list[torch.Tensor]:
         """What running it once gives."""

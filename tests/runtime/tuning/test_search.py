@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from rooftile.ir.schedule import Schedule
 from rooftile.runtime.build import CompileError
 from rooftile.runtime.cuda_driver import CudaError
 from rooftile.runtime.tuning import search as module
+from rooftile.runtime.tuning.faults import Faulted
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
 from rooftile.runtime.tuning.search import Effort, Outcome, Search
-from rooftile.runtime.tuning.trials import Built, Faulted, Trial, build
+from rooftile.runtime.tuning.trials import Built, Trial, build
 from rooftile.target import CPU
 from tests.regions import matmul, norm, regions
 
@@ -78,19 +80,27 @@ def test_all_that_was_timed_is_told_the_fastest_first(product: Op) -> None:
     assert found.tried[0].runs > min(tried.runs for tried in found.tried)
 
 
-def test_a_kernel_that_faults_is_named(product: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_faults_is_named_and_not_tried_again(
+    product: Op, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fault(device: torch.device) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(torch.cuda, "synchronize", fault)
-    trial = Trial(build(product, Schedule.from_attrs(product.attrs), "ieee", CPU, Config.from_env()), *on_cpu(product))
+    config = replace(Config.from_env(), cache_dir=tmp_path)
+    slow = outcome(product, Scripted(smallest_tiles)).tried[-2].schedule
+    trial = Trial(
+        build(product, slow, "ieee", CPU, config), example_tensors(product, {}, DEVICE), {}, CPU, DEVICE, config
+    )
     trial._device = torch.device("cuda")
-    with pytest.raises(Faulted, match=r"`contract` faulted while it was tried with n: grid.* illegal memory"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Faulted, match=r"`contract` faulted .* n: grid.* illegal memory"),
+    ):
+        patch.setattr(torch.cuda, "synchronize", fault)
         trial.try_out()
-
-
-def on_cpu(op: Op) -> tuple[Any, ...]:
-    return example_tensors(op, {}, DEVICE), {}, CPU, DEVICE, Config.from_env()
+    clock = Scripted(smallest_tiles)
+    (found,) = Search(CPU, DEVICE, config, "ieee", EFFORT, clock).run([(product, {})])
+    assert found.timed > 1 and slow not in clock.asked
 
 
 def test_the_first_choice_stays_where_nothing_beats_it(product: Op) -> None:
