@@ -110,7 +110,7 @@ POINTWISE: dict[str, Row] = {
     "tan": _library("tan"),
     "acos": _library("acos"),
     "atan": _library("atan"),
-    "tanh": _library("tanh"),
+    "tanh": Row(floats="quick_tanh({0})", double="libdevice.tanh({0})"),
     "sigmoid": Row(floats="tl.sigmoid({0})"),
     "erf": Row(floats="tl.erf({0})"),
     "floor": Row(floats="tl.floor({0})"),
@@ -134,10 +134,9 @@ POINTWISE: dict[str, Row] = {
     "where": Row(_WHERE, _WHERE, _WHERE, exact=True),
 }
 
-# The language's own `exp` multiplies by log2(e) in fp32, an error that grows with the operand. Where no narrow float
-# goes
-# in or out of a kernel, that would be seen.
-ACCURATE: dict[str, Row] = {"exp": _library("exp")}
+# Where no narrow float goes in or out of a kernel, errors that grow with the operand would be seen: in fp32, `exp` has
+# one from its multiplication by log2(e), `quick_tanh` from its difference.
+ACCURATE: dict[str, Row] = {"exp": _library("exp"), "tanh": _library("tanh")}
 
 _ANY = "tl.max({0}.to(tl.int32), axis={axis}) != 0"
 _ALL = "tl.min({0}.to(tl.int32), axis={axis}) != 0"

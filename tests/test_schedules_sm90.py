@@ -33,6 +33,12 @@ class Attention(nn.Module):
         return torch.softmax(scores.float(), -1).to(q.dtype) @ v
 
 
+class BiasedAttention(nn.Module):
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias
+        return torch.softmax(scores.float(), -1).to(q.dtype) @ v
+
+
 class Product(nn.Module):
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return x @ w.T
@@ -57,6 +63,7 @@ SQUARE = (4096, 4096)
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "attention": (Attention, ((1, 8, 2048, 128),) * 3),  # few programs, so that each has one tile of rows
     "much-attention": (Attention, ((4, 16, 4096, 128),) * 3),
+    "biased-attention": (BiasedAttention, (*((4, 16, 4096, 128),) * 3, (4096, 4096))),
     "narrow-attention": (Attention, ((4, 16, 4096, 64),) * 3),
     "matmul": (Product, ((4096, 4096), (4096, 4096))),
     "activated": (Activated, (SQUARE, SQUARE, (4096,), SQUARE)),
@@ -164,7 +171,7 @@ def test_chosen_products_are_persistent_and_fit(name: str) -> None:
     assert binary.shared_bytes <= H100.shared_memory
 
 
-@pytest.mark.parametrize("name", ["much-attention", "narrow-attention"])
+@pytest.mark.parametrize("name", ["much-attention", "biased-attention", "narrow-attention"])
 def test_chosen_sweeps_fit(name: str) -> None:
     op = region(name)
     schedule, binary = Schedule.from_attrs(op.attrs), compile_kernel(emit(op.regions[1], H100), H100.arch)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import networkx as nx
 
+from rooftile.ir.blocks import rows_aligned
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import symbols
 from rooftile.passes.lowering.bounds import Bounds
@@ -13,7 +14,7 @@ from rooftile.passes.lowering.compensation import compensated
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.states import identity, run_members, settle
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
-from rooftile.passes.regions.access import Node, Read
+from rooftile.passes.regions.access import Node, Read, address
 from rooftile.passes.switches import permitted
 
 
@@ -146,12 +147,26 @@ def _early_first(kernel: Kernel, body: Block) -> list[Op]:
 
     Loads come first: they are under way while it computes. What only dots read is left to the compiler, which loads it
     steps ahead. Then come dots of what was loaded: those of the sums, for which no one waits, run during what follows.
+    Whole tiles that wait in shared memory follow these dots, since they would take the registers that the dots have.
     """
-    for_dots = {body.known[read] for read in kernel.dot_only if read in body.known}
+    reads = {value: read for read, value in body.known.items() if kernel.access.nodes[read].op is None}
     loads = [op for op in body.ops if op.name == "load" and len(op.inputs) == 1]
     computed = {value for op in body.ops if op not in loads for value in op.outputs}
     dots = [op for op in body.ops if op.name == "dot" and computed.isdisjoint(op.inputs)]
-    read = {value for op in dots for value in op.inputs}
-    early = [op for op in loads if op.output not in for_dots]
-    early += [*(op for op in loads if op.output in for_dots & read), *dots]
+    for_dots = [op for op in loads if reads[op.output] in kernel.dot_only]
+    others = [op for op in loads if op not in for_dots]
+    waiting = [op for op in others if dots and _waits_in_shared_memory(kernel, reads[op.output])]
+    if not waiting:
+        for_dots = [op for op in for_dots if any(op.output in dot.inputs for dot in dots)]
+    early = [*(op for op in others if op not in waiting), *for_dots, *dots, *waiting]
     return [*early, *(op for op in body.ops if op not in early)]
+
+
+def _waits_in_shared_memory(kernel: Kernel, read: Read) -> bool:
+    """Whether a descriptor carries the tile of ``read``, steps ahead."""
+    axes = frozenset(name for name, _ in kernel.held(kernel.access.free[read]))
+    return (
+        kernel.schedule.descriptors
+        and len(axes) > 1
+        and rows_aligned(address(read), axes, read.value.dtype, max(kernel.tiles.values()))
+    )

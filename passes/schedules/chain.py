@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Role, Schedule
-from rooftile.passes.regions.access import Access, Space
+from rooftile.passes.regions.access import Access, Read, Space
 from rooftile.passes.regions.contractions import contractions, loads_of_contractions, main_contraction
 from rooftile.passes.regions.forms import Chain, Reason, Unschedulable, chain_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
+from rooftile.passes.schedules.blocks import is_block
 from rooftile.passes.schedules.rows import FEW_ROWS, gather_few_rows, side_by_side
 from rooftile.target import Target
 
@@ -161,13 +163,17 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
         return (ChainTiles(FEW_ROWS, 128 if long else 64, 4, 3),)
     if target.arch < FIRST_WITH_DESCRIPTORS:
         return (ChainTiles(64, 64, 4, 3),)
-    wide, masked, loaded = widest > 64, _is_masked(access), _dims_of_other_loads(access)
+    others = _other_loads(access)
+    wide, masked, loaded = widest > 64, _is_masked(access), _most_dims(access, others)
     if loaded == 0 and not masked:
         if not wide:
             return (ChainTiles(64, 128, 4, 2, descriptors=True),)
         return ChainTiles(128, 64, 8, 3, descriptors=True, parts=2), ChainTiles(128, 64, 4, 2, descriptors=True)
-    if wide and loaded > 1:  # each step loads a tile of its own beside the operands
-        return (ChainTiles(64, 64, 4, 2, descriptors=True) if masked else ChainTiles(128, 64, 8, 3),)
+    if wide and loaded > 1 and masked:  # each step loads a tile of its own beside the operands
+        return (ChainTiles(64, 64, 4, 2, descriptors=True),)
+    if wide and loaded > 1:
+        blocks = all(is_block(access, load) for load in others)
+        return (ChainTiles(128, 64, 4, 2, descriptors=True) if blocks else ChainTiles(128, 64, 8, 3),)
     return (ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0),)
 
 
@@ -175,9 +181,13 @@ def _is_masked(access: Access) -> bool:
     return any(read.value.dtype.kind == "bool" for read in access.nodes)
 
 
-def _dims_of_other_loads(access: Access) -> int:
-    """Of the loads in sweeps that are no contractions' operands, along how many axes of tiles the largest varies."""
+def _other_loads(access: Access) -> list[Read]:
+    """The loads in sweeps that are no contractions' operands."""
     swept, operands = frozenset(access.bound_axes()), loads_of_contractions(access)
+    return [read for read in access.loads() if read not in operands and access.free[read] & swept]
+
+
+def _most_dims(access: Access, loads: Sequence[Read]) -> int:
+    """Along how many axes of tiles the largest of ``loads`` varies, all being loads in sweeps."""
     rows = frozenset(_chain(access).row)
-    others = [access.free[read] for read in access.loads() if read not in operands and access.free[read] & swept]
-    return max((1 + bool(axes & rows) for axes in others), default=0)
+    return max((1 + bool(access.free[load] & rows) for load in loads), default=0)

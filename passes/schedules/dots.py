@@ -8,7 +8,6 @@ from typing import Any
 from rooftile.target import Target
 
 MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
-LARGEST_TILE = 256  # along one axis
 BARRIERS = 1024  # bytes of shared memory, at most, that a pipeline takes beside its tiles
 # How much faster a multiprocessor multiplies in tiles of 128x256 than of 128x128 (8192x4096x14336 on an H100: 711 and
 # 619 TFLOP/s).

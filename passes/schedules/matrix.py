@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from rooftile.ir.blocks import rows_aligned, steps_along
+from rooftile.ir.blocks import steps_along
 from rooftile.ir.core import Graph
 from rooftile.ir.scalar import SCALARS
 from rooftile.ir.schedule import AxisRole, Schedule
@@ -12,7 +12,8 @@ from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge
-from rooftile.passes.schedules.dots import LARGEST_TILE, Dots, dot_tiles
+from rooftile.passes.schedules.blocks import LARGEST_TILE, is_block
+from rooftile.passes.schedules.dots import Dots, dot_tiles
 from rooftile.passes.schedules.skinny import is_skinny, skinny_tiles, vector_tiles
 from rooftile.target import Target
 
@@ -78,9 +79,7 @@ def _dots(access: Access, shape: Groups) -> Dots:
 def _is_block(access: Access, operand: Read) -> bool:
     """Whether ``operand`` is loaded as it stands, in blocks that a descriptor can carry."""
     load = _load_of(access, operand)
-    if load is None or access.index_reads(load):
-        return False
-    return rows_aligned(address(load), access.free[load], load.value.dtype, LARGEST_TILE)
+    return load is not None and is_block(access, load)
 
 
 def _load_of(access: Access, operand: Read) -> Read | None:
