@@ -27,7 +27,7 @@ def multiply(a, b):
     "quick_tanh": """
 def quick_tanh(x):
     far = 1.0 - 2.0 / (tl.exp2(x * 2.8853900817779268) + 1.0)
-    near = x - x * x * x * 0.3333333333333333
+    near = x * (1.0 - x * x * 0.3333333333333333)
     return tl.where(tl.abs(x) < 0.015625, near, far)
 """,
     # The hardware's conversion gives the largest finite number where torch has infinity.
