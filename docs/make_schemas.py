@@ -16,11 +16,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
+from rooftile.blame.data import BisectReport, CheckReport, Measured
+from rooftile.comparing.data import DumpDiff
 from rooftile.report import Report
 from rooftile.report.why import WhyRow
+from rooftile.runtime.cache_entries import CacheRow, CacheTotals, Why
 
 FOLDER = Path(__file__).parent / "schemas"
-SCHEMAS: dict[str, type] = {"report": Report, "why": WhyRow}
+SCHEMAS: dict[str, type] = {
+    "report": Report,
+    "why": WhyRow,
+    "check": CheckReport,
+    "bisect": BisectReport,
+    "diff": DumpDiff,
+    "cache-ls": CacheRow,
+    "cache-stats": CacheTotals,
+    "cache-why": Why,
+}
 NOT_DATA = {"compilations"}  # what a dataclass holds beside its data
 SCALARS = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 
@@ -35,7 +47,8 @@ def schema_of(root: type) -> dict[str, Any]:
 
 def _object(row: type, definitions: dict[str, Any]) -> dict[str, Any]:
     """Every key is always there. New ones may come, so that others are allowed."""
-    hints = typing.get_type_hints(row, vars(sys.modules[row.__module__]) | {"Compilation": object})
+    names_known = vars(sys.modules[row.__module__]) | {"Compilation": object}
+    hints = typing.get_type_hints(row, names_known, include_extras=True)
     names = [f.name for f in dataclasses.fields(row) if f.name not in NOT_DATA]
     properties = {name: _type(hints[name], definitions) for name in names}
     text = " ".join(inspect.cleandoc(row.__doc__ or "").replace("``", "`").split())
@@ -45,6 +58,8 @@ def _object(row: type, definitions: dict[str, Any]) -> dict[str, Any]:
 def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if hint is Any:
         return {}
+    if hint == Measured:
+        return {"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf", "nan"]}]}
     if hint in SCALARS:
         return {"type": SCALARS[hint]}
     if dataclasses.is_dataclass(hint):

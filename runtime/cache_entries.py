@@ -21,7 +21,7 @@ from rooftile.runtime.cache import SUFFIX, KernelCache
 from rooftile.runtime.cache_key import key_of
 
 _MEMBER = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))
-_VERSIONS = ("rooftile", "triton", "ptxas", "format")
+_SHOWN = ("name", "arch", "num_warps", "num_stages", "rooftile", "triton", "ptxas")
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,38 @@ class CacheEntry:
         """The kernel's name."""
         return str(self.parts.get("name", "unknown"))
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON's types, without the code."""
-        parts = {name: self.parts.get(name) for name in ("name", "arch", "num_warps", "num_stages", *_VERSIONS)}
-        return {"key": self.key, "file": str(self.file), "bytes": self.bytes, "modified": self.modified} | parts
+    def row(self) -> CacheRow:
+        """As plain data, without the code."""
+        parts = {name: self.parts.get(name) for name in _SHOWN}
+        return CacheRow(self.key, str(self.file), self.bytes, self.modified, **parts)
+
+
+@dataclass(frozen=True)
+class CacheRow:
+    """One kernel on disk: its key, its size, when it was written (seconds since 1970), what it is and was made with;
+    None where the file does not say."""
+
+    key: str
+    file: str
+    bytes: int
+    modified: float
+    name: str | None
+    arch: int | None
+    num_warps: int | None
+    num_stages: int | None
+    rooftile: str | None
+    triton: str | None
+    ptxas: str | None
+
+
+@dataclass(frozen=True)
+class CacheTotals:
+    """How many kernels and bytes a folder holds, and how many kernels for each architecture and versions."""
+
+    path: str
+    kernels: int
+    bytes: int
+    made_with: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -83,15 +111,12 @@ def _entry(file: Path) -> CacheEntry | None:
     return CacheEntry(file.name.removesuffix(SUFFIX), file, stat.st_size, stat.st_mtime, parts or {})
 
 
-def cache_totals(entries: Iterable[CacheEntry]) -> dict[str, Any]:
-    """How many kernels and bytes there are, in all and for each architecture and version."""
-    listed = list(entries)
+def cache_totals(cache: KernelCache) -> CacheTotals:
+    """How many kernels and bytes there are, in all and for each architecture and versions."""
+    listed = read_entries(cache)
     made_with = Counter(_made_with(entry) for entry in listed)
-    return {
-        "kernels": len(listed),
-        "bytes": sum(entry.bytes for entry in listed),
-        "made_with": dict(sorted(made_with.items())),
-    }
+    total = sum(entry.bytes for entry in listed)
+    return CacheTotals(str(cache.path), len(listed), total, dict(sorted(made_with.items())))
 
 
 def _made_with(entry: CacheEntry) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from rooftile.blame.data import CulpritRow
 from rooftile.blame.trial import Trial
 from rooftile.ir.core import Op
 from rooftile.passes.switches import Application
@@ -34,35 +35,31 @@ class Culprit:
         """The pass that a rule belongs to, or the part of the compiler that makes the stage."""
         return {"import": "the import table", "plan": "the plan's memory"}.get(self.stage, f"{self.stage} {self.name}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON's types."""
-        return {
-            "graph": self.trial.subject.name,
-            "stage": self.stage,
-            "name": self.name,
-            "rewrite": self.rewrite or (self.at.rewrite.rpartition("/")[2] if self.at else ""),
-            "application": self.application,
-            "applications": self.of,
-            "value": self.at.value if self.at else "",
-            "source": self.at.source if self.at else self.op.loc.source if self.op is not None else "",
-            "note": self.note,
-        }
+    def row(self, repro: str = "") -> CulpritRow:
+        """As plain data."""
+        rule = self.at.rewrite.rpartition("/")[2] if self.at else ""
+        return CulpritRow(
+            graph=self.trial.subject.name,
+            stage=self.stage,
+            name=self.name,
+            rewrite=self.rewrite or rule,
+            application=self.application,
+            applications=self.of,
+            value=self.at.value if self.at else "",
+            source=self.at.source if self.at else self.op.loc.source if self.op is not None else "",
+            note=self.note,
+            repro=repro,
+        )
 
     def __str__(self) -> str:
-        found = self.to_dict()
+        found = self.row()
         lines = [f"to blame: {self.module}"]
         if self.rewrite and self.rewrite != self.name:
             lines[0] += f", rewrite {self.rewrite}"
         if self.stage == "kernel" and self.at is not None:
-            lines[0] += f", right without rule {found['rewrite']}"
+            lines[0] += f", right without rule {found.rewrite}"
         if self.application:
             lines.append(f"  it breaks with application {self.application} of {self.of}")
-        lines += [f"  {label}: {text}" for label, text in self._where(found) if text]
+        where = (("value", found.value and f"%{found.value}"), ("from", found.source), ("note", self.note))
+        lines += [f"  {label}: {text}" for label, text in where if text]
         return "\n".join(lines)
-
-    def _where(self, found: dict[str, Any]) -> list[tuple[str, str]]:
-        return [
-            ("value", f"%{found['value']}" if found["value"] else ""),
-            ("from", found["source"]),
-            ("note", self.note),
-        ]

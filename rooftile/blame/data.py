@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
+
+Measured: TypeAlias = Annotated[float, "in JSON, what is not finite is text"]
 
 
 @dataclass(frozen=True)
@@ -15,9 +17,9 @@ class OutputRow:
 
     graph: str
     output: str
-    ours: float
-    eager: float
-    allowed: float
+    ours: Measured
+    eager: Measured
+    allowed: Measured
     same_nonfinite: bool
     kept: bool
 
@@ -35,8 +37,8 @@ class BlameRow:
     name: str
     kind: Literal["pass", "rewrite", "kernel", "plan"]
     places: int
-    adds: float
-    means: float | None
+    adds: Measured
+    means: Measured | None
     wrong: bool
     sources: tuple[str, ...]
     note: str = ""
@@ -91,6 +93,31 @@ class CheckReport:
         from rooftile.blame.text import as_rich
 
         return as_rich(self)
+
+
+@dataclass(frozen=True)
+class CulpritRow:
+    """What ``rooftile bisect`` found: a ``stage`` of compiling and its ``name`` (a pass', a kernel's), the ``rewrite``
+    in it and the number of its first wrong ``application`` of so many ``applications``, or for a kernel the rule that
+    it rests on; the ``value`` that this is about, the user's line, and the script that shows it."""
+
+    graph: str
+    stage: Literal["import", "pass", "kernel", "plan"]
+    name: str
+    rewrite: str
+    application: int
+    applications: int
+    value: str
+    source: str
+    note: str
+    repro: str = ""
+
+
+@dataclass(frozen=True)
+class BisectReport:
+    """The culprit; None where nothing breaks the predicate."""
+
+    culprit: CulpritRow | None
 
 
 def _finite(data: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ def bisect(
     The exit code is 1 if something breaks it.
     """
     from rooftile.blame.bisect import bisect, keeps_promise
+    from rooftile.blame.data import BisectReport
     from rooftile.blame.repro import write_repro
     from rooftile.named_model import named_object
     from rooftile.runtime.devices import default_target
@@ -41,11 +43,11 @@ def bisect(
     judge: Any = keeps_promise if predicate is None else named_object(predicate)
     culprit = bisect(found, target_named(target) if target else default_target(), judge)
     if culprit is None:
-        show_json({"culprit": None}) if as_json else typer.echo("nothing breaks it")
+        show_json(asdict(BisectReport(None))) if as_json else typer.echo("nothing breaks it")
         return
     script = write_repro(culprit, out)
     if as_json:
-        show_json({"culprit": culprit.to_dict() | {"repro": str(script)}})
+        show_json(asdict(BisectReport(culprit.row(str(script)))))
     else:
         typer.echo(f"{culprit}\n  repro: {script}")
     raise typer.Exit(1)

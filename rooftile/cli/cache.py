@@ -36,7 +36,7 @@ def ls(as_json: AsJson = False) -> None:
     """List the kernels, the latest first."""
     from rooftile.runtime.cache_entries import read_entries
 
-    entries = [entry.to_dict() for entry in read_entries(_cache())]
+    entries = [asdict(entry.row()) for entry in read_entries(_cache())]
     if as_json:
         show_json(entries)
         return
@@ -48,15 +48,14 @@ def ls(as_json: AsJson = False) -> None:
 @cache.command()
 def stats(as_json: AsJson = False) -> None:
     """Count kernels and bytes, by what they were made for and with."""
-    from rooftile.runtime.cache_entries import cache_totals, read_entries
+    from rooftile.runtime.cache_entries import cache_totals
 
-    kernels = _cache()
-    totals = cache_totals(read_entries(kernels))
+    totals = cache_totals(_cache())
     if as_json:
-        show_json({"path": str(kernels.path)} | totals)
+        show_json(asdict(totals))
         return
-    typer.echo(f"{kernels.path}: {totals['kernels']} kernels, {totals['bytes'] / 1e6:.1f} MB")
-    for made_with, count in totals["made_with"].items():
+    typer.echo(f"{totals.path}: {totals.kernels} kernels, {totals.bytes / 1e6:.1f} MB")
+    for made_with, count in totals.made_with.items():
         typer.echo(f"  {count} for {made_with}")
 
 

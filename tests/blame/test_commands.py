@@ -16,6 +16,7 @@ from rooftile.cli import app
 from rooftile.target import CPU
 from tests.blame.plants import PLANTS, block_and_inputs
 from tests.models import BLOCKS
+from tests.schemas import misfits
 
 MODELS = str(Path(__file__).parent.parent / "rooftile" / "models_to_name.py")
 BLAMED = str(Path(__file__).parent / "models_to_blame.py")
@@ -41,12 +42,13 @@ def test_check_shows_results_and_what_adds_to_their_error() -> None:
 def test_check_and_bisect_work_on_a_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("dump", f"{BLAMED}:block", "-o", str(tmp_path / "dump"))
     found = json.loads(run("check", str(tmp_path / "dump"), "--json", "--no-blame"))
-    assert found["kept"] and len(found["outputs"]) == 1
+    assert found["kept"] and len(found["outputs"]) == 1 and not misfits(found, "check")
     assert "nothing breaks it" in run("bisect", str(tmp_path / "dump"))
     PLANTS["scale"].put(monkeypatch)
-    assert not json.loads(run("check", str(tmp_path / "dump"), "--json", code=1))["kept"]
+    found = json.loads(run("check", str(tmp_path / "dump"), "--json", code=1))
+    assert not found["kept"] and not misfits(found, "check")
     found = json.loads(run("bisect", str(tmp_path / "dump" / "00-import.ir"), "-o", str(tmp_path), "--json", code=1))
-    assert found["culprit"]["rewrite"] == "reciprocals/division"
+    assert found["culprit"]["rewrite"] == "reciprocals/division" and not misfits(found, "bisect")
     assert Path(found["culprit"]["repro"]).read_text().startswith('"""to blame: pass reciprocals')
 
 
@@ -77,7 +79,9 @@ def test_a_wrong_rewrite_is_over_any_budget(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_first_nan_and_infinity_are_named_with_their_lines() -> None:
-    found = json.loads(run("check", f"{BLAMED}:overflows", "--nan", "--json", "--no-blame"))["nonfinite"]
+    data = json.loads(run("check", f"{BLAMED}:overflows", "--nan", "--json", "--no-blame"))
+    found = data["nonfinite"]
+    assert not misfits(data, "check")
     lines = Path(BLAMED).read_text().splitlines()
     for row in found:
         text = lines[int(row["source"].rpartition(":")[2]) - 1]

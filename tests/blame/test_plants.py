@@ -52,10 +52,10 @@ def test_bisect_isolates_a_planted_fault(
 ) -> None:
     culprit = bisect(subjects, CPU)
     assert culprit is not None
-    found = culprit.to_dict()
-    assert (found["stage"], found["name"]) == (plant.stage, plant.name)
-    assert found["rewrite"] == plant.rewrite and plant.note in found["note"]
-    assert found["source"].rpartition("/")[2].startswith("plants.py:")
+    found = culprit.row()
+    assert (found.stage, found.name) == (plant.stage, plant.name)
+    assert found.rewrite == plant.rewrite and plant.note in found.note
+    assert found.source.rpartition("/")[2].startswith("plants.py:")
     script = write_repro(culprit, tmp_path)
     assert _exit_code(script) == 1
     before = parse_graph((tmp_path / "before.ir").read_text())

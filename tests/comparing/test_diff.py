@@ -19,6 +19,7 @@ from rooftile.config import CompileOptions
 from rooftile.errors import OptionError
 from rooftile.report.explaining import compile_afresh
 from tests.models import BLOCKS
+from tests.schemas import misfits
 
 Dump = Callable[..., Path]
 
@@ -99,7 +100,8 @@ def test_the_command_prints_and_says_by_its_exit_code(dump: Dump) -> None:
     assert same.exit_code == 0 and "the same is compiled" in same.stdout
     other = CliRunner().invoke(app, ["diff", a, b])
     assert other.exit_code == 1 and "Passes after which the graphs differ" in " ".join(other.stdout.split())
-    assert json.loads(CliRunner().invoke(app, ["diff", a, b, "--json"]).stdout)["same"] is False
+    data = json.loads(CliRunner().invoke(app, ["diff", a, b, "--json"]).stdout)
+    assert data["same"] is False and not misfits(data, "diff")
 
 
 def test_a_folder_that_is_no_dump_is_refused(tmp_path: Path, dump: Dump) -> None:

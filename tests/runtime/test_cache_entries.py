@@ -22,6 +22,7 @@ from rooftile.runtime.cache_entries import cache_totals, export_entries, import_
 from rooftile.runtime.cache_key import cache_key, key_parts
 from rooftile.target import target_named
 from tests.runtime import kernels
+from tests.schemas import misfits
 
 H100 = target_named("h100")
 KERNEL = kernels.gather()
@@ -88,7 +89,7 @@ def test_a_damaged_entry_is_listed_and_is_near_nothing(cache: KernelCache) -> No
     (file,) = cache.entries()
     file.write_bytes(b"not a zip")
     (entry,) = read_entries(cache)
-    assert entry.name == "unknown" and cache_totals([entry])["made_with"] == {"unknown": 1}
+    assert entry.name == "unknown" and cache_totals(cache).made_with == {"unknown": 1}
     assert why(key_parts(KERNEL, H100.arch), [replace(entry, key="0" * 64)]).nearest is None
 
 
@@ -136,10 +137,14 @@ def test_the_commands(cache: KernelCache, tmp_path: Path) -> None:
         cache.get_or_build(replace(kernel, num_warps=32), target)
     count = len(cache.entries())
     assert f"{count} kernels" in run("cache") and json.loads(run("cache", "stats", "--json"))["kernels"] == count
-    assert len(json.loads(run("cache", "ls", "--json"))) == count and "down_contract" in run("cache", "ls")
+    rows = json.loads(run("cache", "ls", "--json"))
+    assert len(rows) == count and "down_contract" in run("cache", "ls")
+    assert not [fault for row in rows for fault in misfits(row, "cache-ls")]
+    assert not misfits(json.loads(run("cache", "stats", "--json")), "cache-stats")
     model = (f"{MODELS}:with_inputs", "--meta", "--target", "h100")
     rows = json.loads(run("cache", "why", *model, "--json", code=1))
     assert [d["part"] for row in rows for d in row["differs"]] == ["num_warps"] * count
+    assert not [fault for row in rows for fault in misfits(row, "cache-why")]
     assert "num_warps" in run("cache", "why", *model, code=1)
     run("dump", *model, "-o", str(tmp_path / "dump"))
     assert json.loads(run("cache", "why", str(tmp_path / "dump"), "--target", "h100", "--json", code=1)) == rows
