@@ -6,7 +6,6 @@ how much of what is computed is padding, and how well the programs fill the devi
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import ceil, prod
 
 from rooftile.ir.schedule import AxisRole, Schedule
@@ -19,7 +18,7 @@ from rooftile.target import Target
 # How much faster the L2 cache is read than memory: on an H100, a matrix product that runs at 619 TFLOP/s in tiles of
 # 128x128 reads 9.7 TB/s.
 CACHE_SPEED = 3.2
-LATENCY = 1.7e-6  # seconds from a load to its data while memory is busy: 40 KB are on their way to each multiprocessor
+LATENCY = 1.3e-6  # seconds from a load to its data while memory is busy: 30 KB are on their way to each multiprocessor
 WARPS_PER_PROCESSOR = 64
 REGISTERS_PER_THREAD = 255
 
@@ -89,11 +88,12 @@ def _at_once(schedule: Schedule, access: Access, target: Target) -> int:
 
 
 def _share_of_bandwidth(schedule: Schedule, access: Access, target: Target) -> float:
-    """The share that the steps which contractions load ahead can ask for: what is on its way for ``LATENCY``. All of it
-    where what they load is computed with first, and nothing is loaded ahead."""
+    """The share that the steps which contractions load ahead can ask for: what is on its way for ``LATENCY``, of the
+    operand that is the most to read. All of it where nothing is loaded ahead."""
     if target.kind == "cpu" or not loads_of_contractions(access):
         return 1.0
-    step = shared_bytes(replace(schedule, num_stages=1, persistent=False), access)
+    tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
+    step = max(_tile_bytes(load, access, tiles) for load in loads_of_contractions(access))
     at_once = min(programs(schedule), _at_once(schedule, access, target))
     ahead = at_once * max(1, schedule.num_stages - 1) * step
     return min(1.0, ahead / (target.bandwidth * LATENCY))

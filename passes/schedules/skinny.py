@@ -17,6 +17,7 @@ from rooftile.target import Target
 FEW = 64  # rows
 MOST_OF_PROCESSORS = 0.9  # fewer programs than this share of the multiprocessors leave bandwidth unused
 COLUMNS = (128, 64, 32, 16)
+AHEAD = 1.3  # times what keeps memory busy: not all programs are at the same place
 MOST_STAGES = 6
 LEAST_STAGES = 3
 ELEMENTS = 4096  # of a tile that is multiplied and summed: four loads of 16 bytes for each thread of four warps
@@ -35,13 +36,15 @@ def skinny_tiles(target: Target, dots: Dots) -> DotTiles:
     rows, columns = next_power(max(few, 16)), _columns(target, dots, many)
     programs = _programs(dots, many, columns)
     room = target.shared_memory // -(-programs // target.sm_count)  # what those beside one another leave each
-    deepest = 64 if dots.computed else 256 if rows + columns <= FEW else 128
+    deepest = 256 if rows + columns <= FEW else 128
+    if dots.computed:  # every warp holds all of its rows
+        deepest = 128 if rows <= 16 else 64
     for depth in (deepest, deepest // 2):
         step = columns * dots.accumulators * depth * dots.bytes
         fitting = room // (step + rows * depth * dots.bytes)
         if fitting >= LEAST_STAGES:
             break
-    wanted = 1 + ceil(target.bandwidth * LATENCY / (programs * step))
+    wanted = 1 + ceil(AHEAD * target.bandwidth * LATENCY / (programs * step))
     m, n = (rows, columns) if dots.m <= dots.n else (columns, rows)
     return DotTiles(m, n, depth, 4, max(2, min(max(wanted, LEAST_STAGES), MOST_STAGES, fitting)))
 
