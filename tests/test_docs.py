@@ -75,9 +75,19 @@ def test_the_tables_are_the_code_s() -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\nrun: python docs/make_tables.py"
 
 
+def test_the_models_are_what_was_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "make_models.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\nrun: python docs/make_models.py"
+
+
 def test_every_generated_part_has_a_maker() -> None:
-    parts = {name for page in PAGES for name in re.findall(r"<!-- ((?:table|excerpt): [\w-]+) -->", page.read_text())}
-    makers = "".join((ROOT / "docs" / name).read_text() for name in ("make_tables.py", "make_excerpts.py"))
+    parts = {
+        name for page in PAGES for name in re.findall(r"<!-- ((?:table|excerpt|models): [\w-]+) -->", page.read_text())
+    }
+    scripts = ("make_tables.py", "make_excerpts.py", "make_models.py")
+    makers = "".join((ROOT / "docs" / name).read_text() for name in scripts)
     assert [name for name in sorted(parts) if f'"{name}"' not in makers] == []
 
 

@@ -1,0 +1,157 @@
+"""One model in a process of its own, its findings printed as JSON: ``python -m benchmarks.zoo.trial KIND NAME ...``.
+
+``coverage NAME CASE`` compiles the small model on the CPU for one case, checks it, and says what was left to ATen.
+``speed NAME CONTENDER...`` times layers of full size on the GPU, each contender after a check.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import rooftile
+from benchmarks.clock import milliseconds, peak_bytes, seconds
+from benchmarks.contenders import CONTENDERS
+from benchmarks.processes import tell, wait_for_turn
+from benchmarks.zoo.architectures import ARCHITECTURES, Architecture
+from benchmarks.zoo.cases import Decoding, forward, inputs, padded
+from rooftile.accuracy import error
+from rooftile.checking import check
+from rooftile.compilation import Compilation
+from rooftile.driver import collecting
+from rooftile.report.breaks import breaks_seen
+
+BATCH, LENGTH, STEPS, CAPACITY = 2, 12, 5, 24
+LENGTHS = (7, 12, 33)
+TOKENS = 2048  # of a forward pass at full size
+
+Findings = dict[str, Any]
+
+
+def coverage(of: Architecture, case: str) -> Findings:
+    """What became of one case of the small model: graphs, breaks, kernels, ATen calls and why, errors, seconds."""
+    model = of.built("small")
+    start = perf_counter()
+    with collecting() as compilations, breaks_seen() as breaks:
+        verdict = CASES[case](of, model)
+    spent = perf_counter() - start
+    return {
+        **verdict,
+        "seconds": spent,
+        "graphs": len(compilations),
+        "breaks": [{"reason": b.reason, "source": _short(b.source)} for b in breaks],
+        "kernels": [sum(op.name == "region" for op in c.graph.ops) for c in compilations],
+        "externs": _externs(compilations),
+        "compile": sum(sum(c.seconds.values()) for c in compilations),
+    }
+
+
+def _forward(of: Architecture, model: Any) -> Findings:
+    return _checked(of, model, [inputs(of, model, BATCH, LENGTH)], dynamic=None)
+
+
+def _padded(of: Architecture, model: Any) -> Findings:
+    return _checked(of, model, [padded(of, inputs(of, model, BATCH, LENGTH))], dynamic=None)
+
+
+def _dynamic(of: Architecture, model: Any) -> Findings:
+    return _checked(of, model, [inputs(of, model, BATCH, length) for length in LENGTHS], dynamic=True)
+
+
+def _checked(of: Architecture, model: Any, given: Sequence[Mapping[str, Tensor]], *, dynamic: bool | None) -> Findings:
+    fast = rooftile.compile(model, dynamic=dynamic)
+    verdicts = [v for each in given for v in check(forward(of, fast), forward(of, model), (), each)]
+    worst = max(verdicts, key=lambda v: v.ours / v.allowed)
+    return {"kept": all(v.kept for v in verdicts), "error": worst.ours, "allowed": worst.allowed}
+
+
+def _decode(of: Architecture, model: Any) -> Findings:
+    ids = inputs(of, model, BATCH, LENGTH // 2)["input_ids"]
+    wanted = Decoding(of, model, ids, CAPACITY).run(model, STEPS)
+    found = Decoding(of, model, ids, CAPACITY).run(rooftile.compile(model), STEPS)
+    return {"kept": bool(torch.equal(found, wanted))}
+
+
+CASES: Mapping[str, Callable[[Architecture, Any], Findings]] = {
+    "forward": _forward,
+    "padded": _padded,
+    "dynamic": _dynamic,
+    "decode": _decode,
+}
+
+
+def has_case(of: Architecture, case: str) -> bool:
+    """Whether a case makes sense for the architecture."""
+    return of.kind != "image" and (case != "decode" or of.kind != "encoder") if case != "forward" else True
+
+
+def _externs(compilations: Sequence[Compilation]) -> list[Findings]:
+    """The ATen calls of all graphs, alike ones counted together, each with the ledger's reason."""
+    found: dict[tuple[str, str], Findings] = {}
+    for c in compilations:
+        reasons = {e.values: e.reason for e in c.context.ledger.of("extern")}
+        for op in c.graph.ops:
+            if op.name == "extern":
+                target = str(op.attrs["target"])
+                source = _short(op.loc.source)
+                row = found.setdefault((target, source), {"target": target, "source": source, "count": 0, "why": ""})
+                row["count"] += 1
+                row["why"] = reasons.get(tuple(v.name for v in op.outputs), "")
+    return list(found.values())
+
+
+def _short(source: str) -> str:
+    return source.rsplit("/", 1)[-1]
+
+
+def speed(of: Architecture, contenders: Sequence[str]) -> Findings:
+    """Milliseconds, memory and error of every contender for a forward pass in bf16; the error is against the same
+    weights in fp32, and is allowed to be a tenth more than eager's.
+
+    Experts are chosen anew at every precision: where a model has them, tokens that go elsewhere are in both errors.
+    """
+    model = of.built("large", torch.bfloat16, "cuda")
+    given = inputs(of, model, 1 if of.kind != "image" else 16, TOKENS, "cuda")
+    runs: dict[str, Any] = {}
+    found: dict[str, Findings] = {}
+    exact = forward(of, of.built("large", torch.float32, "cuda"))(**_float(given)).cpu()
+    allowed = 1.1 * error(forward(of, model)(**given).cpu(), exact) + 4e-7
+    for name in contenders:
+        try:
+            run = forward(of, CONTENDERS[name](model))
+            spent = seconds(lambda run=run: run(**given), "cuda")
+            ours = error(run(**given).cpu(), exact)
+            found[name] = {"first_call": spent, "error": ours, "allowed": allowed, "kept": ours <= allowed}
+            runs[name] = run
+        except Exception as failure:
+            found[name] = {"failure": f"{type(failure).__name__}: {failure}".splitlines()[0]}
+    wait_for_turn()
+    for name, run in runs.items():
+        found[name]["ms"] = milliseconds(lambda run=run: run(**given), "cuda", 20)
+        found[name]["peak_bytes"] = peak_bytes(lambda run=run: run(**given), "cuda")
+    return {"contenders": found}
+
+
+def _float(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: x.float() if x.is_floating_point() else x for name, x in given.items()}
+
+
+def main() -> None:
+    """Run the trial that the command line names."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    kind, name, *rest = sys.argv[1:]
+    with torch.no_grad():
+        of = ARCHITECTURES[name]
+        tell(coverage(of, *rest) if kind == "coverage" else speed(of, rest))
+
+
+if __name__ == "__main__":
+    main()

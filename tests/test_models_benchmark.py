@@ -1,0 +1,77 @@
+"""The tables of docs/models.md from records, and which cases an architecture has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.models_table import coverage_markdown, extern_markdown, speed_markdown, speed_section
+from benchmarks.zoo.architectures import ARCHITECTURES
+from benchmarks.zoo.trial import CASES, has_case
+
+EXTERN = {"target": "aten.topk.default", "source": "moe.py:3", "count": 2, "why": "aten.topk.default has no row, so it "
+          "runs as the ATen call it is"}  # fmt: skip
+RUN: dict[str, Any] = {"kept": True, "error": 1e-7, "allowed": 5e-7, "graphs": 1, "breaks": [], "kernels": [9, 2]}
+RECORD: dict[str, Any] = {
+    "name": "llama",
+    "device": "CPU",
+    "cases": [
+        {
+            "case": "llama",
+            "runs": {
+                "forward": {**RUN, "externs": [EXTERN], "compile": 1.23},
+                "dynamic": {"failure": "more than 70 s"},
+                "decode": {
+                    "kept": False,
+                    "graphs": 2,
+                    "breaks": [{"reason": "print", "source": "m.py:1"}],
+                    "kernels": [1],
+                    "externs": [],
+                },
+            },
+        }
+    ],
+}
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_a_row_of_the_coverage() -> None:
+    (row,) = coverage_markdown([RECORD]).splitlines()[2:]
+    assert cells(row) == [
+        "llama",
+        "1.0e-07 / 5.0e-07",
+        "",
+        "failed: more than 70 s",
+        "other tokens than eager",
+        "forward 1, decode 2",
+        "print (m.py:1)",
+        "11",
+        "2",
+        "1.2 s",
+    ]
+
+
+def test_an_aten_call_is_listed_with_its_reason() -> None:
+    (row,) = extern_markdown([RECORD]).splitlines()[2:]
+    assert cells(row) == ["`aten.topk.default`", "llama", "moe.py:3", "has no row"]
+
+
+def test_a_broken_promise_is_said() -> None:
+    broken = {**RECORD, "cases": [{"case": "llama", "runs": {"padded": {**RUN, "kept": False, "externs": []}}}]}
+    assert "promise broken" in coverage_markdown([broken])
+
+
+def test_speed_has_a_column_for_each_contender() -> None:
+    found = {"rooftile": {"ms": 1.5, "peak_bytes": 2**21, "error": 1e-3, "allowed": 2e-3}, "eager": {"failure": "OOM"}}
+    record = {"cases": [{"case": "llama", "title": "Llama-3.2-1B", "contenders": found}]}
+    (row,) = speed_markdown([record]).splitlines()[2:]
+    assert cells(row) == ["llama (Llama-3.2-1B)", "1.500 ms", "failed: OOM", "1.0e-03 / 2.0e-03", "2 MiB"]
+    assert "Nothing has been measured" in speed_section([])
+
+
+def test_images_are_neither_padded_nor_decoded() -> None:
+    assert [case for case in CASES if has_case(ARCHITECTURES["vit"], case)] == ["forward"]
+    assert [case for case in CASES if has_case(ARCHITECTURES["bert"], case)] == ["forward", "padded", "dynamic"]
+    assert [case for case in CASES if has_case(ARCHITECTURES["t5"], case)] == list(CASES)
