@@ -15,7 +15,7 @@ from rooftile.ir.printer import print_graph
 
 _SCRIPT = '''"""{what}
 
-Runs that on {graph}, on {inputs}. Exit code 1: it is wrong.
+This runs it on {graph}, with {inputs}. Exit code 1: it is wrong.
 """
 
 from pathlib import Path

@@ -16,10 +16,26 @@ SECONDS = 60.0  # the longest that shrinking may take; what there is by then is 
 def shrunk(graph: Graph, fails: Fails, near: str = "") -> Graph:
     """``graph`` with as little in it as still ``fails``; ``near`` names a value that the fault is close to.
 
-    First a single result close to the fault takes the place of the results, then values become inputs, from the last
-    ones on, so that what computes them falls away.
+    Where one region is left that has no schedule yet, its body is shrunk likewise.
     """
     deadline = perf_counter() + SECONDS
+    graph = _smaller(graph, fails, near, deadline)
+    if len(graph.ops) == 1 and graph.ops[0].name == "region" and "roles" not in graph.ops[0].attrs:
+        (region,) = graph.ops
+        body = _smaller(region.regions[0], lambda body: fails(_alone(region, body)), near, deadline)
+        return graph if body is region.regions[0] else _alone(region, body)
+    return graph
+
+
+def _alone(region: Op, body: Graph) -> Graph:
+    """A graph of nothing but ``region`` with this body."""
+    op = Op("region", body.inputs, body.outputs, region.attrs, (body,), region.loc)
+    return Graph(body.name, body.inputs, (op,), body.outputs)
+
+
+def _smaller(graph: Graph, fails: Fails, near: str, deadline: float) -> Graph:
+    """First a single result close to the fault takes the place of the results, then values become inputs, from the
+    last ones on, so that what computes them falls away."""
     for value in _results_near(graph, near):
         if perf_counter() > deadline:
             break
@@ -56,6 +72,9 @@ def _fails(candidate: Graph, fails: Fails) -> bool:
 def _results_near(graph: Graph, near: str) -> Iterator[Value]:
     """The value called ``near`` and those computed from it, nearest first; then the graph's own results."""
     found = {v for v in graph.values() if v.name == near}
+    for op in graph.ops:
+        if any(v.name == near for region in op.regions for v in region.values()):
+            found.update(op.outputs)
     for op in graph.ops:
         if found.intersection((*op.inputs, *op.outputs)) and _is_float(op):
             yield op.outputs[-1]
