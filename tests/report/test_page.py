@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from rooftile.config import CompileOptions
 from rooftile.ir.printer import print_graph
@@ -17,7 +16,6 @@ from rooftile.report import Report
 from rooftile.report.explaining import explain_with
 from rooftile.textbook import ON_GPU, block_and_input
 from tests.browser import BROWSER, WHY_NONE, Browser
-from tests.rooftile.models_to_name import sorted_scores
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason=WHY_NONE)
 
@@ -314,37 +312,3 @@ def test_it_is_readable_on_a_phone(opened: Browser, view: str) -> None:
     opened.key("j")
     opened.until("!document.querySelector('#detail').hidden")
     assert opened.run("document.querySelector('#detail').getBoundingClientRect().width") == 390
-
-
-def breaks(x: torch.Tensor) -> torch.Tensor:
-    x = torch.msort(x) * 2
-    torch._dynamo.graph_break()
-    return x.exp()
-
-
-@pytest.mark.parametrize(
-    ("model", "options"),
-    [
-        (sorted_scores, CompileOptions()),
-        (breaks, CompileOptions()),
-        (nn.Linear(8, 8), CompileOptions(dynamic=True)),
-        (nn.Identity(), CompileOptions()),
-        (nn.Softmax(-1), CompileOptions(stop_after="axes")),
-    ],
-    ids=["aten call", "two graphs", "run-time sizes", "nothing", "stopped early"],
-)
-def test_every_view_copes_with(browser: Browser, model: nn.Module, options: CompileOptions, tmp_path: Path) -> None:
-    torch._dynamo.reset()  # behind a module that computes nothing, Dynamo skips the calls of all others
-    report = explain_with(model, (torch.randn(5, 8),), {}, options)
-    browser.errors.clear()
-    browser.window(1280, 800)
-    browser.open(report.save(tmp_path / "r.html"))
-    for number in range(1, len(VIEWS) + 1):
-        browser.key(str(number))
-        browser.until(f"document.querySelector('#tabs [data-view={VIEWS[number - 1]}]').ariaSelected === 'true'")
-        browser.until("document.querySelector('#view').innerText.length > 5")
-    browser.key("1")
-    for _ in report.kernels:
-        browser.key("j")
-        browser.until("!document.querySelector('#detail').hidden")
-    assert browser.errors == []

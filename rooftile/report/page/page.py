@@ -27,6 +27,7 @@ SCRIPTS = (
     "diff.js",
     "code_view.js",
     "kernel_ir.js",
+    "model_tree.js",
     "overview.js",
     "viewport.js",
     "graph.js",
@@ -35,6 +36,7 @@ SCRIPTS = (
     "memory.js",
     "masks.js",
     "decisions.js",
+    "kernel_code.js",
     "kernel.js",
     "shell.js",
 )

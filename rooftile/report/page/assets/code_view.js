@@ -6,16 +6,22 @@ const LINE_HEIGHT = 18.6;
 // `rows`: { text, no, kind, marked } with plain IR, or { html, no } ready made.
 function codeView(rows, { wrap = false } = {}) {
   const view = el("div", { class: wrap ? "code wraps" : "code", tabindex: "0" });
-  const colour = new IntersectionObserver((entries) => {
-    for (const entry of entries.filter((each) => each.isIntersecting)) {
-      colour.unobserve(entry.target);
-      fill(entry.target);
-    }
-  }, { root: null, rootMargin: "600px" });
+  const colour = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries.filter((each) => each.isIntersecting)) {
+        colour.unobserve(entry.target);
+        fill(entry.target);
+      }
+    },
+    { root: null, rootMargin: "600px" },
+  );
   let chunk = [];
   const flush = () => {
     if (!chunk.length) return;
-    const block = el("div", { class: "chunk", style: `contain-intrinsic-size: auto ${Math.round(chunk.length * LINE_HEIGHT)}px` });
+    const block = el("div", {
+      class: "chunk",
+      style: `contain-intrinsic-size: auto ${Math.round(chunk.length * LINE_HEIGHT)}px`,
+    });
     block.rows = chunk;
     block.append(...chunk.map((row) => lineOf(row, row.html ?? escapeHtml(row.text))));
     view.append(block);
@@ -23,20 +29,33 @@ function codeView(rows, { wrap = false } = {}) {
     chunk = [];
   };
   for (const row of rows) {
-    if (row.kind === "fold") { flush(); view.append(foldOf(row, wrap)); continue; }
+    if (row.kind === "fold") {
+      flush();
+      view.append(foldOf(row, wrap));
+      continue;
+    }
     chunk.push(row);
     if (chunk.length === CHUNK) flush();
   }
   flush();
-  view.addEventListener("click", (event) => { if (event.target.classList.contains("v")) markValue(view, event.target.textContent); });
+  view.addEventListener("click", (event) => {
+    if (event.target.classList.contains("v")) markValue(view, event.target.textContent);
+  });
   return view;
 }
 
-const lineOf = (row, html) => el("div", { class: `ln ${row.kind ?? ""}${row.found ? " found" : ""}` },
-  el("span", { class: "no" }, row.no ?? ""), el("span", { html }));
+const lineOf = (row, html) =>
+  el(
+    "div",
+    { class: `ln ${row.kind ?? ""}${row.found ? " found" : ""}` },
+    el("span", { class: "no" }, row.no ?? ""),
+    el("span", { html }),
+  );
 
 function fill(block) {
-  block.rows.forEach((row, i) => { if (row.html === undefined) block.children[i].lastChild.innerHTML = irHtml(row.text, row.marked); });
+  block.rows.forEach((row, i) => {
+    if (row.html === undefined) block.children[i].lastChild.innerHTML = irHtml(row.text, row.marked);
+  });
   const view = block.closest(".code");
   if (view?.dataset.value) markValue(block, view.dataset.value, true);
 }

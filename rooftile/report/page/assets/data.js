@@ -9,7 +9,16 @@ async function unpack(id) {
 }
 
 const data = { report: null, programs: [], sources: {}, kernels: [] };
-const here = { view: "overview", program: 0, kernel: null, tab: "summary", stage: null, mode: "diff", wrap: false, query: "" };
+const here = {
+  view: "overview",
+  program: 0,
+  kernel: null,
+  tab: "summary",
+  stage: null,
+  mode: "diff",
+  wrap: false,
+  query: "",
+};
 
 // One entry for each kernel of the report, with the program and the step that it stands for.
 function takeContent(content) {
@@ -18,7 +27,14 @@ function takeContent(content) {
     program.base = data.kernels.length;
     program.kernels.forEach((kernel, step) => {
       const row = data.report.kernels[data.kernels.length];
-      data.kernels.push({ ...row, source: kernel.source, masks: kernel.masks, program: number, step, index: data.kernels.length });
+      data.kernels.push({
+        ...row,
+        source: kernel.source,
+        masks: kernel.masks,
+        program: number,
+        step,
+        index: data.kernels.length,
+      });
     });
   });
 }

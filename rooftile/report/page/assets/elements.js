@@ -12,7 +12,8 @@ function make(node, attributes, children) {
 }
 
 const el = (tag, attributes, ...children) => make(document.createElement(tag), attributes, children);
-const svg = (tag, attributes, ...children) => make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+const svg = (tag, attributes, ...children) =>
+  make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 const byId = (id) => document.getElementById(id);
 
 // Enter and space do what a click does, on what is no button by itself.
@@ -28,7 +29,15 @@ function pressable(node, act) {
 
 // Of several choices one is on: [["diff", "Diff"], ...].
 function segments(choices, current, choose, label) {
-  return el("div", { class: "segments", role: "group", "aria-label": label },
+  return el(
+    "div",
+    { class: "segments", role: "group", "aria-label": label },
     choices.map(([value, text]) =>
-      el("button", { "aria-pressed": String(value === current), "data-value": value, onclick: () => choose(value) }, text)));
+      el(
+        "button",
+        { "aria-pressed": String(value === current), "data-value": value, onclick: () => choose(value) },
+        text,
+      ),
+    ),
+  );
 }

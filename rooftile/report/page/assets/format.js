@@ -3,7 +3,12 @@
 function quantity(value, unit) {
   if (value === null || value === undefined) return ["unknown", ""];
   if (typeof value === "string") return [value, unit];
-  for (const [power, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [power, prefix] of [
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (Math.abs(value) >= power) return [(value / power).toFixed(1), prefix + unit];
   }
   return [String(value), unit];
@@ -21,7 +26,11 @@ function time(us) {
 }
 const ratio = (value) => (value === null ? "" : value.toFixed(value < 10 ? 2 : 1) + "×");
 const rate = (value) => {
-  for (const [power, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"]]) {
+  for (const [power, prefix] of [
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+  ]) {
     if (value >= power) return (value / power).toFixed(value / power < 10 ? 1 : 0) + " " + prefix;
   }
   return value.toFixed(0) + " ";

@@ -1,6 +1,12 @@
-// The panel of one kernel: numbers, the lines it computes, its ops, its IR after each pass, its Triton source.
+// The panel of one kernel: its tabs, and the first of them, with what it moves, what bounds it, how it is scheduled.
 
-const KERNEL_TABS = [["summary", "Summary"], ["lines", "Lines"], ["ops", "Ops"], ["ir", "IR"], ["triton", "Triton"]];
+const KERNEL_TABS = [
+  ["summary", "Summary"],
+  ["lines", "Lines"],
+  ["ops", "Ops"],
+  ["ir", "IR"],
+  ["triton", "Triton"],
+];
 
 async function kernelPanel() {
   const panel = byId("detail");
@@ -15,13 +21,51 @@ async function kernelPanel() {
   if (ticket !== asked) return undefined;
   const fills = here.tab === "ir" || here.tab === "triton";
   const body = el("div", { class: fills ? "detail-body fills" : "detail-body", role: "tabpanel" }, content);
-  panel.replaceChildren(el("div", { class: "detail-head" },
-    el("div", { class: "row" }, el("span", { class: "faint" }, kernel.index), el("h2", { title: kernel.name }, kernel.name),
-      el("button", { class: "plain", title: "The one before (k)", "aria-label": "The kernel before", onclick: () => stepKernel(-1) }, "↑"),
-      el("button", { class: "plain", title: "The next one (j)", "aria-label": "The next kernel", onclick: () => stepKernel(1) }, "↓"),
-      el("button", { class: "plain", title: "Close (Esc)", "aria-label": "Close", onclick: () => go({ kernel: null }) }, "✕")),
-    el("div", { class: "soft mono", style: "font-size: 12px" }, modulesOf(kernel).join(", ")),
-    el("div", { class: "tabs", role: "tablist" }, tabs.map(([tab, name]) => el("button", { role: "tab", "aria-selected": String(tab === here.tab), "data-tab": tab, onclick: () => go({ tab }) }, name)))), body);
+  panel.replaceChildren(
+    el(
+      "div",
+      { class: "detail-head" },
+      el(
+        "div",
+        { class: "row" },
+        el("span", { class: "faint" }, kernel.index),
+        el("h2", { title: kernel.name }, kernel.name),
+        el(
+          "button",
+          {
+            class: "plain",
+            title: "The one before (k)",
+            "aria-label": "The kernel before",
+            onclick: () => stepKernel(-1),
+          },
+          "↑",
+        ),
+        el(
+          "button",
+          { class: "plain", title: "The next one (j)", "aria-label": "The next kernel", onclick: () => stepKernel(1) },
+          "↓",
+        ),
+        el(
+          "button",
+          { class: "plain", title: "Close (Esc)", "aria-label": "Close", onclick: () => go({ kernel: null }) },
+          "✕",
+        ),
+      ),
+      el("div", { class: "soft mono", style: "font-size: 12px" }, modulesOf(kernel).join(", ")),
+      el(
+        "div",
+        { class: "tabs", role: "tablist" },
+        tabs.map(([tab, name]) =>
+          el(
+            "button",
+            { role: "tab", "aria-selected": String(tab === here.tab), "data-tab": tab, onclick: () => go({ tab }) },
+            name,
+          ),
+        ),
+      ),
+    ),
+    body,
+  );
   body.querySelector(".op-here")?.scrollIntoView({ block: "center" });
   return undefined;
 }
@@ -38,94 +82,179 @@ const part = (title, ...content) => el("div", { class: "part" }, title ? el("h3"
 function kernelSummary(kernel) {
   const at = kernel.roofline;
   return [
-    part(null, el("div", { class: "columns" }, facts([["moves", amount(kernel.bytes, "B")], ["computes", kernel.flops === null ? "" : amount(kernel.flops, "FLOP")], ["intensity", at ? `${number(at.intensity)} FLOP/B, ridge ${number(at.ridge)}` : ""]]),
-      facts([["floor", time(kernel.floor_us)], [kernel.time_us === null ? "expected" : "measured", time(spent(kernel))], ["times its floor", ratio(timesFloor(kernel))]]))),
+    part(
+      null,
+      el(
+        "div",
+        { class: "columns" },
+        facts([
+          ["moves", amount(kernel.bytes, "B")],
+          ["computes", kernel.flops === null ? "" : amount(kernel.flops, "FLOP")],
+          ["intensity", at ? `${number(at.intensity)} FLOP/B, ridge ${number(at.ridge)}` : ""],
+        ]),
+        facts([
+          ["floor", time(kernel.floor_us)],
+          [kernel.time_us === null ? "expected" : "measured", time(spent(kernel))],
+          ["times its floor", ratio(timesFloor(kernel))],
+        ]),
+      ),
+    ),
     at ? part("Time", timeBars(kernel, at)) : null,
     kernel.schedule.axes ? part("Schedule", scheduleTable(kernel)) : null,
-    kernel.resources ? part("Resources", facts([["registers a thread", kernel.resources.registers], ["spilled a thread", amount(kernel.resources.spill_bytes, "B")], ["shared memory a program", amount(kernel.resources.shared_bytes, "B")]])) : null,
-    kernel.notes.length ? part("How tiles are moved", kernel.notes.map((note) => el("p", null, note))) : null,
+    kernel.resources
+      ? part(
+          "Resources",
+          facts([
+            ["registers a thread", kernel.resources.registers],
+            ["spilled a thread", amount(kernel.resources.spill_bytes, "B")],
+            ["shared memory a program", amount(kernel.resources.shared_bytes, "B")],
+          ]),
+        )
+      : null,
+    kernel.notes.length
+      ? part(
+          "How tiles are moved",
+          kernel.notes.map((note) => el("p", null, note)),
+        )
+      : null,
     part("Memory", bufferList("reads", kernel.reads), bufferList("writes", kernel.writes)),
     aboutKernel(kernel),
   ];
 }
 
 function timeBars(kernel, at) {
-  const rows = [["memory", at.memory_us], ["contractions", at.contractions_us], ["arithmetic", at.arithmetic_us], ["launch", at.launch_us]];
+  const rows = [
+    ["memory", at.memory_us],
+    ["contractions", at.contractions_us],
+    ["arithmetic", at.arithmetic_us],
+    ["launch", at.launch_us],
+  ];
   const most = Math.max(...rows.map(([, us]) => us), spent(kernel) ?? 0);
-  const bar = (name, us, kind) => [el("span", { class: "soft" }, name), el("div", { class: "track" }, el("div", { class: `fill ${kind}`, style: `width: ${((100 * us) / most).toFixed(2)}%` })), el("span", { class: "num" }, time(us))];
-  return el("div", { class: "bars" }, rows.map(([kind, us]) => bar(BOUNDS[kind], us, kind)), spent(kernel) === null ? null : bar(kernel.time_us === null ? "expected" : "measured", spent(kernel), "spent"));
+  const bar = (name, us, kind) => [
+    el("span", { class: "soft" }, name),
+    el(
+      "div",
+      { class: "track" },
+      el("div", { class: `fill ${kind}`, style: `width: ${((100 * us) / most).toFixed(2)}%` }),
+    ),
+    el("span", { class: "num" }, time(us)),
+  ];
+  return el(
+    "div",
+    { class: "bars" },
+    rows.map(([kind, us]) => bar(BOUNDS[kind], us, kind)),
+    spent(kernel) === null ? null : bar(kernel.time_us === null ? "expected" : "measured", spent(kernel), "spent"),
+  );
 }
 
 function scheduleTable(kernel) {
   const { axes, grid, group, num_warps: warps, num_stages: stages, ...options } = kernel.schedule;
   const steps = new Map(kernel.loops.map((loop) => [loop.axis, loop]));
-  const says = (axis) => { const loop = steps.get(axis); return !loop ? "" : [loop.visited === null ? "as the data say" : loop.visited === loop.total ? `${loop.total} steps` : `${loop.visited} of ${loop.total} steps`, loop.phases.length > 1 ? `: ${loop.phases.join(", ")}` : ""].join(""); };
+  const says = (axis) => {
+    const loop = steps.get(axis);
+    return !loop
+      ? ""
+      : [
+          loop.visited === null
+            ? "as the data say"
+            : loop.visited === loop.total
+              ? `${loop.total} steps`
+              : `${loop.visited} of ${loop.total} steps`,
+          loop.phases.length > 1 ? `: ${loop.phases.join(", ")}` : "",
+        ].join("");
+  };
   const more = Object.entries(options).map(([name, value]) => (value === true ? name : `${name} ${value}`));
-  return [el("table", null, el("thead", null, el("tr", null, ["axis", "extent", "role", "tile", ""].map((name, n) => el("th", { class: n === 1 || n === 3 ? "num" : "" }, name)))),
-    el("tbody", null, axes.map((axis) => el("tr", null, el("td", { class: "mono" }, axis.axis), el("td", { class: "num" }, axis.extent), el("td", null, axis.role), el("td", { class: "num" }, axis.role === "whole" ? "" : axis.tile), el("td", { class: "soft" }, says(axis.axis)))))),
-    el("p", { class: "soft", style: "margin-top: 8px" }, [`grid ${grid.join(", ") || "of one"}`, `${warps} warps`, `${stages} stage${stages === 1 ? "" : "s"}`, group ? `${group[1]} tiles of ${group[0]} together` : "", ...more].filter(Boolean).join(" · "))];
+  return [
+    el(
+      "table",
+      null,
+      el(
+        "thead",
+        null,
+        el(
+          "tr",
+          null,
+          ["axis", "extent", "role", "tile", ""].map((name, n) =>
+            el("th", { class: n === 1 || n === 3 ? "num" : "" }, name),
+          ),
+        ),
+      ),
+      el(
+        "tbody",
+        null,
+        axes.map((axis) =>
+          el(
+            "tr",
+            null,
+            el("td", { class: "mono" }, axis.axis),
+            el("td", { class: "num" }, axis.extent),
+            el("td", null, axis.role),
+            el("td", { class: "num" }, axis.role === "whole" ? "" : axis.tile),
+            el("td", { class: "soft" }, says(axis.axis)),
+          ),
+        ),
+      ),
+    ),
+    el(
+      "p",
+      { class: "soft", style: "margin-top: 8px" },
+      [
+        `grid ${grid.join(", ") || "of one"}`,
+        `${warps} warps`,
+        `${stages} stage${stages === 1 ? "" : "s"}`,
+        group ? `${group[1]} tiles of ${group[0]} together` : "",
+        ...more,
+      ]
+        .filter(Boolean)
+        .join(" · "),
+    ),
+  ];
 }
 
 function bufferList(what, names) {
-  return names.length ? el("table", null, el("tbody", null, names.map((name, n) => {
-    const buffer = bufferNamed(name);
-    return el("tr", null, el("td", { class: "soft", style: "width: 56px" }, n ? "" : what), el("td", { class: "mono" }, "%" + withoutPrefix(name)), el("td", { class: "mono soft" }, `${buffer.dtype}[${buffer.shape.join(", ")}]`), amountCell(buffer.bytes, "B"));
-  }))) : null;
+  return names.length
+    ? el(
+        "table",
+        null,
+        el(
+          "tbody",
+          null,
+          names.map((name, n) => {
+            const buffer = bufferNamed(name);
+            return el(
+              "tr",
+              null,
+              el("td", { class: "soft", style: "width: 56px" }, n ? "" : what),
+              el("td", { class: "mono" }, "%" + withoutPrefix(name)),
+              el("td", { class: "mono soft" }, `${buffer.dtype}[${buffer.shape.join(", ")}]`),
+              amountCell(buffer.bytes, "B"),
+            );
+          }),
+        ),
+      )
+    : null;
 }
 
 function aboutKernel(kernel) {
   const values = new Set([...kernel.values, ...kernel.writes.map(withoutPrefix)]);
   const rows = data.report.ledger.filter((row) => row.values.some((value) => values.has(value)));
-  return rows.length ? part("Decisions about its values", rows.map((row) => el("p", { style: "padding: 4px 0" }, el("span", { class: `kind ${row.decision}` }, row.decision), " ", el("span", { class: "faint" }, row.rule), " ", valuesIn(reasonOf(row)),
-    row.change ? el("span", { class: "change soft", style: "display: block; font-size: 12.5px" }, row.change) : null))) : null;
-}
-
-function kernelLines(kernel) {
-  const files = new Map();
-  for (const line of kernel.lines.filter((each) => each.source)) {
-    const [file, n] = splitPlace(line.source);
-    const found = files.get(file) ?? files.set(file, new Map()).get(file);
-    found.set(Number(n), [...(found.get(Number(n)) ?? []), ...line.ops]);
-  }
-  if (!files.size) return part(null, el("p", { class: "soft" }, "The graph names no lines of a model."));
-  return part(null, el("div", { class: "source" }, [...files].map(([file, wanted]) => [el("div", { class: "file", title: file }, file), sourceRows(file, wanted)])));
-}
-
-function sourceRows(file, wanted) {
-  const known = data.sources[file] ?? {};
-  const numbers = [...new Set([...Object.keys(known).map(Number).filter((n) => [...wanted.keys()].some((w) => Math.abs(w - n) <= 2)), ...wanted.keys()])].sort((a, b) => a - b);
-  const indent = Math.min(...numbers.filter((n) => known[n]?.trim()).map((n) => indentOf(known[n])));
-  return numbers.map((n, i) => [i && numbers[i - 1] !== n - 1 ? el("div", { class: "gap" }, "⋯") : null,
-    el("div", { class: wanted.has(n) ? "row on" : "row", title: wanted.has(n) ? counted(wanted.get(n)) : null }, el("span", { class: "no" }, n), el("span", null, known[n]?.slice(indent) ?? "(the file is not here)", wanted.get(n)?.length ? el("span", { class: "computed" }, counted(wanted.get(n))) : null))]);
-}
-
-async function kernelOps(kernel) {
-  const { stages } = data.programs[kernel.program];
-  const ops = opsOfKernel(await textOf(stages[stages.length - 1].text), kernel);
-  return part(null, el("p", { class: "soft", style: "margin-bottom: 8px" }, "The region's graph as the last pass left it; the kernel computes its results."),
-    el("table", null, el("tbody", null, ops.map((op, n) => el("tr", { class: n === here.op ? "here op-here" : "" },
-      el("td", { class: "mono", style: "overflow-wrap: anywhere", html: irHtml(op.text.replace(IR_LOC, "").trim()) }), el("td", { class: "mono soft nowrap", title: op.source }, op.source ? places([op.source]) : ""))))));
-}
-
-async function kernelIr(kernel) {
-  const { stages } = data.programs[kernel.program];
-  here.kernelStage = Math.min(here.kernelStage ?? stages.length - 1, stages.length - 1);
-  const texts = await Promise.all(stages.map((stage) => textOf(stage.text)));
-  const found = texts.map((lines) => linesOfKernel(lines, kernel));
-  const differs = (n) => n === 0 || JSON.stringify(found[n].rows.map((r) => r.text)) !== JSON.stringify(found[n - 1].rows.map((r) => r.text));
-  const choose = el("select", { "aria-label": "Pass", id: "kernel-stage", onchange: (event) => { here.kernelStage = Number(event.target.value); kernelPanel(); } },
-    stages.map((stage, n) => el("option", { value: n, selected: n === here.kernelStage }, `${n} ${stage.name}${differs(n) ? "" : " (the same)"}`)));
-  const { rows, whole } = found[here.kernelStage];
-  return [el("div", { class: "bar" }, "after", choose, el("span", { class: "soft" }, whole ? "its region" : "the ops of its lines: there are no regions yet")), codeView(rows)];
-}
-
-async function kernelTriton(kernel) {
-  const lines = await textOf(kernel.source);
-  const copy = el("button", { class: "chip", onclick: async () => {
-    try { await navigator.clipboard.writeText(lines.join("\n") + "\n"); copy.textContent = "Copied"; } catch { copy.textContent = "The browser does not allow it"; }
-  } }, "Copy");
-  const view = codeView(pythonHtml(lines).map((html, i) => ({ html, no: i + 1 })));
-  const start = lines.findIndex((line) => line.startsWith(`def ${kernel.name}(`));
-  if (start > 0) requestAnimationFrame(() => { const at = view.querySelectorAll(".ln")[Math.max(0, start - 1)]; if (at) view.scrollTop = at.offsetTop - view.offsetTop; });
-  return [el("div", { class: "bar" }, el("span", { class: "soft" }, `${lines.length} lines; the file runs and checks itself`), el("span", { class: "rest" }), copy), view];
+  return rows.length
+    ? part(
+        "Decisions about its values",
+        rows.map((row) =>
+          el(
+            "p",
+            { style: "padding: 4px 0" },
+            el("span", { class: `kind ${row.decision}` }, row.decision),
+            " ",
+            el("span", { class: "faint" }, row.rule),
+            " ",
+            valuesIn(reasonOf(row)),
+            row.change
+              ? el("span", { class: "change soft", style: "display: block; font-size: 12.5px" }, row.change)
+              : null,
+          ),
+        ),
+      )
+    : null;
 }

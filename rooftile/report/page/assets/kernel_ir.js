@@ -17,7 +17,8 @@ function linesOfKernel(lines, kernel) {
   const rows = [];
   lines.forEach((text, i) => {
     const found = text.match(IR_LOC);
-    if (found && wanted.has(`${found[1] ?? ""} ${found[2]}:${found[3]}`)) rows.push({ text: text.trimStart(), no: i + 1 });
+    if (found && wanted.has(`${found[1] ?? ""} ${found[2]}:${found[3]}`))
+      rows.push({ text: text.trimStart(), no: i + 1 });
   });
   return { rows, whole: false };
 }
@@ -27,6 +28,8 @@ function opsOfKernel(lines, kernel) {
   const region = regionOf(lines, kernel.name) ?? [];
   const start = region.findIndex((row) => /^\s*graph /.test(row.text));
   const end = region.findIndex((row, i) => i > start && /^\s*}/.test(row.text));
-  return region.slice(start + 1, end).filter((row) => !/^\s*(return|with) /.test(row.text))
+  return region
+    .slice(start + 1, end)
+    .filter((row) => !/^\s*(return|with) /.test(row.text))
     .map((row) => ({ text: row.text.trim(), source: sourceOf(row.text) }));
 }

@@ -12,7 +12,9 @@ function showTooltip(content, x, y) {
   tooltip.style.left = Math.max(8, left) + "px";
   tooltip.style.top = Math.max(8, top) + "px";
 }
-const hideTooltip = () => { tooltip.hidden = true; };
+const hideTooltip = () => {
+  tooltip.hidden = true;
+};
 
 function explains(node, content) {
   node.addEventListener("pointermove", (event) => showTooltip(content(), event.clientX, event.clientY));
@@ -26,18 +28,27 @@ function explains(node, content) {
   return node;
 }
 
-const facts = (rows) => el("dl", { class: "facts" }, rows.filter((row) => row && row[1] !== "" && row[1] !== null)
-  .map(([name, value]) => [el("dt", null, name), el("dd", null, value)]));
+const facts = (rows) =>
+  el(
+    "dl",
+    { class: "facts" },
+    rows
+      .filter((row) => row && row[1] !== "" && row[1] !== null)
+      .map(([name, value]) => [el("dt", null, name), el("dd", null, value)]),
+  );
 
 function kernelFacts(kernel) {
   const at = kernel.roofline;
-  return [el("b", null, kernel.name), facts([
-    ["moves", amount(kernel.bytes, "B")],
-    ["computes", amount(kernel.flops, "FLOP")],
-    at && ["intensity", `${number(at.intensity)} FLOP/B`],
-    at && ["bound by", BOUNDS[at.bound]],
-    ["floor", time(kernel.floor_us)],
-    [kernel.time_us === null ? "expected" : "measured", time(spent(kernel))],
-    ["times its floor", ratio(timesFloor(kernel))],
-  ])];
+  return [
+    el("b", null, kernel.name),
+    facts([
+      ["moves", amount(kernel.bytes, "B")],
+      ["computes", amount(kernel.flops, "FLOP")],
+      at && ["intensity", `${number(at.intensity)} FLOP/B`],
+      at && ["bound by", BOUNDS[at.bound]],
+      ["floor", time(kernel.floor_us)],
+      [kernel.time_us === null ? "expected" : "measured", time(spent(kernel))],
+      ["times its floor", ratio(timesFloor(kernel))],
+    ]),
+  ];
 }

@@ -6,22 +6,40 @@ class Viewport {
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
-    for (const name of ["pointerup", "pointercancel", "pointerleave"]) canvas.addEventListener(name, (event) => this.up(event));
+    for (const name of ["pointerup", "pointercancel", "pointerleave"])
+      canvas.addEventListener(name, (event) => this.up(event));
     canvas.addEventListener("keydown", (event) => this.key(event));
     // What was dragged is not clicked.
-    canvas.addEventListener("click", (event) => { if (this.dragged) event.stopPropagation(); this.dragged = false; }, true);
+    canvas.addEventListener(
+      "click",
+      (event) => {
+        if (this.dragged) event.stopPropagation();
+        this.dragged = false;
+      },
+      true,
+    );
   }
-  get box() { return this.canvas.getBoundingClientRect(); }
+  get box() {
+    return this.canvas.getBoundingClientRect();
+  }
   apply() {
     this.group.setAttribute("transform", `translate(${this.x} ${this.y}) scale(${this.scale})`);
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; this.redraw(this); });
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.redraw(this);
+    });
   }
   // The part of the drawing that is in sight.
   sight() {
     const { width, height } = this.box;
-    return { left: -this.x / this.scale, top: -this.y / this.scale, right: (width - this.x) / this.scale, bottom: (height - this.y) / this.scale };
+    return {
+      left: -this.x / this.scale,
+      top: -this.y / this.scale,
+      right: (width - this.x) / this.scale,
+      bottom: (height - this.y) / this.scale,
+    };
   }
   zoom(factor, x = this.box.width / 2, y = this.box.height / 2) {
     const scale = Math.min(3, Math.max(this.least, this.scale * factor));
@@ -30,7 +48,9 @@ class Viewport {
     this.scale = scale;
     this.apply();
   }
-  get least() { return Math.min(0.3, 0.5 * Math.min(this.box.width / this.size.width, this.box.height / this.size.height)); }
+  get least() {
+    return Math.min(0.3, 0.5 * Math.min(this.box.width / this.size.width, this.box.height / this.size.height));
+  }
   fit() {
     const { width, height } = this.box;
     this.scale = Math.max(0.04, Math.min(1, (width - 40) / this.size.width, (height - 40) / this.size.height));
@@ -56,8 +76,13 @@ class Viewport {
   wheel(event) {
     event.preventDefault();
     const { left, top } = this.box;
-    if (event.ctrlKey || event.metaKey || Math.abs(event.deltaY) > 60) this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016)), event.clientX - left, event.clientY - top);
-    else { this.x -= event.deltaX; this.y -= event.deltaY; this.apply(); }
+    if (event.ctrlKey || event.metaKey || Math.abs(event.deltaY) > 60)
+      this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016)), event.clientX - left, event.clientY - top);
+    else {
+      this.x -= event.deltaX;
+      this.y -= event.deltaY;
+      this.apply();
+    }
   }
   down(event) {
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
@@ -69,9 +94,18 @@ class Viewport {
     if (!before) return;
     const [dx, dy] = [event.clientX - before[0], event.clientY - before[1]];
     this.travelled += Math.abs(dx) + Math.abs(dy);
-    if (this.travelled > 5 && !this.dragged) { this.dragged = true; this.canvas.setPointerCapture(event.pointerId); this.canvas.classList.add("dragging"); hideTooltip(); }
+    if (this.travelled > 5 && !this.dragged) {
+      this.dragged = true;
+      this.canvas.setPointerCapture(event.pointerId);
+      this.canvas.classList.add("dragging");
+      hideTooltip();
+    }
     if (this.pointers.size === 2) this.pinch(event, before);
-    else if (this.dragged) { this.x += dx; this.y += dy; this.apply(); }
+    else if (this.dragged) {
+      this.x += dx;
+      this.y += dy;
+      this.apply();
+    }
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
   }
   pinch(event, before) {
@@ -88,8 +122,11 @@ class Viewport {
   key(event) {
     const step = 60;
     const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-    if (moves[event.key]) { this.x += moves[event.key][0]; this.y += moves[event.key][1]; this.apply(); }
-    else if (event.key === "+" || event.key === "=") this.zoom(1.25);
+    if (moves[event.key]) {
+      this.x += moves[event.key][0];
+      this.y += moves[event.key][1];
+      this.apply();
+    } else if (event.key === "+" || event.key === "=") this.zoom(1.25);
     else if (event.key === "-") this.zoom(0.8);
     else if (event.key === "0") this.fit();
     else return;
