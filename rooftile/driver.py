@@ -314,7 +314,8 @@ class _Observed:
         program = program.program if isinstance(program, GraphProgram) else program
         if isinstance(program, Program):
             compilation.peak_bytes = program.peak_bytes(sizes)
-            compilation.resources.update(program.resources())
+            if self._timed or compilation.dump is not None:
+                compilation.resources.update(program.resources())
             if self._timed:
                 compilation.step_us = program.time_steps(tensors, sizes)
         if compilation.dump is not None:

@@ -19,12 +19,14 @@ from rooftile.runtime.slots import AddressSlots, Argument, TensorSlots
 class Launcher(Protocol):
     """A kernel bound to a device.
 
-    ``scratch_bytes`` is the device memory that one program needs beside its arguments, ``resources`` what else it uses
-    of a GPU (None where it runs on none).
+    ``scratch_bytes`` is the device memory that one program needs beside its arguments.
     """
 
     scratch_bytes: int
-    resources: Resources | None
+
+    @property
+    def resources(self) -> Resources | None:
+        """What a program uses of a GPU beside that; None where it runs on none."""
 
     def __call__(self, grid: Sequence[int], arguments: Sequence[Argument]) -> None:
         """Run ``grid`` programs (one to three sizes; none if any is 0), ``arguments`` in the order of the parameters.
@@ -73,7 +75,12 @@ class CudaLauncher:
         self._shared = binary.shared_bytes
         self._hidden = len(parameter_offsets(binary.cubin, binary.symbol)) - len(binary.parameters)
         self.scratch_bytes = binary.scratch_bytes
-        self.resources: Resources | None = binary.resources
+        self._binary = binary
+
+    @property
+    def resources(self) -> Resources | None:
+        """Read from the binary when somebody asks."""
+        return self._binary.resources
 
     def __call__(self, grid: Sequence[int], arguments: Sequence[Argument]) -> None:
         scratch = len(arguments)

@@ -18,7 +18,7 @@ function graph() {
       class: "canvas",
       tabindex: "0",
       role: "application",
-      "aria-label": "Graph of kernels: arrows move, + and - zoom, n goes to the next kernel",
+      "aria-label": "Graph of kernels: arrows move, + and - zoom, tab leads from kernel to kernel",
     },
     svg("svg", null, group),
     legend(),
