@@ -137,4 +137,4 @@ def _derivation(merged: Op, sweeps: Sweeps, name: str, cut: Cut) -> Derivation:
         after += f" once each has followed {follows} to the whole's" if follows else ""
         steps.append(Step("merge", f"{state} over {name} ({cut.extent}) in one program", after))
     body = merged.regions[0]
-    return Derivation(merged.output.name, body, compose(body), tuple(steps))
+    return Derivation(merged.outputs[-1].name, body, compose(body), tuple(steps))

@@ -24,9 +24,11 @@ from rooftile.passes.base import Pass, PassContext
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.split import Split
+from rooftile.reproduce import random_inputs
 from rooftile.target import CPU
 from tests.chains import chains, rounding
-from tests.regions import meta, regions
+from tests.models import llama_layer
+from tests.regions import compiled, meta, regions
 from tests.strategies import inputs_for
 
 INF = float("inf")
@@ -247,3 +249,15 @@ def test_a_long_sum_for_few_results_fills_an_h100(m: int, n: int, k: int, parts:
     assert len(ops) == 1 + (parts > 1)
     if parts > 1:
         assert [v.shape for v in ops[0].outputs] == [(parts, m, n)]
+
+
+def test_a_small_layer_on_a_large_gpu_is_its_answer_in_parts() -> None:
+    """Its products are small beside 132 processors, and one of them gives a norm's statistics too."""
+    layer, inputs = llama_layer(batch=1, length=128, width=512, heads=4, inner=512, dtype=torch.bfloat16)
+    compilation = compiled(layer, inputs, "h100")
+    assert compilation.context.ledger.of("split")
+    imported = compilation.stages[0].graph
+    tensors, sizes = random_inputs(imported, torch.device("cpu"))
+    ours = evaluate(compilation.graph, tensors, sizes, lowered=True)
+    (accuracy,) = promised(ours, evaluate(imported, tensors, sizes), truth(imported, tensors, sizes))
+    assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed, accuracy
