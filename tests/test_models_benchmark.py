@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+import torch
+
 from benchmarks.models_table import coverage_markdown, extern_markdown, speed_markdown, speed_section
+from benchmarks.zoo import trial
 from benchmarks.zoo.architectures import ARCHITECTURES
 from benchmarks.zoo.trial import CASES, has_case
 
@@ -69,6 +73,13 @@ def test_speed_has_a_column_for_each_contender() -> None:
     (row,) = speed_markdown([record]).splitlines()[2:]
     assert cells(row) == ["llama (Llama-3.2-1B)", "1.500 ms", "failed: OOM", "1.0e-03 / 2.0e-03", "2 MiB"]
     assert "Nothing has been measured" in speed_section([])
+
+
+def test_a_trial_of_speed_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "wait_for_turn", lambda: None)
+    with torch.no_grad():
+        found = trial.speed(ARCHITECTURES["vit"], ["eager", "rooftile"], "small", "cpu")["contenders"]
+    assert found["eager"]["kept"] and found["rooftile"]["kept"] and found["rooftile"]["ms"] > 0
 
 
 def test_images_are_neither_padded_nor_decoded() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -11,6 +11,7 @@ import transformers
 from torch import nn
 
 Kind: TypeAlias = Literal["decoder", "encoder-decoder", "encoder", "image"]
+Size: TypeAlias = Literal["small", "large"]
 
 _INNER = 128
 _SMALL = {
@@ -43,7 +44,7 @@ class Architecture:
 
     def built(
         self,
-        size: Literal["small", "large"],
+        size: Size,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         attention: str | None = None,
@@ -329,5 +330,3 @@ ARCHITECTURES = {
         ),
     )
 }
-
-Build: TypeAlias = Callable[..., nn.Module]

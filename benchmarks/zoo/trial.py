@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 import warnings
@@ -20,7 +21,7 @@ import rooftile
 from benchmarks.clock import milliseconds, peak_bytes, seconds
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import tell, wait_for_turn
-from benchmarks.zoo.architectures import ARCHITECTURES, Architecture
+from benchmarks.zoo.architectures import ARCHITECTURES, Architecture, Size
 from benchmarks.zoo.cases import Decoding, forward, inputs, padded
 from rooftile.accuracy import error
 from rooftile.checking import check
@@ -111,22 +112,23 @@ def _short(source: str) -> str:
     return source.rsplit("/", 1)[-1]
 
 
-def speed(of: Architecture, contenders: Sequence[str]) -> Findings:
+def speed(of: Architecture, contenders: Sequence[str], size: Size = "large", device: str = "cuda") -> Findings:
     """Milliseconds, memory and error of every contender for a forward pass in bf16; the error is against the same
     weights in fp32, and is allowed to be a tenth more than eager's.
 
     Experts are chosen anew at every precision: where a model has them, tokens that go elsewhere are in both errors.
     """
-    model = of.built("large", torch.bfloat16, "cuda")
-    given = inputs(of, model, 1 if of.kind != "image" else 16, TOKENS, "cuda")
+    model = of.built(size, torch.bfloat16, device)
+    length = min(TOKENS, getattr(model.config, "max_position_embeddings", TOKENS))
+    given = inputs(of, model, 16 if of.kind == "image" else TOKENS // length, length, device)
     runs: dict[str, Any] = {}
     found: dict[str, Findings] = {}
-    exact = forward(of, of.built("large", torch.float32, "cuda"))(**_float(given)).cpu()
+    exact = forward(of, copy.deepcopy(model).float())(**_float(given)).cpu()
     allowed = 1.1 * error(forward(of, model)(**given).cpu(), exact) + 4e-7
     for name in contenders:
         try:
             run = forward(of, CONTENDERS[name](model))
-            spent = seconds(lambda run=run: run(**given), "cuda")
+            spent = seconds(lambda run=run: run(**given), device)
             ours = error(run(**given).cpu(), exact)
             found[name] = {"first_call": spent, "error": ours, "allowed": allowed, "kept": ours <= allowed}
             runs[name] = run
@@ -134,8 +136,8 @@ def speed(of: Architecture, contenders: Sequence[str]) -> Findings:
             found[name] = {"failure": f"{type(failure).__name__}: {failure}".splitlines()[0]}
     wait_for_turn()
     for name, run in runs.items():
-        found[name]["ms"] = milliseconds(lambda run=run: run(**given), "cuda", 20)
-        found[name]["peak_bytes"] = peak_bytes(lambda run=run: run(**given), "cuda")
+        found[name]["ms"] = milliseconds(lambda run=run: run(**given), device, 20)
+        found[name]["peak_bytes"] = peak_bytes(lambda run=run: run(**given), device)
     return {"contenders": found}
 
 
