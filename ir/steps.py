@@ -53,8 +53,8 @@ class Visits:
     """Which steps of a sweep over ``axis`` programs run, of ``steps`` with ``tile`` positions each.
 
     ``rows`` tells programs apart by the first position of their tiles along the grid axes that decide: for each, the
-    half-open runs of steps with the phase that they run in. Where there are more than were asked for, ``rows`` are
-    taken evenly from all ``count``.
+    half-open runs of steps with the phase that they run in (in phase ``rest``, those that may be run). Where there are
+    more than were asked for, ``rows`` are taken evenly from all ``count``.
     """
 
     axis: str
@@ -110,7 +110,10 @@ class _Counter:
         """See ``loop_visits``; None where the data decide."""
         axis = str(loops[0].attrs["axis"])
         extent, _, tile = self.axes[axis]
-        ends = [(str(op.attrs["phase"]), *pair) for op in loops for pair in loop_ranges(op)]
+        steps = -(-extent // tile)
+        # What is left for rows with nothing else depends on data: it may be any of the other steps.
+        ends = [(str(op.attrs["phase"]), *p) for op in loops if op.attrs["phase"] != "rest" for p in loop_ranges(op)]
+        has_rest = any(op.attrs["phase"] == "rest" for op in loops)
         needed = _needed([value for _, *pair in ends for value in pair], self.kernel.producers())
         if needed is None:
             return None
@@ -126,8 +129,10 @@ class _Counter:
                 firsts[name] = n * self.axes[name][2]
             known = self._run(needed, firsts)
             runs = [(phase, known[first] // tile, -(-known[stop] // tile)) for phase, first, stop in ends]
-            rows.append((firsts, tuple(run for run in runs if run[1] < run[2])))
-        return Visits(axis, tile, -(-extent // tile), count, tuple(rows))
+            runs = [run for run in runs if run[1] < run[2]]
+            runs += [("rest", first, stop) for first, stop in _gaps(runs, steps)] if has_rest else []
+            rows.append((firsts, tuple(runs)))
+        return Visits(axis, tile, steps, count, tuple(rows))
 
     def _tiles(self) -> dict[str, int]:
         return {name: -(-extent // t) for name, (extent, role, t) in self.axes.items() if role == "grid"}
@@ -166,6 +171,17 @@ class _Counter:
             else:
                 known[op.output] = int(_SCALARS[op.attrs["fn"]](*operands))
         return known
+
+
+def _gaps(runs: Sequence[tuple[str, int, int]], steps: int) -> Iterator[tuple[int, int]]:
+    """The runs of steps, of all ``steps``, that are in none of ``runs``."""
+    at = 0
+    for _, first, stop in sorted(runs, key=lambda run: run[1]):
+        if first > at:
+            yield at, first
+        at = max(at, stop)
+    if at < steps:
+        yield at, steps
 
 
 def _needed(values: Sequence[Value], producers: Mapping[Value, Op]) -> list[Op] | None:
