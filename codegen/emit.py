@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
 
 from rooftile.codegen.bounds import range_of_symbol
-from rooftile.codegen.epilogue import epilogue_of, pieces
+from rooftile.codegen.epilogue import epilogue_of, pieces, without_repeated_loads
 from rooftile.codegen.example import example_buffer, example_size, largest_safe_index
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
@@ -22,10 +24,10 @@ from rooftile.codegen.parsing import parse
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Space
 from rooftile.codegen.specialize import specialized
-from rooftile.codegen.statements import Loop, Statement, Store, Writer
+from rooftile.codegen.statements import Branch, Loop, Statement, Store, Writer
 from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
-from rooftile.ir.core import Graph
+from rooftile.ir.core import Graph, Value
 from rooftile.ir.expr import Symbol
 from rooftile.ir.printer import print_graph
 from rooftile.ir.ranges import LARGEST_SIZE
@@ -45,21 +47,33 @@ def emit(kernel: Graph, target: Target, body: Graph | None = None) -> Kernel:
     Raises:
         InternalError: the graph holds something that has no Triton text; passes are to avoid that.
     """
-    return _Emission(kernel, target).kernel(body)
+    return Emission(kernel, target).kernel(body)
 
 
-class _Emission:
-    """Names, statements and parameters of one kernel."""
+class Emission:
+    """Names, statements and parameters of one kernel.
 
-    def __init__(self, graph: Graph, target: Target) -> None:
+    One that shares a launch with others is given ``names`` in common with them, its ``buffers`` by name, and the text
+    of the ``number`` of its program.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target,
+        names: Names | None = None,
+        buffers: Mapping[Value, str] = MappingProxyType({}),
+        number: str = "tl.program_id(0)",
+    ) -> None:
         self.graph = graph
         self.target = target
         self.space = Space.of(graph)
-        self.names = Names()
+        self.names = names or Names()
+        self.number = number
         # The plan binds a size to the parameter of its symbol's own name.
         self.sizes = {s: self.names.fresh(s.name) for s in graph.size_symbols()}
         self.name = self.names.fresh(readable(graph.name, "kernel"))
-        self.buffers = {v: self.names.fresh(readable(v.name, "buffer"), "_ptr") for v in graph.inputs}
+        self.buffers = dict(buffers) or {v: buffer_name(v, self.names) for v in graph.inputs}
         self.notes: list[str] = []  # on how the schedule's options were carried out
 
     def kernel(self, body: Graph | None) -> Kernel:
@@ -68,12 +82,7 @@ class _Emission:
         grid, most = launch_grid(self.graph, self.space), self.target.sm_count if option(attrs, "persistent") else None
         warps, stages = attrs["num_warps"], attrs["num_stages"]
         kernel = Kernel(self.name, "", self.params(statements), grid, warps, stages, most, tuple(self.notes))
-        source = _TEMPLATES.get_template("kernel.py.jinja2").render(self.context(statements, kernel, body))
-        try:
-            parse(source)
-        except SyntaxError as error:
-            raise InternalError(f"kernel {self.name} does not parse: {error}", op=str(error.text)) from error
-        return replace(kernel, source=source)
+        return rendered(kernel, self.context(statements, kernel, body))
 
     def statements(self) -> list[Statement]:
         """The kernel's body."""
@@ -82,7 +91,7 @@ class _Emission:
         positions = Positions(self.space, writer, self.names, sizes)
         values = Values(positions, writer, name_values(self.graph, self.buffers, self.names))
         carriers: dict[str, str | None] | None = {} if option(self.graph.attrs, "descriptors") else None
-        with Grid(self.graph, positions, writer, self.target.sm_count).tiles():
+        with Grid(self.graph, positions, writer, self.target.sm_count, self.number).tiles():
             self.ops(values, carriers)
         if carriers:
             self.notes.append(carriers_note({n.removesuffix("_ptr"): reason for n, reason in carriers.items()}))
@@ -95,8 +104,10 @@ class _Emission:
         persistent = option(self.graph.attrs, "persistent")
         OpWriter(values, self.buffers, carriers, persistent).block(before)
         if epilogue is not None:
+            start = values.writer.mark()
             for piece in pieces(epilogue, values):
                 OpWriter(piece, self.buffers, carriers, persistent).block(epilogue.ops)
+            values.writer.keep(start, without_repeated_loads)
 
     def specialized(self, body: list[Statement]) -> list[Statement]:
         """``body`` with warps of its own for loads, where that can be."""
@@ -106,7 +117,7 @@ class _Emission:
 
     def params(self, statements: list[Statement]) -> tuple[KernelParam, ...]:
         """The buffers, then the run-time sizes that the text mentions."""
-        used = {node.id for node in ast.walk(parse(_text(statements))) if isinstance(node, ast.Name)}
+        used = names_used(statements)
         buffers = [KernelParam(name, "buffer", value.dtype.name) for value, name in self.buffers.items()]
         sizes = [
             KernelParam(name, "size", _size_type(symbol), symbol.divisor % 16 == 0)
@@ -117,21 +128,8 @@ class _Emission:
 
     def context(self, statements: list[Statement], kernel: Kernel, body: Graph | None) -> dict[str, Any]:
         """What the templates print."""
-        text = _text(statements)
-        functions = functions_in(text)
-        return {
-            "header": _escape(header(self.graph, self.space, self.target, body, self.notes)),
-            "ir": "" if body is None else _escape(print_graph(body).rstrip("\n")),
-            "functions": functions,
-            "libdevice": any("libdevice." in part for part in (text, *functions)),
-            "descriptors": "tl.make_tensor_descriptor(" in text,
-            "name": self.name,
-            "params": [p.name for p in kernel.params],
-            "body": statements,
-            "num_warps": kernel.num_warps,
-            "num_stages": kernel.num_stages,
-            **self.example(kernel),
-        }
+        head = header(self.graph, self.space, self.target, body, self.notes)
+        return file_context(head, statements, kernel, body) | self.example(kernel)
 
     def example(self, kernel: Kernel) -> dict[str, Any]:
         """The arguments with which the file checks itself."""
@@ -154,16 +152,59 @@ class _Emission:
         }
 
 
+def buffer_name(value: Value, names: Names) -> str:
+    """The name of a buffer's parameter."""
+    return names.fresh(readable(value.name, "buffer"), "_ptr")
+
+
+def file_context(
+    head: str, statements: list[Statement], kernel: Kernel, body: Graph | None, members: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """What the templates print beside an example: ``members`` are functions that ``statements`` call."""
+    text = "\n".join([text_of(statements), *(text_of(member.body) for member in members)])
+    functions = functions_in(text)
+    return {
+        "header": _escape(head),
+        "ir": "" if body is None else _escape(print_graph(body).rstrip("\n")),
+        "functions": functions,
+        "libdevice": any("libdevice." in part for part in (text, *functions)),
+        "descriptors": "tl.make_tensor_descriptor(" in text,
+        "members": members,
+        "name": kernel.name,
+        "params": [p.name for p in kernel.params],
+        "body": statements,
+        "num_warps": kernel.num_warps,
+        "num_stages": kernel.num_stages,
+    }
+
+
+def rendered(kernel: Kernel, context: Mapping[str, Any]) -> Kernel:
+    """``kernel`` with its file, checked for syntax."""
+    source = _TEMPLATES.get_template("kernel.py.jinja2").render(context)
+    try:
+        parse(source)
+    except SyntaxError as error:
+        raise InternalError(f"kernel {kernel.name} does not parse: {error}", op=str(error.text)) from error
+    return replace(kernel, source=source)
+
+
+def names_used(statements: list[Statement]) -> set[str]:
+    """The names that stand in the expressions of ``statements``."""
+    return {node.id for node in ast.walk(parse(text_of(statements))) if isinstance(node, ast.Name)}
+
+
 def _size_type(symbol: Symbol) -> str:
     return "i64" if range_of_symbol(symbol).high > LARGEST_SIZE else "i32"
 
 
-def _text(statements: list[Statement]) -> str:
+def text_of(statements: list[Statement]) -> str:
     """All expressions of ``statements``, one a line."""
     lines: list[str] = []
     for statement in statements:
         if isinstance(statement, Loop):
-            lines += [statement.start, statement.stop, _text(statement.body)]
+            lines += [statement.start, statement.stop, text_of(statement.body)]
+        elif isinstance(statement, Branch):
+            lines += [text_of(arm.body) for arm in statement.arms]
         elif isinstance(statement, Store):
             lines += [statement.pointer, statement.value, statement.mask]
         else:

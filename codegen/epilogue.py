@@ -5,16 +5,18 @@ So a large accumulator needs neither registers nor shared memory for all of it a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rooftile.codegen.space import Axis, Space
-from rooftile.codegen.statements import Assign, Writer
+from rooftile.codegen.statements import Assign, Statement, Writer
 from rooftile.codegen.tile import Tile
 from rooftile.codegen.values import Values
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.schedule import option
 
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _ELEMENTWISE = frozenset({"load", "store", "pointwise", "cast", "index", "inside", "constant"})
 
 
@@ -55,6 +57,33 @@ def pieces(epilogue: Epilogue, values: Values) -> Iterator[Values]:
         piece = Values(values.positions.piece(name, number, count), values.writer, values.names)
         piece.tiles |= values.tiles | {v: tiles[number] for v, tiles in parts.items()}
         yield piece
+
+
+def without_repeated_loads(statements: Sequence[Statement]) -> list[Statement]:
+    """``statements`` without blocks loaded once more into the variable that holds them: every piece of the heads' axis
+    reads the same row of a table. Where pieces load something of their own as well, it needs the registers that what is
+    held would take, and all is loaded again."""
+    loads = [n for n, s in enumerate(statements) if isinstance(s, Assign) and ".load(" in s.text]
+    again = _loaded_again(statements)
+    once = {(s.target, s.text) for n in again if isinstance(s := statements[n], Assign)}
+    apart = [n for n in loads if isinstance(s := statements[n], Assign) and (s.target, s.text) not in once]
+    return [s for n, s in enumerate(statements) if n not in again] if not apart else list(statements)
+
+
+def _loaded_again(statements: Sequence[Statement]) -> set[int]:
+    """The statements that load what their variable holds already."""
+    found: set[int] = set()
+    holds: dict[str, str] = {}
+    for number, statement in enumerate(statements):
+        if isinstance(statement, Assign):
+            target, text = statement.target, statement.text
+            if ".load(" in text and holds.get(target) == text:
+                found.add(number)
+                continue
+            names = set(target.split(", "))
+            holds = {t: each for t, each in holds.items() if names.isdisjoint({t, *_WORD.findall(each)})}
+            holds[target] = text
+    return found
 
 
 def _lengths(value: Value, values: Values) -> list[int]:

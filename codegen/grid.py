@@ -22,10 +22,14 @@ def launch_grid(kernel: Graph, space: Space) -> tuple[Size, ...]:
 class Grid:
     """Writes the statements that say which tile of each grid axis a program takes.
 
-    A persistent kernel has ``programs`` of them, each of which takes every ``programs``-th tile.
+    A persistent kernel has ``programs`` of them, each of which takes every ``programs``-th tile. ``number`` is the text
+    of a program's own.
     """
 
-    def __init__(self, kernel: Graph, positions: Positions, writer: Writer, programs: int) -> None:
+    def __init__(
+        self, kernel: Graph, positions: Positions, writer: Writer, programs: int, number: str = "tl.program_id(0)"
+    ) -> None:
+        self._number = number
         self._persistent = option(kernel.attrs, "persistent")
         self._programs = programs
         self._options = ("flatten=True",) if option(kernel.attrs, "flatten") else ("flatten=False",)
@@ -46,11 +50,11 @@ class Grid:
     def tiles(self) -> Iterator[None]:
         """What is written inside the ``with`` block runs for one tile of every grid axis, or for one after another."""
         if not self._persistent or not self._axes:
-            self._write("tl.program_id(0)")
+            self._write(self._number)
             yield
             return
         count = self._count(self._axes)
-        with self._writer.loop("pid", "tl.program_id(0)", count, self._programs, "tile by tile", self._options):
+        with self._writer.loop("pid", self._number, count, self._programs, "tile by tile", self._options):
             self._write("pid")
             yield
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -58,7 +58,24 @@ class Loop:
         return f"{function}({', '.join([self.start, self.stop, str(self.step), *self.options])})"
 
 
-Statement: TypeAlias = Assign | Store | Call | Loop
+@dataclass(frozen=True)
+class Arm:
+    """``test:`` and what is done where it holds and those before it don't; ``test`` is ``if ..``, ``elif ..`` or
+    ``else``."""
+
+    test: str
+    body: list[Statement]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of several bodies is run."""
+
+    arms: list[Arm]
+    kind: Literal["branch"] = "branch"
+
+
+Statement: TypeAlias = Assign | Store | Call | Loop | Branch
 
 
 class Writer:
@@ -85,6 +102,14 @@ class Writer:
     def add(self, statement: Statement) -> None:
         """Append to the innermost block."""
         self._blocks[-1].append(statement)
+
+    def mark(self) -> int:
+        """How many statements the innermost block has so far."""
+        return len(self._blocks[-1])
+
+    def keep(self, start: int, chosen: Callable[[Sequence[Statement]], Sequence[Statement]]) -> None:
+        """Of the innermost block's statements from ``start`` on, keep those that are ``chosen``."""
+        self._blocks[-1][start:] = chosen(self._blocks[-1][start:])
 
     def shared(self, wanted: str, text: str, depth: int, *, fixed: bool = False) -> str:
         """A variable that holds ``text``, defined in the block at ``depth`` unless one is visible there already.

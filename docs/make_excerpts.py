@@ -136,10 +136,10 @@ def sweep() -> str:
 
 
 def plan() -> str:
-    """The plan of the run."""
+    """The plans of what runs once and of what runs in every call."""
     found = compilation()
-    assert found.plan is not None
-    return fenced(plan_text(found.plan, found.sizes))
+    plans = [p for p in (found.packing, found.plan) if p is not None]
+    return fenced("\n".join(plan_text(plan, found.sizes) for plan in plans))
 
 
 EXCERPTS: dict[str, Callable[[], str]] = {

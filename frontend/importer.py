@@ -61,8 +61,8 @@ class Imported:
 
 
 def import_captured(captured: Captured, name: str = "main") -> Imported:
-    """Import the graph of a capture. The graph's attribute ``kinds`` says what each input is; ``updates``, if there,
-    which outputs are to be written over which inputs.
+    """Import the graph of a capture. The graph's attribute ``kinds`` says what each input is: a parameter or buffer
+    that the call writes to is ``"state"``; ``updates``, if there, which outputs are to be written over which inputs.
 
     Raises:
         UnsupportedError: an input or a result is of a dtype that the IR doesn't have.
@@ -70,11 +70,12 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
     """
     importer = _Importer(GraphBuilder(name), _written_in_part(captured))
     kinds: list[str] = []
-    for described in captured.inputs:
+    written = {m.input for m in captured.mutations}
+    for number, described in enumerate(captured.inputs):
         if described.kind == "size":
             importer.values[described.node] = described.size
         else:
-            kinds.append(described.kind)
+            kinds.append("state" if number in written and described.kind != "input" else described.kind)
             importer.add_input(described.name, described.node.meta["val"], described.node)
     graph = captured.module.graph
     importer.add_constants(captured.module)

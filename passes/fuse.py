@@ -23,6 +23,7 @@ from rooftile.passes.fusion.joining import join
 from rooftile.passes.fusion.partition import Partition, is_heavy
 from rooftile.passes.fusion.resweep import Swept
 from rooftile.passes.fusion.search import Search
+from rooftile.passes.launches import operands_first
 from rooftile.passes.rules.linear import Step
 
 
@@ -62,20 +63,7 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
             names.add(name)
             attrs = freeze_attrs({"name": name})
             ops.append(Op("region", body.inputs, body.outputs, attrs, (replace(body, name=name),), op.loc))
-    return replace(graph, ops=tuple(_operands_first(ops) if tapped else ops))
-
-
-def _operands_first(ops: list[Op]) -> list[Op]:
-    """``ops`` with each behind those that it reads from, otherwise in their order: a value that another region stores
-    is there only after all that this computes."""
-    made = {v for op in ops for v in op.outputs}
-    ordered: list[Op] = []
-    while ops:
-        ready = next(op for op in ops if made.isdisjoint(op.inputs))
-        ordered.append(ready)
-        ops = [op for op in ops if op is not ready]
-        made.difference_update(ready.outputs)
-    return ordered
+    return replace(graph, ops=tuple(operands_first(ops) if tapped else ops))
 
 
 def report_registered(steps: Sequence[Step], root: Op, ctx: PassContext) -> None:

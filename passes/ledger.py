@@ -23,6 +23,7 @@ Decision: TypeAlias = Literal[
     "reassociated",
     "split",
     "rewritten",
+    "packed",
 ]
 
 

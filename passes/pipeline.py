@@ -5,6 +5,7 @@ from __future__ import annotations
 from rooftile.passes.axes import Axes
 from rooftile.passes.base import Pass
 from rooftile.passes.base_two import BaseTwo
+from rooftile.passes.beside import Beside
 from rooftile.passes.canonicalize import Canonicalize
 from rooftile.passes.differences import Differences
 from rooftile.passes.dtypes import Dtypes
@@ -14,6 +15,7 @@ from rooftile.passes.fuse import Fuse
 from rooftile.passes.integers import Integers
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
+from rooftile.passes.pack import Pack
 from rooftile.passes.reassociate import Reassociate
 from rooftile.passes.reciprocals import Reciprocals
 from rooftile.passes.split import Split
@@ -35,8 +37,10 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         BaseTwo(),  # after reciprocals: numbers that values are multiplied by can take a factor
         Factors(),  # after base_two, which multiplies factors into one
         Split(),  # behind what rewrites arithmetic: parts compute just what the whole did
+        Pack(),  # behind what makes new regions; only the plan treats them differently
         Layout(),  # after fuse: only what crosses kernels is in memory at all
         Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
+        Beside(),  # behind the first choices of schedules, which say how many programs each region would have
         Lower(precision),  # last: it carries out what the others have decided
     )
     return with_inserted(ours)

@@ -72,11 +72,28 @@ def compile(
     if not callable(model):
         raise OptionError(f"compile got {model!r}, which cannot be called", fix="give it a module or a function")
     whole = fullgraph or "no-breaks" in checked.require
-    compiled: Any = torch.compile(model, backend=Backend(checked), dynamic=dynamic, fullgraph=whole)
+    backend = Backend(checked)
+    compiled: Any = torch.compile(model, backend=backend, dynamic=dynamic, fullgraph=whole)
     if not isinstance(model, nn.Module):
-        return _with_plain_errors(compiled, checked)
-    compiled.forward = _with_plain_errors(compiled.forward, checked)
+        compiled = _with_plain_errors(compiled, checked)
+        compiled.invalidate = backend.invalidate
+        return compiled
+    compiled.forward = _with_plain_errors(_fresh_in_training(compiled.forward, model, backend), checked)
+    object.__setattr__(compiled, "invalidate", backend.invalidate)  # torch would set it on the model itself
     return compiled
+
+
+def _fresh_in_training(function: Callable[..., Any], model: nn.Module, backend: Backend) -> Callable[..., Any]:
+    """``function`` of ``model``; in training, where weights change in ways that torch may not notice, nothing that was
+    computed from them before is used."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if model.training:
+            backend.invalidate()
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _with_plain_errors(function: Callable[..., Any], options: CompileOptions) -> Callable[..., Any]:
@@ -179,6 +196,11 @@ class CompiledProgram:
         tensors = [(i, a) for i, a in zip(self._free, arguments, strict=True) if i.kind != "size"]
         values = [Value(i.name, tensor_type(i.node.meta["val"])) for i, _ in tensors]
         bind_sizes(values, [tuple(a.shape) for _, a in tensors])
+
+    def invalidate(self) -> None:
+        """Compute what is kept of weights anew in the next call: after a weight was written to in a way that torch
+        does not notice, such as ``weight.data.mul_(2)``."""
+        self._function.invalidate()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the program, with its parameters, to be read by ``rooftile.load``."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import fx
@@ -40,20 +41,28 @@ def rooftile_backend(
 
 @dataclass(frozen=True)
 class Backend:
-    """The backend with its options checked."""
+    """The backend with its options checked; ``made`` is what it has compiled."""
 
     options: CompileOptions
+    made: WeakSet[CompiledFunction] = field(default_factory=WeakSet, compare=False, repr=False)
 
     def __call__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         """Compile, or where the graph cannot be captured return it as it is and say so."""
         try:
             captured = capture_dynamo(module, example_inputs)
-            return compile_captured(captured, self.options, module.forward, why_again())
+            compiled = compile_captured(captured, self.options, module.forward, why_again())
+            self.made.add(compiled)
+            return compiled
         except UnsupportedError as error:
             if "no-extern" in self.options.require:
                 raise RequirementError("no-extern", error.what, where=error.where, fix=error.fix) from error
             _log.warning("a graph runs uncompiled: %s", error)
             return module.forward
+
+    def invalidate(self) -> None:
+        """Compute what is kept of weights anew in the next calls of all that was compiled."""
+        for function in list(self.made):
+            function.invalidate()
 
 
 def compile_captured(
@@ -64,7 +73,7 @@ def compile_captured(
     imported = import_captured(captured)
     program = build_program(imported.graph, options, _device(captured), _shown_sizes(captured), again)
     bound = _Bound(program, imported.constants) if imported.constants else program
-    return CompiledFunction(captured, bound, original or captured.module.forward)
+    return CompiledFunction(captured, bound, original or captured.module.forward, program.invalidate)
 
 
 def _device(captured: Captured) -> torch.device:

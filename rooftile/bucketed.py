@@ -35,6 +35,10 @@ class Bucketed:
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
         return self.program(sizes)(tensors, sizes)
 
+    def programs(self) -> list[Runnable]:
+        """All that have been made so far."""
+        return [program for _, program in self._made]
+
     def program(self, sizes: Mapping[str, int]) -> Runnable:
         """The program for these sizes, which always come in the same order."""
         bucket = tuple(map(next_power, sizes.values()))

@@ -16,17 +16,26 @@ from rooftile.frontend.sizes import bind_sizes, is_contiguous, to_sizes
 from rooftile.ir.expr import Size
 from rooftile.ir.substitution import evaluate
 from rooftile.recompute import differentiable, run_with_gradients
+from rooftile.runtime.packed import invalidate_all_of
 
 
 class CompiledFunction:
     """What runs in place of a captured graph. It takes the graph's arguments in order and returns a tuple.
 
     ``original`` is the uncompiled function; it serves calls whose written inputs overlap other inputs in memory, where
-    the order of reads and writes matters.
+    the order of reads and writes matters. ``invalidate`` makes the program forget what it keeps of the weights. A call
+    that records gradients makes all programs forget it: whoever makes it is about to change weights.
     """
 
-    def __init__(self, captured: Captured, program: Runnable, original: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        captured: Captured,
+        program: Runnable,
+        original: Callable[..., Any],
+        invalidate: Callable[[], None] = lambda: None,
+    ) -> None:
         self.captured = captured
+        self.invalidate = invalidate
         self.program = program
         self._original = original
         self._tensors = [number for number, i in enumerate(captured.inputs) if i.kind != "size"]
@@ -44,7 +53,10 @@ class CompiledFunction:
         sizes = bind_sizes(self.captured.symbols, arguments)
         results: Sequence[torch.Tensor]
         if self._tracks_gradients and torch.is_grad_enabled():
+            trained = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
+            invalidate_all_of(trained)
             results = run_with_gradients(self, sizes, arguments)
+            invalidate_all_of(trained)
         else:
             results = self.run(arguments, sizes)
         for mutation in self.captured.mutations:

@@ -29,7 +29,8 @@ class Runnable(Protocol):
 class Compilation:
     """One graph and what became of it.
 
-    ``kernels`` and ``plan`` are missing where the pipeline was stopped early. ``sizes`` are those of the first call,
+    ``kernels`` and ``plan`` are missing where the pipeline was stopped early; ``packing`` is the plan of what is
+    computed from weights alone, once, if there is any. ``sizes`` are those of the first call,
     as long as there was none empty, and ``peak_bytes`` the most that it held at once, with the scratch memory of its
     compiled kernels. ``seconds`` says what each part of compiling took, ``resources`` what the kernels of these region
     ops were found to use of a GPU.
@@ -40,6 +41,7 @@ class Compilation:
     device: torch.device
     kernels: Mapping[Op, Kernel] = field(default_factory=dict)
     plan: Plan | None = None
+    packing: Plan | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     peak_bytes: int | None = None
     step_us: list[float] = field(default_factory=list)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -21,6 +20,7 @@ import torch
 from rooftile.bucketed import Bucketed, Choice
 from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
+from rooftile.codegen.together import emit_together
 from rooftile.compilation import Compilation, Runnable
 from rooftile.config import CompileOptions, Config
 from rooftile.dump import dump_folder, write_dump, write_report, write_repro
@@ -30,14 +30,16 @@ from rooftile.ir.polynomial import mul
 from rooftile.logs import listen, log_compilation
 from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
+from rooftile.passes.launches import Launches, launches
 from rooftile.passes.manager import REQUIRED, Manager
 from rooftile.passes.pipeline import pipeline
 from rooftile.passes.reschedule import Reschedule
 from rooftile.passes.switches import Switches
+from rooftile.plans import Plans
 from rooftile.runtime.devices import default_target, target_of
 from rooftile.runtime.graphs import GraphProgram
-from rooftile.runtime.loading import load
-from rooftile.runtime.plan import Plan, make_plan
+from rooftile.runtime.packed import Packed
+from rooftile.runtime.plan import Plan
 from rooftile.runtime.program import Program
 from rooftile.standins import Evaluated, Shaped
 from rooftile.target import Target, target_named
@@ -54,7 +56,7 @@ def build_program(
     device: torch.device | None = None,
     sizes: Mapping[str, int] = MappingProxyType({}),
     again: str = "",
-) -> Runnable:
+) -> Built:
     """The program that computes an imported graph on ``device`` (the current GPU, or the CPU without one).
 
     On the meta device the graph is compiled like any other, and a call gives results without values. ``sizes`` are
@@ -83,23 +85,7 @@ def build_program(
     log_compilation(compilation)
     for collected in _COLLECTED.get():
         collected.append(compilation)
-    return _Observed(compilation, program, timed=_TIMED.get() and device.type == "cuda")
-
-
-def replayed(program: Runnable, mode: str) -> Runnable:
-    """The program as ``mode`` wants it called: as a CUDA graph, unless the mode is the default."""
-    if mode == "default" or not isinstance(program, Program):
-        return program
-    if program.device.type != "cuda":
-        say_no_graphs(mode)
-        return program
-    return GraphProgram(program)
-
-
-@cache
-def say_no_graphs(mode: str) -> None:
-    """Say once that a mode is the default one where there is no GPU."""
-    _LOG.warning("mode=%s: CUDA graphs need a GPU; on the CPU calls are plain ones", mode)
+    return Built(compilation, program, timed=_TIMED.get() and device.type == "cuda")
 
 
 def compile_graph(
@@ -127,11 +113,13 @@ def compile_graph(
     _require(options, compilation.lowered)
     program: Runnable = Shaped(graph) if device.type == "meta" else Evaluated(graph)
     if _is_lowered(compilation.graph):
-        compilation.kernels = clock("emit", lambda: emit_all(compilation.graph, target))
-        plan = compilation.plan = clock("plan", lambda: make_plan(compilation.graph, compilation.kernels))
-        _note_updates(compilation, plan)
+        shared = launches(compilation.graph)
+        compilation.kernels = clock("emit", lambda: emit_all(shared, target))
+        plans = clock("plan", lambda: Plans.of(shared.graph, compilation.kernels))
+        compilation.plan, compilation.packing = plans.every, plans.once
+        _note_updates(compilation, plans.every)
         if target.kind == device.type:
-            program = replayed(clock("build", lambda: load(plan, target, device, config)), options.mode)
+            program = clock("build", lambda: plans.loaded(target, device, config, options.mode))
             if config.lock is not None and lowered.size_symbols():
                 program = bucketed(program, better, lowered, measured, options)
         elif device.type != "meta":
@@ -149,8 +137,9 @@ def bucketed(
     def make(choice: Choice) -> Runnable:
         context = PassContext(measured.target, options=options)
         graph = Reschedule(choice, measured.precision).run(lowered, context)
-        plan = make_plan(graph, emit_all(graph, measured.target))
-        return replayed(load(plan, measured.target, measured.device, measured.config), options.mode)
+        shared = launches(graph)
+        plans = Plans.of(shared.graph, emit_all(shared, measured.target))
+        return plans.loaded(measured.target, measured.device, measured.config, options.mode)
 
     return Bucketed(program, better, lambda sizes: replace(measured, sizes=sizes).better(lowered), make)
 
@@ -164,9 +153,15 @@ def _dump(compilation: Compilation, base: Path) -> None:
         raise OptionError(f"nothing can be dumped into {base}: {error.strerror}", fix=fix) from error
 
 
-def emit_all(graph: Graph, target: Target) -> dict[Op, Kernel]:
-    """The Triton text of every region's kernel."""
-    return {op: emit(op.regions[1], target, op.regions[0]) for op in graph.ops if op.name == "region"}
+def emit_all(shared: Launches, target: Target) -> dict[Op, Kernel]:
+    """The Triton text of every launch's kernel."""
+    return {
+        op: emit_together(op, shared.inputs[op], target)
+        if op in shared.inputs
+        else emit(op.regions[1], target, op.regions[0])
+        for op in shared.graph.ops
+        if op.name == "region"
+    }
 
 
 def fp32_precision(target: Target) -> str:
@@ -293,7 +288,7 @@ class _Clock:
         return result
 
 
-class _Observed:
+class Built:
     """A program that tells its compilation about its first call."""
 
     def __init__(self, compilation: Compilation, program: Runnable, *, timed: bool) -> None:
@@ -308,15 +303,25 @@ class _Observed:
             self._waiting = None
         return results
 
+    def invalidate(self) -> None:
+        """Compute what is kept of the weights anew in the next call."""
+        programs = self.program.programs() if isinstance(self.program, Bucketed) else [self.program]
+        for program in programs:
+            if isinstance(program, Packed):
+                program.invalidate()
+
     def _tell(self, compilation: Compilation, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> None:
         compilation.sizes.update(sizes)
-        program = self.program.program(sizes) if isinstance(self.program, Bucketed) else self.program
+        program: object = self.program.program(sizes) if isinstance(self.program, Bucketed) else self.program
+        packed = program if isinstance(program, Packed) else None
+        program = program if packed is None else packed.main
         program = program.program if isinstance(program, GraphProgram) else program
         if isinstance(program, Program):
             compilation.peak_bytes = program.peak_bytes(sizes)
             if self._timed or compilation.dump is not None:
                 compilation.resources.update(program.resources())
             if self._timed:
+                tensors = tensors if packed is None else packed.completed(tensors)
                 compilation.step_us = program.time_steps(tensors, sizes)
         if compilation.dump is not None:
             self._write_again(compilation, compilation.dump)

@@ -81,7 +81,9 @@ def write_dump(compilation: Compilation, folder: Path) -> None:
     kernels.mkdir(exist_ok=True)
     for op, kernel in compilation.kernels.items():
         (kernels / f"{op.attrs['name']}.py").write_text(kernel.source, encoding="utf-8")
-    (folder / "plan.txt").write_text(plan_text(compilation.plan, compilation.sizes), encoding="utf-8")
+    plans = [p for p in (compilation.packing, compilation.plan) if p is not None]
+    text = "\n".join(plan_text(plan, compilation.sizes) for plan in plans)
+    (folder / "plan.txt").write_text(text, encoding="utf-8")
 
 
 def write_report(compilation: Compilation, folder: Path) -> None:

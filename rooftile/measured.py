@@ -13,6 +13,7 @@ import torch
 from rooftile.config import Config
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Symbol, of
+from rooftile.passes.packing import is_packed
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.reschedule import Better
 from rooftile.runtime.tuning.clocks import clock_for
@@ -46,7 +47,7 @@ class Measured:
         Raises:
             OptionError: the lock file cannot be read.
         """
-        regions = [op for op in graph.ops if op.name == "region"]
+        regions = [op for op in graph.ops if op.name == "region" and not is_packed(op)]
         if self.config.lock is not None:
             found = self.matching(read_lock(self.config.lock), regions)
             _say_missing(self.config.lock, len(regions) - len(found), len(regions), device_key(self.target))

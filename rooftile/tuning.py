@@ -17,6 +17,7 @@ from rooftile.driver import fp32_precision
 from rooftile.errors import OptionError, nearest
 from rooftile.ir.core import Op
 from rooftile.measured import distinct
+from rooftile.passes.packing import is_packed
 from rooftile.report.explaining import compile_afresh
 from rooftile.report.text import Table, rich_table
 from rooftile.runtime.tuning.clocks import Clock, clock_for
@@ -146,9 +147,13 @@ def tune_compiled(
 
 def _regions(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Op, Mapping[str, int]]]:
     """The regions of all graphs, each once, with the sizes that it was called with."""
-    sizes = {op: c.sizes for c in compilations for op in c.lowered.ops if op.name == "region"}
+    sizes = {op: c.sizes for c in compilations for op in c.lowered.ops if _is_tuned(op)}
     for op in distinct(sizes, precision):
         yield op, {s.name: sizes[op][s.name] for s in op.regions[0].size_symbols()}
+
+
+def _is_tuned(op: Op) -> bool:
+    return op.name == "region" and not is_packed(op)
 
 
 def _row(outcome: Outcome) -> TunedKernel:
@@ -172,7 +177,7 @@ def check_lock(compilations: Sequence[Compilation], lock: Path) -> list[CheckedK
     for compilation in compilations:
         target = compilation.target
         locked, precision = Locked.of(entries, target), fp32_precision(target)
-        for op in distinct((op for op in compilation.lowered.ops if op.name == "region"), precision):
+        for op in distinct(filter(_is_tuned, compilation.lowered.ops), precision):
             status, text = _status(locked.entry(op, precision), op, target)
             rows.append(CheckedKernel(str(op.attrs["name"]), status, text))
     return rows

@@ -23,7 +23,7 @@ from rooftile.runtime.updates import InPlace, in_place
 Role: TypeAlias = Literal["input", "weight", "intermediate", "output"]
 Home: TypeAlias = Literal["argument", "arena", "fresh", "aten"]
 
-WEIGHTS = frozenset({"parameter", "buffer", "constant"})
+WEIGHTS = frozenset({"parameter", "buffer", "constant", "state", "packed"})
 
 
 @dataclass(frozen=True)

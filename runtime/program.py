@@ -56,10 +56,12 @@ class Program:
         with self.on_device():
             return self.run(binding, tensors)
 
-    def run(self, binding: Binding, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Run on tensors that fit ``binding``, on the current device."""
+    def run(
+        self, binding: Binding, tensors: Sequence[torch.Tensor], results: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
+        """Run on tensors that fit ``binding``, on the current device; into ``results`` of an earlier run, if given."""
         frame = binding.take_frame()
-        frame.enter(tensors, binding.memory())
+        frame.enter(tensors, binding.memory(results))
         if is_profiling():
             run_in_ranges(self.plan.name, frame.actions, self._ranges)
         else:

@@ -19,6 +19,7 @@ from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph
 from rooftile.passes.base import PassContext
+from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.runtime.build import compile_kernel
@@ -87,7 +88,7 @@ def test_number_of_kernels(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_kernels_fit_an_h100(case: Case) -> None:
-    kernels = list({cache_key(k, H100.arch): k for k in emit_all(lowered(case), H100).values()}.values())
+    kernels = list({cache_key(k, H100.arch): k for k in emit_all(launches(lowered(case)), H100).values()}.values())
     with ThreadPoolExecutor(2) as pool:
         resources = list(zip(kernels, pool.map(_resources, kernels), strict=True))
     assert {k.name: r for k, r in resources if r.spill_bytes > _stack(k)} == {}
@@ -98,7 +99,7 @@ def test_kernels_fit_an_h100(case: Case) -> None:
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_kernels_of_random_graphs_compile(graph: Graph) -> None:
     """Triton's compiler refuses what its interpreter and ours accept."""
-    kernels = emit_all(Manager().run(graph, PIPELINE, PassContext(H100))[-1].graph, H100)
+    kernels = emit_all(launches(Manager().run(graph, PIPELINE, PassContext(H100))[-1].graph), H100)
     assert all(_resources(k).shared_bytes <= H100.shared_memory for k in kernels.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rooftile.ir.core import Graph
 from rooftile.passes.derive import Derivation, Reason, are_permitted, derive
@@ -25,6 +25,10 @@ class Verdict:
     derivation: Derivation | None
     price: Cost | None
     reason: Reason | None
+
+    def once(self) -> Verdict:
+        """The same for a region that is run once: calls pay nothing for it."""
+        return self if self.price is None else replace(self, price=replace(self.price, bytes=0, seconds=0.0))
 
     @property
     def seconds(self) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.passes.fusion.judge import Verdict, judge
+from rooftile.passes.packing import budget, from_weights
+from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
 
 
@@ -32,7 +34,8 @@ def _numbers(graph: Graph) -> set[Value]:
 class Partition:
     """The graph and the set of values that are buffers; regions follow from these two.
 
-    ``taps`` are buffers that the region of another value stores beside that.
+    ``taps`` are buffers that the region of another value stores beside that; ``packable`` values are computed from
+    weights alone, so that a region of such a value is run once, not in every call.
     """
 
     def __init__(self, graph: Graph, target: Target) -> None:
@@ -46,6 +49,8 @@ class Partition:
         self.numbers = _numbers(graph)
         heavy = {op.output for op in graph.ops if is_heavy(op)}
         self.buffers: set[Value] = self.fixed | heavy
+        most = budget(graph)
+        self.packable = {v for v in from_weights(graph) if likely(v.type.bytes) <= most}
         self.taps: dict[Value, tuple[Value, ...]] = {}
         self._verdicts: dict[tuple[tuple[Value, ...], frozenset[Value]], Verdict] = {}
 
@@ -76,7 +81,8 @@ class Partition:
         body = self.body(root, buffers, taps)
         key = (body.outputs, frozenset(body.inputs))
         if key not in self._verdicts:
-            self._verdicts[key] = judge(body, self.target)
+            verdict = judge(body, self.target)
+            self._verdicts[key] = verdict.once() if self.packable.issuperset(body.outputs) else verdict
         return self._verdicts[key]
 
     def readers(self, value: Value, buffers: set[Value] | None = None) -> list[Value]:

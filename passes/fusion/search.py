@@ -10,6 +10,7 @@ import networkx as nx
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.scalar import SCALARS
 from rooftile.passes.base import PassContext
+from rooftile.passes.canonical.repeated import is_repetition
 from rooftile.passes.derive import Reason
 from rooftile.passes.fusion.judge import Verdict
 from rooftile.passes.fusion.partition import Partition, is_heavy, is_renaming
@@ -139,16 +140,15 @@ class Search:
 
     def share_light_values(self) -> None:
         """Give a buffer to a small value whose computation is repeated over many elements (a table of sines read by
-        every head), then to what several values are computed from. The last such value is taken first: behind a cast
-        it is smaller."""
-        for is_wanted in (self.is_spread, self.is_shared):
+        every head), to what several values are computed from, then to operands of contractions that are computed from
+        weights. The last such value is taken first: behind a cast it is smaller."""
+        for is_wanted in (self.is_spread, self.is_shared, self.is_packable_operand):
             for op in reversed(self.partition.graph.ops):
                 is_indirect = op.name == "gather" and len(op.inputs) > 1
-                if not is_indirect and op.name not in ("pointwise", "cast", "concat"):
+                if (not is_indirect and op.name not in ("pointwise", "cast", "concat")) or is_repetition(op):
                     continue
-                value = op.output
-                if value not in self.partition.buffers and is_wanted(value) and self.flops(value) >= CHEAP_FLOPS:
-                    self.share(value)
+                if op.output not in self.partition.buffers and is_wanted(op.output):
+                    self.share(op.output)
 
     def share(self, value: Value) -> None:
         """Give a buffer to ``value`` if that takes less time."""
@@ -165,18 +165,33 @@ class Search:
 
     def is_spread(self, value: Value) -> bool:
         """Whether ``value`` is far smaller than what is computed with it."""
-        return max(self.uses(value), default=0) >= 8 * likely(value.type.numel)
+        far = max(self.uses(value), default=0) >= 8 * likely(value.type.numel)
+        return far and self.flops(value) >= CHEAP_FLOPS
 
     def is_shared(self, value: Value) -> bool:
         """Whether ``value`` is computed with in several places."""
-        return len(self.uses(value)) > 1
+        return len(self.uses(value)) > 1 and self.flops(value) >= CHEAP_FLOPS
+
+    def is_packable_operand(self, value: Value) -> bool:
+        """Whether ``value`` is computed once, from weights, and a contraction of other values reads it."""
+        p = self.partition
+        if value not in p.packable:
+            return False
+        stack = [value]
+        while stack:
+            for user in p.users.get(stack.pop(), ()):
+                if is_renaming(user):
+                    stack.append(user.output)
+                elif user.name == "contract" and user.output not in p.packable:
+                    return True
+        return False
 
     def uses(self, value: Value) -> list[int]:
         """For each op that computes with ``value``, behind views and casts, how many elements it gives."""
         found: list[int] = []
         for user in self.partition.users.get(value, ()):
             for out in user.outputs:
-                seen_through = user.name == "cast" or is_renaming(user)
+                seen_through = user.name == "cast" or is_renaming(user) or is_repetition(user)
                 found += self.uses(out) if seen_through else [likely(out.type.numel)]
         return found
 

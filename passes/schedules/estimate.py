@@ -23,8 +23,11 @@ WARPS_PER_PROCESSOR = 64
 REGISTERS_PER_THREAD = 255
 
 
-def seconds(schedule: Schedule, access: Access, target: Target) -> float:
-    """The estimate for ``access``, composed over the schedule's axes; run-time sizes count as their likely values."""
+def seconds(schedule: Schedule, access: Access, target: Target, beside: int = 0) -> float:
+    """The estimate for ``access``, composed over the schedule's axes; run-time sizes count as their likely values.
+
+    ``beside`` programs like these share the launch.
+    """
     tiles = {a.name: a for a in schedule.axes if a.role != "parts"}
     read = programs(schedule) * sum(_read_by_program(access, load, tiles) for load in access.loads())
     arithmetic = sum(
@@ -34,8 +37,8 @@ def seconds(schedule: Schedule, access: Access, target: Target) -> float:
         for r in contractions(access)
     )
     moved = max(cost(access, target).bytes / target.bandwidth, read / (target.bandwidth * CACHE_SPEED))
-    moved /= _share_of_bandwidth(schedule, access, target)
-    return max(moved, arithmetic) / _filled(schedule, access, target) + target.launch_seconds
+    moved /= _share_of_bandwidth(schedule, access, target, beside)
+    return max(moved, arithmetic) / _filled(schedule, access, target, beside) + target.launch_seconds
 
 
 def programs(schedule: Schedule) -> int:
@@ -68,11 +71,11 @@ def accumulator_elements(schedule: Schedule, access: Access) -> int:
     return sum(prod(tiles.get(a, 1) for a in access.free[r]) for r in contractions(access))
 
 
-def _filled(schedule: Schedule, access: Access, target: Target) -> float:
+def _filled(schedule: Schedule, access: Access, target: Target, beside: int) -> float:
     """The share of the device that is busy, on average, while the programs run in waves."""
     if target.kind == "cpu":
         return 1.0
-    count, at_once = programs(schedule), _at_once(schedule, access, target)
+    count, at_once = programs(schedule) + beside, _at_once(schedule, access, target)
     if count <= at_once:
         return min(1.0, count / target.sm_count)
     return count / (ceil(count / at_once) * at_once)
@@ -87,14 +90,14 @@ def _at_once(schedule: Schedule, access: Access, target: Target) -> int:
     return target.sm_count * max(1, min(by_memory, by_registers, WARPS_PER_PROCESSOR // schedule.num_warps))
 
 
-def _share_of_bandwidth(schedule: Schedule, access: Access, target: Target) -> float:
+def _share_of_bandwidth(schedule: Schedule, access: Access, target: Target, beside: int) -> float:
     """The share that the steps which contractions load ahead can ask for: what is on its way for ``LATENCY``, of the
     operand that is the most to read. All of it where nothing is loaded ahead."""
     if target.kind == "cpu" or not loads_of_contractions(access):
         return 1.0
     tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
     step = max(_tile_bytes(load, access, tiles) for load in loads_of_contractions(access))
-    at_once = min(programs(schedule), _at_once(schedule, access, target))
+    at_once = min(programs(schedule) + beside, _at_once(schedule, access, target))
     ahead = at_once * max(1, schedule.num_stages - 1) * step
     return min(1.0, ahead / (target.bandwidth * LATENCY))
 

@@ -17,6 +17,7 @@ from rooftile.ir.evaluator import Compute, Tensors, evaluate
 from rooftile.ir.substitution import evaluate as number
 from rooftile.ir.tile_evaluator import run_region
 from rooftile.passes.base import Pass, PassContext
+from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager, Stage
 from rooftile.passes.pipeline import pipeline
 from rooftile.passes.switches import Switches
@@ -119,7 +120,8 @@ class Trial:
     def _program(self, graph: Graph) -> Program:
         device = self.subject.device
         device = torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
-        plan = make_plan(graph, emit_all(graph, self.target))
+        shared = launches(graph)
+        plan = make_plan(shared.graph, emit_all(shared, self.target))
         return load(plan, self.target, device, Config.from_env())
 
 

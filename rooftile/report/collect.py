@@ -47,7 +47,7 @@ from rooftile.report.data import (
 from rooftile.report.position import estimate, position, target_row
 from rooftile.report.remedies import remedy
 from rooftile.report.skipped import without_skipped
-from rooftile.runtime.plan import Buffer, Call, Launch, Step
+from rooftile.runtime.plan import Buffer, Call, Launch, Plan, Step
 from rooftile.target import Target
 
 
@@ -65,6 +65,7 @@ def report_of(compilations: Sequence[Compilation], uncompiled: int = 0, breaks: 
         device=_device_text(compilations),
         versions=versions(),
         kernels=tuple(row for part in parts for row in part.kernels()),
+        packed=tuple(row for part in parts for row in part.packed()),
         buffers=tuple(row for part in parts for row in part.buffers()),
         ledger=tuple(row for part in parts for row in part.ledger()),
         derivations=tuple(row for part in parts for row in part.derivations()),
@@ -139,11 +140,15 @@ class _Part:
         return library_work(step.op) if self.compilation.is_library(step.op) else extern_work(step.op)
 
     def kernels(self) -> list[KernelRow]:
-        times = dict(enumerate(self.compilation.step_us))
+        plan, times = self.compilation.plan, dict(enumerate(self.compilation.step_us))
         pairs = zip(self.steps, self.works, strict=True)
-        return [self.kernel(step, work, times.get(number)) for number, (step, work) in enumerate(pairs)]
+        return [self.kernel(s, work, plan, times.get(n)) for n, (s, work) in enumerate(pairs)] if plan else []
 
-    def kernel(self, step: Step, work: Work, time_us: float | None) -> KernelRow:
+    def packed(self) -> list[KernelRow]:
+        plan = self.compilation.packing
+        return [self.kernel(step, self.work(step), plan) for step in plan.steps] if plan else []
+
+    def kernel(self, step: Step, work: Work, plan: Plan, time_us: float | None = None) -> KernelRow:
         extern = isinstance(step, Call)
         library = self.compilation.is_library(step.op)
         schedule = None if extern else Schedule.from_attrs(step.op.attrs)
@@ -154,8 +159,8 @@ class _Part:
             launches=1,
             schedule={} if schedule is None else self.schedule(schedule),
             loops=self.loops(step) if isinstance(step, Launch) else (),
-            reads=tuple(self.buffer_name(n) for n in dict.fromkeys(step.reads)),
-            writes=tuple(self.buffer_name(n) for n in step.writes),
+            reads=tuple(self.prefix + plan.buffers[n].name for n in dict.fromkeys(step.reads)),
+            writes=tuple(self.prefix + plan.buffers[n].name for n in step.writes),
             bytes=self.shown(work.bytes),
             flops=None if extern and not library else self.shown(work.flops),
             floor_us=None if extern and not library else work.floor_us(self.compilation.target, self.sizes),
@@ -171,7 +176,9 @@ class _Part:
 
     def position(self, step: Step, work: Work, schedule: Schedule | None) -> Position | None:
         target = self.compilation.target
-        expected = None if schedule is None else estimate(step.op.regions[0], schedule, target, self.done(step, work))
+        expected = None
+        if schedule is not None and len(step.op.regions) == 2:  # more kernels have no one schedule to be priced by
+            expected = estimate(step.op.regions[0], schedule, target, self.done(step, work))
         return position(work, expected, target, self.sizes)
 
     def done(self, step: Step, work: Work) -> float:
@@ -195,22 +202,20 @@ class _Part:
         }
 
     def loops(self, step: Launch) -> tuple[Loop, ...]:
-        kernel = step.op.regions[1]
-        if any(s.name not in self.sizes for s in kernel.size_symbols()):
-            return tuple(Loop(name, None, None, ()) for name, _, role, _ in kernel.attrs["axes"] if role == "loop")
-        counted = loop_steps(kernel, self.sizes)
-        return tuple(Loop(each.axis, each.visited, each.total, each.phases) for each in counted)
+        return tuple(loop for kernel in step.op.regions[1:] for loop in self.loops_of(kernel))
 
-    def buffer_name(self, number: int) -> str:
-        assert self.compilation.plan is not None
-        return self.prefix + self.compilation.plan.buffers[number].name
+    def loops_of(self, kernel: Graph) -> list[Loop]:
+        if any(s.name not in self.sizes for s in kernel.size_symbols()):
+            return [Loop(name, None, None, ()) for name, _, role, _ in kernel.attrs["axes"] if role == "loop"]
+        counted = loop_steps(kernel, self.sizes)
+        return [Loop(each.axis, each.visited, each.total, each.phases) for each in counted]
 
     def buffers(self) -> list[BufferRow]:
         return [self.buffer(b) for b in self.compilation.plan.buffers] if self.compilation.plan else []
 
     def buffer(self, b: Buffer) -> BufferRow:
         shape = tuple(self.shown(s) for s in b.type.shape)
-        return BufferRow(self.buffer_name(b.number), shape, b.type.dtype.name, self.shown(b.type.bytes), b.role)
+        return BufferRow(self.prefix + b.name, shape, b.type.dtype.name, self.shown(b.type.bytes), b.role)
 
     def ledger(self) -> list[LedgerRow]:
         return [
@@ -252,6 +257,14 @@ class _Part:
             return None
         return plan.layout(self.sizes).peak_bytes
 
+    def kept(self) -> Size:
+        """The bytes of what is computed once."""
+        plan: Plan | None = self.compilation.packing
+        total: Size = 0
+        for value in plan.graph.outputs if plan else ():
+            total = add(total, value.type.bytes)
+        return total
+
 
 def _values_before_regions(compilation: Compilation) -> dict[str, Loc]:
     """Where in the model each value of the graph is from that the ledger speaks of. Inside a region, a value that was
@@ -267,6 +280,7 @@ def _totals(parts: Sequence[_Part]) -> Totals:
         bytes=_sum([part.shown(part.moved()) for part in parts]),
         eager_bytes=_sum([part.shown(eager_bytes(part.compilation.imported)) for part in parts]),
         flops=_sum([part.shown(part.computed()) for part in parts]),
+        kept_bytes=_sum([part.shown(part.kept()) for part in parts]),
         peak_bytes=max((p for p in peaks if isinstance(p, int)), default=None) if None not in peaks else None,
     )
 

@@ -205,7 +205,7 @@ class BreakRow:
 class Totals:
     """``eager_bytes`` is the traffic of the imported graph run op by op;
 
-    ``peak_bytes`` what a run holds beside its inputs.
+    ``peak_bytes`` what a run holds beside its inputs, ``kept_bytes`` what is held from run to run.
     """
 
     kernels: int
@@ -213,6 +213,7 @@ class Totals:
     eager_bytes: Quantity
     flops: Quantity
     peak_bytes: Quantity
+    kept_bytes: Quantity = 0
 
 
 @dataclass(frozen=True)
@@ -220,9 +221,9 @@ class Report:
     """What ``rooftile.explain`` gives back; ``print`` it, ``save`` it, or take ``to_dict()``.
 
     A model whose code breaks becomes several ``graphs``; ``breaks`` says where. ``uncompiled`` of them run as they
-    are, since they cannot be imported. ``seconds`` says what compiling took, ``passes`` what each pass did, to one
-    graph behind another. ``compilations`` is what all of it was read from, for views that need the IR itself; it is no
-    part of the data.
+    are, since they cannot be imported. ``packed`` kernels compute from weights alone, once for all calls. ``seconds``
+    says what compiling took, ``passes`` what each pass did, to one graph behind another. ``compilations`` is what all
+    of it was read from, for views that need the IR itself; it is no part of the data.
     """
 
     device: str
@@ -233,6 +234,7 @@ class Report:
     derivations: tuple[DerivationRow, ...]
     totals: Totals
     notes: tuple[NoteRow, ...] = ()
+    packed: tuple[KernelRow, ...] = ()
     graphs: int = 1
     uncompiled: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -28,6 +28,7 @@ def tables(report: Report, derivations: bool = True) -> Iterator[Table]:
     parts = [
         _breaks,
         _kernels,
+        _packed,
         _schedules,
         _loops,
         _options,
@@ -48,7 +49,8 @@ def headline(report: Report) -> str:
     moved = f"{quantity(t.bytes, 'B')} moved (op by op: {quantity(t.eager_bytes, 'B')}{_ratio(t.bytes, t.eager_bytes)})"
     work = f"{quantity(t.flops, 'FLOP')}, {quantity(t.peak_bytes, 'B')} at the peak"
     kernels = "1 kernel" if t.kernels == 1 else f"{t.kernels} kernels"
-    return f"{report.device} ({versions})\n{kernels}{graphs}; {moved}; {work}"
+    kept = f"; {quantity(t.kept_bytes, 'B')} kept from call to call" if t.kept_bytes else ""
+    return f"{report.device} ({versions})\n{kernels}{graphs}; {moved}; {work}{kept}"
 
 
 def _ratio(ours: Quantity, eager: Quantity) -> str:
@@ -128,6 +130,14 @@ def _breaks(report: Report) -> Table:
 
 
 def _kernels(report: Report) -> Table:
+    return _kernel_table("Kernels, in order", report.kernels)
+
+
+def _packed(report: Report) -> Table:
+    return _kernel_table("Kernels that run once, while weights stay as they are", report.packed)
+
+
+def _kernel_table(title: str, kernels: Sequence[KernelRow]) -> Table:
     rows = tuple(
         (
             k.name,
@@ -140,17 +150,18 @@ def _kernels(report: Report) -> Table:
             "" if k.times_floor is None else f"{k.times_floor:.1f}",
             places(k.sources),
         )
-        for k in report.kernels
+        for k in kernels
     )
-    measured = any(k.time_us is not None for k in report.kernels)
+    measured = any(k.time_us is not None for k in kernels)
     numbers = ("moves", "computes", "FLOP/B", "floor", "time" if measured else "expected", "x floor")
     columns = ("kernel", *numbers[:3], "bound by", *numbers[3:], "from")
-    return Table("Kernels, in order", columns, rows, frozenset(numbers))
+    return Table(title, columns, rows, frozenset(numbers))
 
 
 def _schedules(report: Report) -> Table:
-    shown = 4 if any(k.resources for k in report.kernels) else 3
-    rows = tuple((k.name, schedule_text(k), counted(k.ops), _resources(k))[:shown] for k in report.kernels)
+    kernels = (*report.kernels, *report.packed)
+    shown = 4 if any(k.resources for k in kernels) else 3
+    rows = tuple((k.name, schedule_text(k), counted(k.ops), _resources(k))[:shown] for k in kernels)
     return Table("What each computes, and how", ("kernel", "schedule", "computes", "uses")[:shown], rows)
 
 

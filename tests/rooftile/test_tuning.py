@@ -18,10 +18,11 @@ from rooftile import driver, measured, tuning
 from rooftile.cli import app
 from rooftile.compilation import Compilation
 from rooftile.config import Config
-from rooftile.driver import collecting, say_no_graphs
+from rooftile.driver import collecting
 from rooftile.errors import OptionError
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import Schedule
+from rooftile.plans import say_no_graphs
 from rooftile.runtime.plan import Plan
 from rooftile.runtime.tuning.clocks import WallClock
 from rooftile.runtime.tuning.lock import read_lock, update_lock

@@ -47,9 +47,9 @@ def _program(compilation: Compilation, texts: Texts) -> dict[str, Any]:
 def _kernel(step: Any, compilation: Compilation, texts: Texts) -> dict[str, Any]:
     if not isinstance(step, Launch):
         return {"source": None, "masks": []}
-    kernel = step.op.regions[1]
-    known = all(s.name in compilation.sizes for s in kernel.size_symbols())
-    visits = loop_visits(kernel, compilation.sizes, _MOST_ROWS) if known else []
+    kernels = step.op.regions[1:]
+    known = all(s.name in compilation.sizes for kernel in kernels for s in kernel.size_symbols())
+    visits = [v for k in kernels for v in loop_visits(k, compilation.sizes, _MOST_ROWS)] if known else []
     return {"source": texts.add(step.kernel.source.splitlines()), "masks": [asdict(v) for v in visits]}
 
 

@@ -1,0 +1,117 @@
+"""Several kernels in one launch: tiles of the first, then of the second, and so on, each by a function of its own.
+
+Programs that would be the last of one kernel run beside the first of the next, so that fewer multiprocessors wait at
+the end. What the kernels read alike is passed once. Nothing but the number of the tile decides which function runs, so
+that each keeps its own loop, with loads ahead, and its own epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from rooftile.codegen.emit import Emission, buffer_name, file_context, names_used, rendered
+from rooftile.codegen.example import example_buffer, largest_safe_index
+from rooftile.codegen.grid import launch_grid
+from rooftile.codegen.header import header
+from rooftile.codegen.kernel import Kernel, KernelParam
+from rooftile.codegen.names import Names, readable
+from rooftile.codegen.statements import Arm, Assign, Branch, Call, Loop, Statement
+from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.schedule import option
+from rooftile.target import Target
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the kernels: what is done once before its tiles, and the function that computes tile ``pid`` from
+    ``params``."""
+
+    name: str
+    before: list[Statement]
+    body: list[Statement]
+    params: tuple[str, ...]
+    tiles: int
+    notes: tuple[str, ...]
+
+    def call(self, first: int) -> Call:
+        """The call for the tile ``pid``, this kernel's own being numbered from ``first``."""
+        number = "pid" if first == 0 else f"pid - {first}"
+        return Call(f"{self.name}({', '.join((number, *self.params[1:]))})")
+
+
+def emit_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> Kernel:
+    """The kernel of a region whose kernels share a launch; kernel ``n`` reads those of the region's inputs that
+    ``inputs[n]`` numbers, and the kernels' outputs are the region's, one kernel's after another's.
+
+    All kernels have the same warps and stages, no run-time sizes, and are persistent or none is.
+    """
+    body, *kernels = op.regions
+    names = Names()
+    name = names.fresh(readable(str(op.attrs["name"]), "kernel"))
+    shared = [buffer_name(v, names) for v in body.inputs]
+    written = [buffer_name(v, names) for v in body.outputs]
+    members: list[Member] = []
+    rest = iter(written)
+    for kernel, numbers in zip(kernels, inputs, strict=True):
+        own = [shared[n] for n in numbers] + [next(rest) for _ in range(kernel.attrs["outputs"])]
+        members.append(_member(kernel, target, names, dict(zip(kernel.inputs, own, strict=True))))
+    buffers = dict(zip((*body.inputs, *body.outputs), (*shared, *written), strict=True))
+    statements = _statements(members, target, bool(option(kernels[0].attrs, "persistent")))
+    most = target.sm_count if option(kernels[0].attrs, "persistent") else None
+    params = tuple(KernelParam(text, "buffer", value.dtype.name) for value, text in buffers.items())
+    total, attrs = sum(m.tiles for m in members), kernels[0].attrs
+    notes = (_note(members), *(f"{m.name}: {note}" for m in members for note in m.notes))
+    plain = Kernel(name, "", params, (total,), attrs["num_warps"], attrs["num_stages"], most, notes)
+    head = header(kernels[0], Emission(kernels[0], target).space, target, body, notes).split("\n", 1)[1]
+    context = file_context(f"{name}, for {target.name}.\n{head}", statements, plain, body, members)
+    return rendered(plain, context | _example(buffers, plain, len(written)))
+
+
+def _member(kernel: Graph, target: Target, names: Names, buffers: dict[Value, str]) -> Member:
+    emission = Emission(kernel, target, names, buffers, "pid")
+    statements = emission.statements()
+    before: list[Statement] = []
+    last = statements[-1]
+    if option(kernel.attrs, "persistent") and isinstance(last, Loop) and last.variable == "pid":
+        before, statements = statements[:-1], last.body
+    known = [*buffers.values(), *(n for s in before if isinstance(s, Assign) for n in s.target.split(", "))]
+    used = names_used(statements)
+    params = ("pid", *(n for n in known if n in used))
+    (tiles,) = launch_grid(kernel, emission.space)
+    return Member(emission.name, before, statements, params, int(str(tiles)), tuple(emission.notes))
+
+
+def _statements(members: Sequence[Member], target: Target, persistent: bool) -> list[Statement]:
+    ends = list(accumulate(m.tiles for m in members))
+    arms: list[Arm] = []
+    for number, (member, end) in enumerate(zip(members, ends, strict=True)):
+        test = f"{'elif' if number else 'if'} pid < {end}" if number < len(members) - 1 else "else"
+        arms.append(Arm(test, [member.call(end - member.tiles)]))
+    before = [s for m in members for s in m.before]
+    if not persistent:
+        return [*before, Assign("pid", "tl.program_id(0)"), Branch(arms)]
+    comment = "tile by tile"
+    start, stop = "tl.program_id(0)", str(ends[-1])
+    return [*before, Loop("pid", start, stop, target.sm_count, comment, ("flatten=False",), [Branch(arms)])]
+
+
+def _note(members: Sequence[Member]) -> str:
+    counts = ", ".join(f"{m.tiles} of {m.name}" for m in members)
+    return f"One launch of {len(members)} kernels, tiles in this order: {counts}."
+
+
+def _example(buffers: dict[Value, str], kernel: Kernel, outputs: int) -> dict[str, object]:
+    first = len(buffers) - outputs
+    safe = largest_safe_index(tuple(buffers), {})
+    names = list(buffers.values())
+    shown = [example_buffer(v, names[n], {}, output=n >= first, largest_index=safe) for n, v in enumerate(buffers)]
+    return {
+        "sizes": [],
+        "buffers": shown,
+        "grid": kernel.programs({})[0],
+        "inputs": names[:first],
+        "outputs": names[first:],
+        "output_names": [f'"{v.name}"' for v in list(buffers)[first:]],
+    }

@@ -1,0 +1,82 @@
+"""What is the same in every call: values computed from weights alone, and the graph cut where they end.
+
+Regions whose attribute ``packed`` holds are not run in every call. ``apart`` gives them a graph of their own, whose
+results are further inputs of the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rooftile.ir.core import Graph, Op, Value, freeze_attrs
+from rooftile.ir.expr import size_symbols
+from rooftile.passes.regions.sizes import likely
+
+LASTING = frozenset({"parameter", "buffer", "constant"})  # kinds of inputs that change between calls at most seldom
+MOST_KEPT = 0.5  # of the weights' own bytes: a copy of fp32 weights in half the width
+ALWAYS_KEPT = 64 * 2**20  # bytes: tables of positions, of models however small
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A graph in two: ``once`` computes from weights, by their numbers among the inputs of ``every`` (``sources``),
+    what ``every`` takes as its last inputs."""
+
+    once: Graph
+    every: Graph
+    sources: tuple[int, ...]
+
+
+def lasting_values(graph: Graph) -> set[Value]:
+    """The weights of ``graph``, and all that is computed from nothing else, with sizes that are known."""
+    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    found = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING and _is_static(v)}
+    for op in graph.ops:
+        if op.name != "extern" and found.issuperset(op.inputs) and all(map(_is_static, op.outputs)):
+            found.update(op.outputs)
+    return found
+
+
+def from_weights(graph: Graph) -> set[Value]:
+    """The lasting values that ops compute from at least one weight: nothing that could be known without the model."""
+    lasting = lasting_values(graph)
+    weighted = lasting.intersection(graph.inputs)
+    for op in graph.ops:
+        if lasting.issuperset(op.outputs) and not weighted.isdisjoint(op.inputs):
+            weighted.update(op.outputs)
+    return weighted.difference(graph.inputs)
+
+
+def budget(graph: Graph) -> int:
+    """How many bytes may be kept."""
+    kinds = graph.attrs.get("kinds") or ()
+    weights = sum(likely(v.type.bytes) for v, kind in zip(graph.inputs, kinds, strict=False) if kind in LASTING)
+    return max(ALWAYS_KEPT, int(MOST_KEPT * weights))
+
+
+def _is_static(value: Value) -> bool:
+    return not any(size_symbols(size) for size in (*value.shape, *(value.type.strides or ())))
+
+
+def apart(graph: Graph) -> Apart | None:
+    """The packed regions of ``graph`` and the rest of it; None where none is packed."""
+    packed = [op for op in graph.ops if op.attrs.get("packed")]
+    if not packed:
+        return None
+    rest = [op for op in graph.ops if not op.attrs.get("packed")]
+    wanted = {v for op in rest for v in op.inputs}.union(graph.outputs)
+    read = {v for op in packed for v in op.inputs}
+    kept = tuple(v for op in packed for v in op.outputs if v in wanted)
+    sources = tuple(number for number, v in enumerate(graph.inputs) if v in read)
+    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    inputs = tuple(graph.inputs[n] for n in sources)
+    attrs = freeze_attrs({"kinds": tuple(kinds[n] for n in sources)})
+    once = Graph(f"{graph.name}_packed", inputs, tuple(packed), kept, attrs)
+    attrs = freeze_attrs({**graph.attrs, "kinds": (*kinds, *("packed" for _ in kept))})
+    every = replace(graph, inputs=(*graph.inputs, *kept), ops=tuple(rest), attrs=attrs)
+    return Apart(once, every, sources)
+
+
+def is_packed(op: Op) -> bool:
+    """Whether a region's results are kept from call to call."""
+    return bool(op.attrs.get("packed"))

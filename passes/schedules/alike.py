@@ -1,0 +1,82 @@
+"""Schedules for products that share a launch: in tiles of as many accumulators, with the same warps and stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rooftile.ir.core import Graph
+from rooftile.ir.schedule import Schedule
+from rooftile.passes.regions.access import Access
+from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.contractions import Groups, contractions, groups, main_contraction
+from rooftile.passes.regions.forms import matrix_form
+from rooftile.passes.regions.sizes import likely, next_power
+from rooftile.passes.regions.space import space_of
+from rooftile.passes.schedules.blocks import LARGEST_TILE
+
+LEAST_TILE = 16
+PIECE = 64  # columns of an epilogue: wider ones were seen to take more shared memory than there is
+
+
+@dataclass(frozen=True)
+class Products:
+    """A region of contractions side by side, whose results are matrices, and its schedule."""
+
+    schedule: Schedule
+    access: Access
+
+    @staticmethod
+    def of(body: Graph, schedule: Schedule) -> Products | None:
+        """None for a region of another kind."""
+        access = compose(body, space_of(schedule))
+        if not contractions(access) or matrix_form(access) is not None:
+            return None
+        found = Products(schedule, access)
+        return found if len(found.shape.m) == len(found.shape.n) == 1 else None
+
+    @property
+    def shape(self) -> Groups:
+        """The axes by where they occur."""
+        return groups(self.access, main_contraction(self.access))
+
+    @property
+    def accumulators(self) -> int:
+        """How many results of the tile's size a program holds."""
+        main = main_contraction(self.access)
+        return sum(self.access.free[r] == self.access.free[main] for r in contractions(self.access))
+
+    def tiles(self) -> tuple[int, int]:
+        """The tile's rows and columns."""
+        (m,), (n,) = self.shape.m, self.shape.n
+        return self.schedule.role(m).tile, self.schedule.role(n).tile
+
+    def like(self, leader: Products) -> Products:
+        """The same region with the tiles of ``leader``, wider where it has fewer accumulators, as far as it is wide."""
+        (m,), (n,) = self.shape.m, self.shape.n
+        rows, columns = leader.tiles()
+        columns = columns * leader.accumulators // self.accumulators
+        sizes = {m: _tile(self.access, m, rows), n: _tile(self.access, n, columns)}
+        loops = {a.name: a.tile for a in leader.schedule.axes if a.role == "loop"}
+        step = max(loops.values(), default=0)
+        sizes |= {a.name: min(step, next_power(likely(a.extent))) for a in self.schedule.axes if a.role == "loop"}
+        axes = tuple(replace(a, tile=sizes.get(a.name, a.tile)) for a in self.schedule.axes)
+        options = {name: getattr(leader.schedule, name) for name in ("descriptors", "persistent", "phases")}
+        schedule = replace(
+            self.schedule,
+            axes=axes,
+            num_warps=leader.schedule.num_warps,
+            num_stages=leader.schedule.num_stages,
+            flatten=False,
+            specialize=False,
+            epilogue=max(1, sizes[n] // PIECE) if leader.schedule.persistent else 1,
+            **options,
+        )
+        return Products(schedule, self.access)
+
+    def alone(self) -> Products:
+        """The same without what a shared launch can't do."""
+        return replace(self, schedule=replace(self.schedule, flatten=False, specialize=False))
+
+
+def _tile(access: Access, name: str, most: int) -> int:
+    return max(LEAST_TILE, min(most, LARGEST_TILE, next_power(likely(access.axes[name]))))

@@ -1,0 +1,198 @@
+"""Products that read the same values in one launch: the same results, one kernel, and reasons where not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from rooftile.driver import emit_all
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
+from rooftile.ir.core import Graph, freeze_attrs
+from rooftile.ir.parser import parse_graph
+from rooftile.ir.printer import print_graph
+from rooftile.passes.base import PassContext
+from rooftile.passes.beside import Beside
+from rooftile.passes.launches import launches
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.plans import Plans
+from rooftile.runtime.build import compile_kernel
+from rooftile.runtime.launch import CpuLauncher
+from rooftile.runtime.packed import Packed
+from rooftile.runtime.plan import Plan
+from rooftile.runtime.program import Program
+from rooftile.target import H100
+from tests.answers import assert_same_answer
+
+CPU = torch.device("cpu")
+FEW = replace(H100, sm_count=6)  # so that small results take several rounds of persistent programs
+
+
+class Projections(nn.Module):
+    """Queries and keys of several heads, rotated, and values; with a bias where asked for."""
+
+    def __init__(self, width: int, heads: int, groups: int, head: int, bias: bool = False) -> None:
+        super().__init__()
+        self.head = head
+        self.q = nn.Linear(width, heads * head, bias=bias)
+        self.k = nn.Linear(width, groups * head, bias=bias)
+        self.v = nn.Linear(width, groups * head, bias=bias)
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        q, k, v = (f(x).unflatten(-1, (-1, self.head)).transpose(0, 1) for f in (self.q, self.k, self.v))
+
+        def rotated(t: torch.Tensor) -> torch.Tensor:
+            low, high = t.chunk(2, dim=-1)
+            return t * cos + torch.cat((-high, low), dim=-1) * sin
+
+        return rotated(q), rotated(k), v
+
+
+class Plain(nn.Module):
+    """Three products of one input, each with its own activation, one of them twice as wide."""
+
+    def __init__(self, width: int, wide: int) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(width, wide), nn.Linear(width, wide), nn.Linear(width, 2 * wide)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.a(x).relu(), self.b(x).tanh(), self.c(x)
+
+
+class Dependent(nn.Module):
+    """The second product is scaled by the first one's result: it has to wait for that."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.a(x)
+        return torch.softmax(a, -1) * self.b(x + a.sum(-1, keepdim=True))
+
+
+def imported(model: nn.Module, *shapes: tuple[int, ...], dtype: torch.dtype = torch.bfloat16) -> Graph:
+    inputs = tuple(torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
+    with torch.no_grad():
+        return import_captured(capture_exported(torch.export.export(model.to("meta", dtype), inputs))).graph
+
+
+def lowered(graph: Graph, target: object = FEW) -> tuple[Graph, PassContext]:
+    context = PassContext(target)  # type: ignore[arg-type]
+    return Manager(verify=True).run(graph, PIPELINE, context)[-1].graph, context
+
+
+def evaluated(graph: Graph, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What the kernels for a lowered graph compute, in the CPU's evaluator."""
+    shared = launches(graph)
+    plans = Plans.of(shared.graph, emit_all(shared, FEW))
+
+    def program(plan: Plan) -> Program:
+        return Program(plan, [CpuLauncher(step.kernel) for step in plan.launches], CPU)
+
+    every = program(plans.every)
+    if plans.once is None:
+        return every(tensors, {})
+    return Packed(program(plans.once), every, plans.sources, len(tensors))(tensors, {})
+
+
+def random_inputs(graph: Graph) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [[int(str(s)) for s in v.shape] for v in graph.inputs]
+    drawn = [torch.randn(s, generator=generator) / (s[-1] ** 0.5 if len(s) > 1 else 1) for s in shapes]
+    return [x.to(v.dtype.torch) for x, v in zip(drawn, graph.inputs, strict=True)]
+
+
+CASES = {
+    "rotary": (lambda: Projections(128, 8, 2, 64), ((256, 128), (256, 64), (256, 64))),
+    "rotary-bias": (lambda: Projections(72, 4, 2, 64, bias=True), ((200, 72), (200, 64), (200, 64))),
+    "plain": (lambda: Plain(128, 256), ((300, 128),)),
+    "few-rows": (lambda: Plain(256, 128), ((4, 256),)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_launch_computes_what_each_would(case: str) -> None:
+    model, shapes = CASES[case]
+    graph = imported(model(), *shapes)
+    result, context = lowered(graph)
+    assert len([op for op in result.ops if "launch" in op.attrs]) == 3
+    assert len(launches(result).graph.ops) == len(result.ops) - 2
+    assert [e for e in context.ledger if e.rule == "launch" and "share a launch" in e.reason]
+    assert print_graph(parse_graph(print_graph(result))) == print_graph(result)
+    tensors = random_inputs(graph)
+    assert_same_answer(graph, result, tensors, {})
+    apart = replace(result, ops=tuple(replace(op, attrs=without_launch(op.attrs)) for op in result.ops))
+    for ours, alone in zip(evaluated(result, tensors), evaluated(apart, tensors), strict=True):
+        assert torch.equal(ours, alone)
+
+
+def without_launch(attrs: object) -> object:
+    return freeze_attrs({k: v for k, v in attrs.items() if k != "launch"})  # type: ignore[attr-defined]
+
+
+def test_what_waits_for_another_has_its_own_launch() -> None:
+    result, _ = lowered(imported(Dependent(256), (512, 256)))
+    assert not [op for op in result.ops if "launch" in op.attrs]
+
+
+def test_where_schedules_differ_regions_run_by_themselves() -> None:
+    result, _ = lowered(imported(Plain(128, 256), (300, 128)))
+    op = next(op for op in result.ops if "launch" in op.attrs)
+    other = replace(op, attrs=freeze_attrs({**op.attrs, "num_warps": 2}))
+    changed = replace(result, ops=tuple(other if each is op else each for each in result.ops))
+    assert len(launches(changed).graph.ops) == len(result.ops)
+
+
+def test_a_launch_that_would_take_longer_is_said_and_left() -> None:
+    """Each alone fills the device evenly: together they save a launch, which here costs nothing."""
+    free = replace(H100, launch_seconds=0.0)
+    graph = imported(Plain(4096, 4096), (132 * 128, 4096))
+    _, context = lowered(graph, free)
+    (entry,) = (e for e in context.ledger if e.rule == "launch")
+    assert entry.decision == "cut" and "one for all takes" in entry.reason
+
+
+def test_on_the_cpu_each_region_has_its_launch() -> None:
+    graph = imported(Plain(128, 256), (300, 128))
+    from rooftile.target import target_named
+
+    result = Manager().run(graph, PIPELINE, PassContext(target_named("cpu")))[-1].graph
+    assert not [op for op in result.ops if "launch" in op.attrs]
+    assert Beside().run(result, PassContext(target_named("cpu"))) is result
+
+
+LARGE = {
+    "llama": (lambda: Projections(4096, 32, 8, 128), ((2048, 4096), (2048, 128), (2048, 128))),
+    "llama-bias": (lambda: Projections(4096, 32, 8, 128, bias=True), ((4096, 4096), (4096, 128), (4096, 128))),
+    "bert": (lambda: Plain(1024, 1024), ((4096, 1024),)),
+    "decode": (lambda: Plain(4096, 4096), ((16, 4096),)),
+}
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_kernels_for_an_h100_fit(case: str) -> None:
+    model, shapes = LARGE[case]
+    result, _ = lowered(imported(model(), *shapes), H100)
+    shared = launches(result)
+    (op,) = shared.inputs
+    binary = compile_kernel(emit_all(shared, H100)[op], H100.arch)
+    assert binary.resources.spill_bytes == 0
+    assert binary.shared_bytes <= H100.shared_memory
+    assert binary.ttgir.count("scf.if") >= len(shared.inputs[op]) - 1
+    loads = "ttng.async_tma_copy_global_to_local" if case != "decode" else "ttg.async_copy_global_to_local"
+    assert loads in binary.ttgir
+
+
+def test_the_pieces_of_an_epilogue_load_a_table_once() -> None:
+    model, shapes = LARGE["llama"]
+    shared = launches(lowered(imported(model(), *shapes), H100)[0])
+    (op,) = shared.inputs
+    source = emit_all(shared, H100)[op].source
+    assert len(re.findall(r"piece \d of 2", source)) == 4  # two for the queries, two for the keys
+    assert len(re.findall(r"= cos_block\w*\.load\(", source)) == 4  # the two halves of a head, of both

@@ -1,0 +1,194 @@
+"""What is computed from weights is kept as long as they stay as they are, and computed again when they don't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import rooftile
+from rooftile.errors import InputError
+from rooftile.runtime.packed import Packed
+
+
+class Scaled(nn.Module):
+    """``x`` times two weights, of which the columns are scaled: what it is multiplied with depends on weights alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = nn.Linear(32, 32), nn.Linear(32, 16)
+        self.gain = nn.Parameter(torch.rand(32) + 0.5)
+        self.register_buffer("calls", torch.zeros(32))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ (torch.cat([self.q.weight, self.k.weight]) * self.gain).T
+
+
+class Counting(Scaled):
+    """The gain is a buffer that every call writes to."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls.add_(1)
+        return x @ (self.q.weight * self.calls).T
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """One entry for each time that something was computed from weights."""
+    made: list[int] = []
+    compute = Packed._compute
+
+    def counted(self: Packed, *args: object) -> object:
+        made.append(1)
+        return compute(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Packed, "_compute", counted)
+    torch._dynamo.reset()
+    yield made
+    torch._dynamo.reset()
+
+
+X = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+
+
+def agrees(fast: object, model: nn.Module, x: torch.Tensor = X) -> None:
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), model(x))  # type: ignore[operator]
+
+
+def test_computed_once_for_many_calls(runs: list[int]) -> None:
+    model = Scaled().eval()
+    fast = rooftile.compile(model)
+    for _ in range(3):
+        agrees(fast, model)
+    assert len(runs) == 1
+
+
+def test_a_write_in_place_is_noticed(runs: list[int]) -> None:
+    model = Scaled().eval()
+    fast = rooftile.compile(model)
+    agrees(fast, model)
+    with torch.no_grad():
+        model.gain.mul_(2)
+    agrees(fast, model)
+    model.load_state_dict(Scaled().state_dict())
+    agrees(fast, model)
+    with torch.inference_mode():
+        model.q.weight.mul_(3)
+    agrees(fast, model)
+    assert len(runs) == 4
+
+
+def test_a_weight_replaced_is_noticed(runs: list[int]) -> None:
+    model = Scaled().eval()
+    fast = rooftile.compile(model)
+    agrees(fast, model)
+    model.gain = nn.Parameter(torch.rand(32))
+    agrees(fast, model)
+    model.k = nn.Linear(32, 16)
+    agrees(fast, model)
+    model.gain.data = torch.rand(32)
+    agrees(fast, model)
+    model.double()
+    agrees(fast, model, X.double())
+
+
+def test_a_write_that_torch_does_not_count_takes_an_invalidation(runs: list[int]) -> None:
+    model = Scaled().eval()
+    fast = rooftile.compile(model)
+    agrees(fast, model)
+    model.gain.data.mul_(2)
+    with pytest.raises(AssertionError):
+        agrees(fast, model)
+    fast.invalidate()  # type: ignore[operator]
+    agrees(fast, model)
+    assert len(runs) == 2
+    assert not hasattr(model, "invalidate")
+
+
+def test_a_compiled_function_is_invalidated_too(runs: list[int]) -> None:
+    model = Scaled().eval()
+    fast = rooftile.compile(lambda x: model(x))
+    agrees(fast, model)
+    model.gain.data.mul_(2)
+    fast.invalidate()  # type: ignore[attr-defined]
+    agrees(fast, model)
+
+
+def test_nothing_is_kept_in_training(runs: list[int]) -> None:
+    model = Scaled()
+    fast = rooftile.compile(model)
+    for _ in range(2):
+        fast(X).square().mean().backward()
+        for parameter in (model.gain, model.q.weight, model.k.weight):
+            assert parameter.grad is not None
+            parameter.data.sub_(0.1 * parameter.grad)  # as optimizers once did: no version counts this
+        agrees(fast, model)
+    model.eval()
+    agrees(fast, model)
+
+
+def test_gradients_alone_are_a_sign_of_training(runs: list[int]) -> None:
+    model = Scaled().eval()
+    fast = rooftile.compile(model)
+    agrees(fast, model)
+    fast(X).sum().backward()
+    model.gain.data.mul_(2)
+    agrees(fast, model)
+
+
+def test_tensors_without_a_version_give_nothing_that_is_kept(runs: list[int]) -> None:
+    with torch.inference_mode():
+        model = Scaled().eval()
+        fast = rooftile.compile(model)
+        for _ in range(2):
+            torch.testing.assert_close(fast(X), model(X))
+            model.gain.mul_(2)
+    assert len(runs) == 2
+
+
+def test_what_a_call_writes_to_does_not_last(runs: list[int]) -> None:
+    model, other = Counting().eval(), Counting().eval()
+    other.load_state_dict(model.state_dict())
+    fast = rooftile.compile(model)
+    for _ in range(3):
+        agrees(fast, other)
+    assert not runs
+
+
+def test_an_exported_program_keeps_and_notices(runs: list[int], tmp_path: Path) -> None:
+    model = Scaled().eval()
+    program = rooftile.export(model, (X,))
+    agrees(program, model)
+    agrees(program, model)
+    assert len(runs) == 1
+    with torch.no_grad():
+        model.gain.mul_(2)
+    agrees(program, model)
+    program.save(tmp_path / "scaled.pt2")
+    agrees(rooftile.load(tmp_path / "scaled.pt2"), model)
+    model.gain.data.mul_(2)
+    program.invalidate()
+    agrees(program, model)
+
+
+def test_what_is_kept_is_reported(runs: list[int]) -> None:
+    model = Scaled().eval()
+    with torch.no_grad():
+        report = rooftile.explain(model, X)
+    assert len(report.kernels) == 1 and len(report.packed) == 1
+    assert report.totals.kept_bytes == 48 * 32 * 4
+    (entry,) = (e for e in report.ledger if e.decision == "packed")
+    assert "no input but weights" in entry.reason
+    assert "Kernels that run once" in str(report) and "kept from call to call" in str(report)
+
+
+def test_a_call_with_too_few_tensors_is_refused(runs: list[int]) -> None:
+    program = rooftile.export(Scaled().eval(), (X,))
+    packed = program._function.program.program  # type: ignore[attr-defined]
+    assert isinstance(packed, Packed)
+    with pytest.raises(InputError, match="takes 7 tensors, the call brings 1"):
+        packed([X], {})
