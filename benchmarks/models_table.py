@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.markdown import table
 from benchmarks.records import Record
+from rooftile.externs import why
 
 _CASES = ("forward", "padded", "dynamic", "decode")
 
@@ -51,15 +52,11 @@ def extern_markdown(records: Sequence[Record]) -> str:
         (case,) = record["cases"]
         for run in case["runs"].values():
             for e in run.get("externs", ()):
-                row = found.setdefault(e["target"], {"in": {}, "from": {}, "why": {}})
+                row = found.setdefault(e["target"], {"in": {}, "from": {}})
                 row["in"][case["case"]] = None
                 row["from"][e["source"]] = None
-                row["why"][e["why"].removeprefix(e["target"]).removesuffix(", so it runs as the ATen call it is")] = (
-                    None
-                )
     rows = [
-        (f"`{target}`", ", ".join(r["in"]), ", ".join(r["from"]), "; ".join(w.strip() for w in r["why"]))
-        for target, r in sorted(found.items())
+        (f"`{target}`", ", ".join(r["in"]), ", ".join(r["from"]), why(target)) for target, r in sorted(found.items())
     ]
     return table(("ATen call", "in", "from", "why"), rows)
 

@@ -24,7 +24,8 @@ from rooftile.codegen.together import emit_together
 from rooftile.compilation import Compilation, Runnable
 from rooftile.config import CompileOptions, Config
 from rooftile.dump import dump_folder, write_dump, write_report, write_repro
-from rooftile.errors import InternalError, OptionError, RequirementError, nearest
+from rooftile.errors import InternalError, OptionError, nearest
+from rooftile.externs import note_externs, require_none
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.polynomial import mul
 from rooftile.logs import listen, log_compilation
@@ -109,8 +110,8 @@ def compile_graph(
         stages += manager.run(lowered, (Reschedule(better, precision),), context)[1:]
     compilation = Compilation(stages, context, device, seconds=clock.seconds)
     _say_unasked(context)
-    _note_externs(compilation)
-    _require(options, compilation.lowered)
+    note_externs(compilation.lowered, context.ledger)
+    require_none(options, compilation.lowered)
     program: Runnable = Shaped(graph) if device.type == "meta" else Evaluated(graph)
     if _is_lowered(compilation.graph):
         shared = launches(compilation.graph)
@@ -224,17 +225,6 @@ def _is_lowered(graph: Graph) -> bool:
     return all(op.name == "extern" or len(op.regions) == 2 for op in graph.ops)
 
 
-def _note_externs(compilation: Compilation) -> None:
-    for op in _externs(compilation.lowered):
-        compilation.context.ledger.add(
-            "extern",
-            rule="import",
-            values=[v.name for v in op.outputs],
-            reason=f"{op.attrs['target']} {_why_extern(op)}, so it runs as the ATen call it is",
-            locs=[op.loc],
-        )
-
-
 def _note_updates(compilation: Compilation, plan: Plan) -> None:
     """What became of each write to an input. One that is made apart is read and written once more."""
     graph = compilation.graph
@@ -252,27 +242,6 @@ def _note_updates(compilation: Compilation, plan: Plan) -> None:
             bytes=0 if is_there else mul(over.type.bytes, -2),
             locs=[makers[value].loc] if value in makers else [],
         )
-
-
-def _why_extern(op: Op) -> str:
-    foreign = next((v.dtype for v in (*op.inputs, *op.outputs) if not v.dtype.in_kernels), None)
-    return f"works on {foreign}, which no kernel does" if foreign else "has no row in the import table for this form"
-
-
-def _require(options: CompileOptions, graph: Graph) -> None:
-    if "no-extern" not in options.require:
-        return
-    for op in _externs(graph):
-        raise RequirementError(
-            "no-extern",
-            f"{op.attrs['target']} runs as an ATen call",
-            where=", in ".join(t for t in (op.loc.source, op.loc.module) if t),
-            fix="write it with other ops, or leave the requirement out",
-        )
-
-
-def _externs(graph: Graph) -> list[Op]:
-    return [op for op in graph.ops if op.name == "extern"]
 
 
 class _Clock:

@@ -31,7 +31,9 @@ _SMALL = {
 class Architecture:
     """A configuration class of transformers, its model class, and arguments for either size.
 
-    ``large`` has the sizes of one published model, all but the number of its layers, of which there are two.
+    ``large`` has the sizes of one published model, all but the number of its layers, of which there are two; ``like``
+    is its name. ``masks_cache`` says that a static cache wants a mask of all its positions, from which the model takes
+    their biases.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Architecture:
     small: Mapping[str, Any]
     large: Mapping[str, Any]
     like: str
+    masks_cache: bool = False
 
     def built(
         self,
@@ -235,6 +238,7 @@ ARCHITECTURES = {
             {"vocab_size": 128, "hidden_size": 64, "n_layer": 2, "n_head": 4, "pad_token_id": 0},
             {"vocab_size": 250880, "hidden_size": 2048, "n_layer": 2, "n_head": 16},
             "BLOOM-1b7",
+            masks_cache=True,
         ),
         Architecture(
             "t5",

@@ -67,6 +67,8 @@ class Decoding:
             self._given["encoder_outputs"] = model.get_encoder()(ids)
             cache = EncoderDecoderCache(cache, StaticCache(config=model.config, max_cache_len=ids.shape[1]))
         self._given["past_key_values"] = cache
+        if of.masks_cache:
+            self._given["attention_mask"] = ids.new_ones(len(ids), capacity)
         self._step(model, self._first)
         cache.reset()
 

@@ -94,17 +94,15 @@ def has_case(of: Architecture, case: str) -> bool:
 
 
 def _externs(compilations: Sequence[Compilation]) -> list[Findings]:
-    """The ATen calls of all graphs, alike ones counted together, each with the ledger's reason."""
+    """The ATen calls of all graphs, alike ones counted together."""
     found: dict[tuple[str, str], Findings] = {}
     for c in compilations:
-        reasons = {e.values: e.reason for e in c.context.ledger.of("extern")}
         for op in c.graph.ops:
             if op.name == "extern":
                 target = str(op.attrs["target"])
                 source = _short(op.loc.source)
-                row = found.setdefault((target, source), {"target": target, "source": source, "count": 0, "why": ""})
+                row = found.setdefault((target, source), {"target": target, "source": source, "count": 0})
                 row["count"] += 1
-                row["why"] = reasons.get(tuple(v.name for v in op.outputs), "")
     return list(found.values())
 
 
