@@ -96,6 +96,8 @@ def test_the_first_nan_and_infinity_are_named_with_their_lines() -> None:
 
 def test_a_mask_s_infinities_are_nobody_s_fault() -> None:
     assert check_model(*block_and_inputs(), wanted=Wanted(blame=False, nan=True)).nonfinite == ()
+    # here a kernel stores masked scores
+    assert check_model(*BLOCKS["gpt2"](), wanted=Wanted(blame=False, nan=True)).nonfinite == ()
 
 
 @pytest.mark.parametrize("name", BLOCKS)
