@@ -10,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from rooftile.report.data import Report
-from rooftile.report.text import Table, furthest, headline, places, reason_of, rich_table, tables
+from rooftile.report.text import Table, furthest, headline, places, reason_of, rich_table, tables, without
 from rooftile.report.tree import ModuleNode, line_of, model_tree
 from rooftile.report.why import WhyRow
 
@@ -18,7 +18,8 @@ from rooftile.report.why import WhyRow
 def explanation(report: Report, derivations: bool = False) -> Any:
     """The whole report, derivations only where they are wanted."""
     parts: list[Any] = [Text(headline(report)), Text(furthest(report)), Text(), shown_tree(model_tree(report)), Text()]
-    parts += [rich_table(table) for table in tables(report, derivations)]
+    for table in tables(report, derivations):  # of kernels, the tree has said where they are from
+        parts.append(rich_table(without(table, "from") if "x floor" in table.columns else table))
     if report.derivations and not derivations:
         count = len(report.derivations)
         parts.append(Text(f"{count} derivation{'s' if count > 1 else ''}: --derivations shows how sweeps were joined"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rooftile.report.data import KernelRow, LedgerRow, NoteRow, Quantity, Report
 
 _NAMES_SHOWN = 4
+_WHOLE = frozenset({"decision", "by", "bound by", "axis", "rule", "value"})  # columns of words, which are not folded
+_LEAST = {"kernel": 10, "from": 16, "why": 24}  # the narrowest that columns of names and sentences become
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,13 @@ def tables(report: Report, derivations: bool = True) -> Iterator[Table]:
         _notes,
     ]
     return (table for part in parts if (table := part(report)).rows)
+
+
+def without(table: Table, column: str) -> Table:
+    """The table without one of its columns."""
+    at = table.columns.index(column)
+    rows = tuple(row[:at] + row[at + 1 :] for row in table.rows)
+    return replace(table, columns=table.columns[:at] + table.columns[at + 1 :], rows=rows)
 
 
 def headline(report: Report) -> str:
@@ -97,9 +106,14 @@ def rich_table(table: Table) -> Any:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "collapse_padding": True, "pad_edge": False}
+    shown = RichTable(title=table.title, title_justify="left", title_style="bold", **look)
     for column in table.columns:
-        shown.add_column(column, justify="right" if column in table.right else "left", overflow="fold")
+        right = column in table.right
+        least = _LEAST.get(column)
+        shown.add_column(
+            column, justify="right" if right else "left", overflow="fold", no_wrap=column in _WHOLE, min_width=least
+        )
     for row in table.rows:
         shown.add_row(*(Text(cell) for cell in row))
     return shown

@@ -128,7 +128,7 @@ function roofLines(roofs, target, x, y) {
     svg("text", { class: "roof-name", x: x(ridge) + 6, y: bottom - 8 }, `ridge ${number(ridge)} FLOP/B`),
     svg(
       "text",
-      { class: "roof-name", x: x(x.high) - 4, y: y(peak) - 7, "text-anchor": "end" },
+      { class: "roof-name", x: x(x.high) - 4, y: y(peak) - 16, "text-anchor": "end" },
       `${rate(peak)}FLOP/s, ${roofs[0][0]}`,
     ),
   ];
