@@ -136,8 +136,9 @@ def bucketed(
     """``program``, which has the schedules of ``better``, and others where calls have sizes of another bucket."""
 
     def make(choice: Choice) -> Runnable:
-        context = PassContext(measured.target, options=options)
-        graph = Reschedule(choice, measured.precision).run(lowered, context)
+        switches = Switches(off=frozenset(measured.config.without))
+        context = PassContext(measured.target, options=options, switches=switches)
+        graph = Manager().run(lowered, (Reschedule(choice, measured.precision),), context)[-1].graph
         shared = launches(graph)
         plans = Plans.of(shared.graph, emit_all(shared, measured.target))
         return plans.loaded(measured.target, measured.device, measured.config, options.mode)

@@ -145,7 +145,8 @@ class Parts:
         return "its tile IR is wrong: lower" if lowered else "its tile IR is right: code generation"
 
     def of_plan(self) -> Iterator[BlameRow]:
-        """A row where the program gives something else than its kernels one by one: memory shared too soon."""
+        """A row where the program gives something else than its kernels one by one: memory or a launch that is shared,
+        or what is packed once."""
         pairs = zip(self.trial.results, self.trial.by_kernels, strict=True)
         if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs):
             exact = self.trial.subject.exact

@@ -10,6 +10,8 @@ import torch
 
 from rooftile.accuracy import error
 from rooftile.blame.subject import Subject, seeded
+from rooftile.codegen.emit import emit
+from rooftile.compilation import Runnable
 from rooftile.config import Config
 from rooftile.driver import emit_all, fp32_precision
 from rooftile.ir.core import Graph, Op, TensorType
@@ -21,9 +23,9 @@ from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager, Stage
 from rooftile.passes.pipeline import pipeline
 from rooftile.passes.switches import Switches
+from rooftile.plans import Plans
 from rooftile.runtime.loading import load
 from rooftile.runtime.plan import make_plan
-from rooftile.runtime.program import Program
 from rooftile.target import Target
 
 
@@ -88,13 +90,13 @@ class Trial:
         """What the program computes; where its kernels don't run here, what their tile programs do."""
         if not self.runs_here:
             return self.by_kernels
-        program = self._program(self.graph)
+        program = self.program()
         with torch.no_grad(), seeded():
             return program(list(self.subject.tensors), self.subject.sizes)
 
     @cached_property
     def by_kernels(self) -> list[torch.Tensor]:
-        """What the kernels compute one by one, without a plan's memory."""
+        """What the kernels compute one by one, each in a launch of its own, without a plan's memory."""
         return self.evaluated(self.graph, {op: self.kernel(op) for op in self.regions})
 
     @cached_property
@@ -111,18 +113,22 @@ class Trial:
         return lambda inputs: run_region(op, inputs, self.subject.sizes)
 
     def compiled(self, op: Op) -> Compute:
-        """The Triton text of a region's kernel, compiled for the device and run."""
+        """The Triton text of a region's kernel, by itself, compiled for the device and run."""
         alone = Graph(str(op.attrs["name"]), op.inputs, (op,), op.outputs)
-        program, sizes = self._program(alone), self.subject.sizes
+        plan, sizes = make_plan(alone, {op: emit(op.regions[1], self.target, op.regions[0])}), self.subject.sizes
+        program = load(plan, self.target, self._device(), Config.from_env())
         types = [v.type for v in op.inputs]
         return lambda inputs: program([laid_out(x, t, sizes) for x, t in zip(inputs, types, strict=True)], sizes)
 
-    def _program(self, graph: Graph) -> Program:
+    def program(self) -> Runnable:
+        """What a call runs: kernels that share launches, what is packed once, memory that is used again."""
+        shared = launches(self.graph)
+        plans = Plans.of(shared.graph, emit_all(shared, self.target))
+        return plans.loaded(self.target, self._device(), Config.from_env(), "default")
+
+    def _device(self) -> torch.device:
         device = self.subject.device
-        device = torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
-        shared = launches(graph)
-        plan = make_plan(shared.graph, emit_all(shared, self.target))
-        return load(plan, self.target, device, Config.from_env())
+        return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
 
 
 def given(results: Tensors) -> Compute:
