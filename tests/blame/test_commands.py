@@ -13,7 +13,7 @@ from rooftile.blame.bisect import bisect
 from rooftile.blame.check import Wanted, check_model, check_subjects
 from rooftile.blame.subject import model_subjects
 from rooftile.cli import app
-from rooftile.target import CPU
+from rooftile.target import CPU, target_named
 from tests.blame.plants import PLANTS, block_and_inputs
 from tests.models import BLOCKS
 from tests.schemas import misfits
@@ -105,6 +105,7 @@ def test_every_model_is_checked(name: str) -> None:
     subjects, uncompiled = model_subjects(*BLOCKS[name]())
     report = check_subjects(subjects, "h100", Wanted(blame=False))
     assert report.kept and report.outputs and not uncompiled
+    assert bisect(subjects, target_named("h100")) is None
 
 
 def test_run_time_sizes_are_those_of_the_call() -> None:
