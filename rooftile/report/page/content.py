@@ -29,7 +29,8 @@ def content_of(report: Report) -> tuple[dict[str, Any], dict[str, object]]:
 
 
 def _program(compilation: Compilation, texts: Texts) -> dict[str, Any]:
-    graph, plan = compilation.graph, compilation.plan
+    plan = compilation.plan
+    graph = compilation.graph if plan is None else plan.graph  # without what is computed once, from weights alone
     stages = [
         {"name": s.name, "changed": s.changed, "text": texts.add((s.text or print_graph(s.graph)).splitlines())}
         for s in compilation.stages

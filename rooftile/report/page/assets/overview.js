@@ -50,6 +50,7 @@ function overview() {
       ),
       modelTree(),
     ),
+    packed(),
     report.notes.length
       ? el(
           "section",
@@ -59,6 +60,24 @@ function overview() {
         )
       : null,
   );
+}
+
+// What depends on weights alone is no part of a call.
+function packed() {
+  const kernels = data.report.packed ?? [];
+  if (!kernels.length) return null;
+  const rows = kernels.map((kernel) =>
+    el(
+      "tr",
+      null,
+      el("td", { class: "mono" }, kernel.name),
+      el("td", { class: "soft" }, counted(kernel.ops)),
+      amountCell(kernel.bytes, "B"),
+      el("td", { class: "mono soft" }, places(kernel.sources)),
+    ),
+  );
+  const head = el("div", { class: "section-head" }, el("h2", null, "Computed once, from weights alone"));
+  return el("section", null, head, el("div", { class: "scroll" }, el("table", null, el("tbody", null, rows))));
 }
 
 function figures() {
