@@ -25,6 +25,10 @@ TILE_REUSE = 128  # how many result columns (rows) share one computation of an o
 COMPUTED_OPERAND = (
     1.25  # a dot whose operand passes through registers, measured against one that is copied asynchronously
 )
+FEW_ROWS = 64
+WAITED_FOR = (
+    2.5  # the same where few rows leave nothing to do in the meantime: 1.5 with a norm's factors, 6 with SwiGLU
+)
 GATHERED = 32  # FLOPs in the time that an element takes whose address is computed for it alone
 
 
@@ -62,10 +66,21 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
         _scalar_flops(access, r) * prod(extents[a] for a in access.free[r] | set(n.bound)) * factor.get(r, 1)
         for r, n in access.nodes.items()
     )
-    seconds = max(moved / target.bandwidth, matmul_seconds + scalar / target.scalar_flops) / _share(
-        access, extents, target
-    )
+    memory_seconds = moved / target.bandwidth * (WAITED_FOR if _waits_for_operands(access, extents, target) else 1)
+    seconds = max(memory_seconds, matmul_seconds + scalar / target.scalar_flops) / _share(access, extents, target)
     return Cost(moved, matmul, scalar, seconds + target.launch_seconds + _call_overhead(access, target))
+
+
+def _waits_for_operands(access: Access, extents: dict[str, int], target: Target) -> bool:
+    """Whether dots of few rows have operands that are computed, not copied while others are multiplied."""
+    if target.kind == "cpu" or _as_chain(access) is not None:
+        return False
+    for read in contractions(access):
+        shape = groups(access, read)
+        rows = min(prod(extents[a] for a in shape.m), prod(extents[a] for a in shape.n))
+        if 1 < rows <= FEW_ROWS and not all(is_loaded(access, o) for o in access.nodes[read].operands):
+            return True
+    return False
 
 
 def _is_computed_again(access: Access, operand: Read) -> bool:
