@@ -27,7 +27,7 @@ from rooftile.runtime.build import compile_kernel
 from rooftile.target import H100
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-WEIGHTS = ((4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336))
+WEIGHTS = ((4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336), (128256, 4096))
 ENOUGH = 32 * 1024  # bytes on their way to a multiprocessor
 
 
@@ -79,3 +79,21 @@ def test_weights_are_read_16_bytes_at_a_time(m: int, tmp_path: Path) -> None:
     text = subprocess.run([CUOBJDUMP, "-sass", cubin], capture_output=True, text=True, check=True).stdout
     loads = set(re.findall(r"\b(?:LDG|LDGSTS)\.\S+", text))
     assert loads and all(".128" in load for load in loads)
+
+
+class Transposed(nn.Module):
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return x @ w
+
+
+@pytest.mark.parametrize(("n", "k"), [(4096, 4096), (1600, 6400)])
+def test_a_vector_times_a_matrix_reads_what_is_contiguous(n: int, k: int) -> None:
+    inputs = tuple(torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in ((1, k), (k, n)))
+    graph = import_captured(capture_exported(torch.export.export(Transposed(), inputs))).graph
+    stages = Manager().run(graph, PIPELINE, PassContext(H100))
+    first, *rest = (op for op in stages[-1].graph.ops if op.name == "region")
+    schedule = Schedule.from_attrs(first.attrs)
+    assert tile(schedule, n, "grid") >= 32  # a row of the weights is n long: 64 bytes of it or more
+    assert rest and programs(schedule) >= 4 * H100.sm_count  # by parts of the sum
+    kernel = emit(first.regions[1], H100, first.regions[0])
+    assert compile_kernel(kernel, H100.arch).resources.spill_bytes == 0

@@ -83,3 +83,10 @@ def groups(access: Access, read: Read) -> Groups:
         ordered(bound),
         ordered(set(access.axes).difference(every, access.bound_axes())),
     )
+
+
+def has_dot(access: Access) -> bool:
+    """Whether there are contractions, and the main one multiplies matrices: not a matrix by a vector, nor rows by rows
+    of their own."""
+    shape = groups(access, main_contraction(access)) if contractions(access) else None
+    return shape is not None and bool(shape.m and shape.n)

@@ -15,7 +15,7 @@ from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
-from rooftile.passes.regions.contractions import contractions, groups, main_contraction
+from rooftile.passes.regions.contractions import contractions, groups, has_dot, main_contraction
 from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
@@ -108,7 +108,7 @@ def _times(axis: AxisRole, factor: float) -> int:
 def _dots(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
     main = main_contraction(access)
     shape = groups(access, main)
-    if not _has_dot(access):
+    if not has_dot(access):
         yield from _scaled(first, (1, 0.5, 2, 4), (1, 2, 4, 8))
         return
     wide = access.nodes[main].operands[0].value.dtype.bytes > 2
@@ -171,7 +171,7 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
     if target.kind == "cpu":
         return held <= target.max_tile_elements or bool(contractions(access))
     threads = 32 * schedule.num_warps
-    if not contractions(access) or not _has_dot(access):
+    if not has_dot(access):
         return 1 <= held // threads <= MOST_ELEMENTS_PER_THREAD
     return (
         shared_bytes(schedule, access) <= target.shared_memory
@@ -180,11 +180,6 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
         and not (schedule.specialize and schedule.num_warps != 4)
         and not (schedule.persistent and programs(schedule) <= target.sm_count)
     )
-
-
-def _has_dot(access: Access) -> bool:
-    shape = groups(access, main_contraction(access))
-    return bool(shape.m and shape.n)
 
 
 def _rows(schedule: Schedule) -> int:

@@ -10,7 +10,7 @@ from math import ceil, prod
 
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read
-from rooftile.passes.regions.contractions import contractions, loads_of_contractions
+from rooftile.passes.regions.contractions import contractions, has_dot, loads_of_contractions
 from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
@@ -47,13 +47,14 @@ def programs(schedule: Schedule) -> int:
 
 
 def shared_bytes(schedule: Schedule, access: Access) -> int:
-    """About how much shared memory a program needs: the tiles that contractions load, once for each stage.
+    """About how much shared memory a program needs: the tiles that contractions load, once for each stage; only what
+    dots read is loaded ahead.
 
     A persistent program that works with descriptors loads the next tile's operands while the last one's results are
     stored, so that these, and what else is loaded for them, have places of their own.
     """
     tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
-    operands = loads_of_contractions(access)
+    operands = loads_of_contractions(access) if has_dot(access) else set()
     staged = sum(_tile_bytes(load, access, tiles) for load in operands) * max(1, schedule.num_stages)
     if not (schedule.descriptors and schedule.persistent):
         return staged
@@ -98,7 +99,8 @@ def _share_of_bandwidth(schedule: Schedule, access: Access, target: Target, besi
     tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
     step = max(_tile_bytes(load, access, tiles) for load in loads_of_contractions(access))
     at_once = min(programs(schedule) + beside, _at_once(schedule, access, target))
-    ahead = at_once * max(1, schedule.num_stages - 1) * step
+    steps = max(1, schedule.num_stages - 1) if has_dot(access) else 1
+    ahead = at_once * steps * step
     return min(1.0, ahead / (target.bandwidth * LATENCY))
 
 

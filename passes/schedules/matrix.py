@@ -17,6 +17,8 @@ from rooftile.passes.schedules.dots import Dots, dot_tiles
 from rooftile.passes.schedules.skinny import is_skinny, skinny_tiles, vector_tiles
 from rooftile.target import Target
 
+FAR = 2**62
+
 
 def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
     """The first choice of schedule for a region with contractions that is no chain."""
@@ -123,9 +125,21 @@ def _capped(access: Access, names: tuple[str, ...], limit: int, is_dot: bool) ->
 
 
 def _product_tiles(access: Access, shape: Groups, bound: list[str], target: Target) -> dict[str, int]:
-    """Tiles of a contraction that is no matrix product (a row, or all axes shared): rows of products, summed."""
-    names = (*shape.m, *shape.n, *shape.batch)[-1:]
-    count = prod(likely(access.axes[a]) for a in (*shape.m, *shape.n, *shape.batch))
-    rows, depth = vector_tiles(target, count, max((likely(access.axes[a]) for a in bound), default=1))
-    steps = {a: min(depth, next_power(likely(access.axes[a]))) for a in bound}
-    return _capped(access, names, rows, False) | steps
+    """Tiles of a contraction that is no matrix product (a row, or all axes shared): rows of products, summed. The rows
+    are those that lie closest in the operand that is the most to read."""
+    kept = (*shape.m, *shape.n, *shape.batch)
+    large = max(access.loads(), key=lambda load: prod(likely(access.axes[a]) for a in access.free[load]))
+    steps = {a: _stride(large, a) for a in reversed(kept) if likely(access.axes[a]) > 1}
+    rows = min(steps, key=lambda a: steps[a], default=kept[-1])
+    depth = max((likely(access.axes[a]) for a in bound), default=1)
+    count = prod(likely(access.axes[a]) for a in kept)
+    across = steps.get(rows) == 1 and all(_stride(large, a) > 1 for a in bound)
+    tile, depth = vector_tiles(target, count, depth, across=across)
+    return _capped(access, (rows,), tile, False) | {a: min(depth, next_power(likely(access.axes[a]))) for a in bound}
+
+
+def _stride(load: Read, axis: str) -> int:
+    """How far apart in memory, in elements, neighbours along ``axis`` lie; far where it is not known."""
+    found = steps_along(address(load), axis, 1)
+    stride = found[0][-1].stride if found is not None else None
+    return stride if isinstance(stride, int) and stride > 0 else FAR

@@ -20,8 +20,10 @@ COLUMNS = (128, 64, 32, 16)
 AHEAD = 1.3  # times what keeps memory busy: not all programs are at the same place
 MOST_STAGES = 6
 LEAST_STAGES = 3
+MOST_BESIDE = 2  # programs that share a multiprocessor's memory; of more, the others wait
 ELEMENTS = 4096  # of a tile that is multiplied and summed: four loads of 16 bytes for each thread of four warps
 DEPTH = 2048  # of such a tile: rows of 4 KB
+ACROSS = 64  # rows of such a tile where they are what is contiguous: 128 bytes of each position in their sums
 PROGRAMS = 32  # of such tiles for each multiprocessor, so that all that fit on one at a time have some
 
 
@@ -35,7 +37,8 @@ def skinny_tiles(target: Target, dots: Dots) -> DotTiles:
     few, many = sorted((dots.m, dots.n))
     rows, columns = next_power(max(few, 16)), _columns(target, dots, many)
     programs = _programs(dots, many, columns)
-    room = target.shared_memory // -(-programs // target.sm_count)  # what those beside one another leave each
+    beside = min(-(-programs // target.sm_count), MOST_BESIDE)
+    room = target.shared_memory // beside
     deepest = 256 if rows + columns <= FEW else 128
     if dots.computed:  # every warp holds all of its rows
         deepest = 128 if rows <= 16 else 64
@@ -44,14 +47,16 @@ def skinny_tiles(target: Target, dots: Dots) -> DotTiles:
         fitting = room // (step + rows * depth * dots.bytes)
         if fitting >= LEAST_STAGES:
             break
-    wanted = 1 + ceil(AHEAD * target.bandwidth * LATENCY / (programs * step))
+    at_once = min(programs, beside * target.sm_count)
+    wanted = 1 + ceil(AHEAD * target.bandwidth * LATENCY / (at_once * step))
     m, n = (rows, columns) if dots.m <= dots.n else (columns, rows)
     return DotTiles(m, n, depth, 4, max(2, min(max(wanted, LEAST_STAGES), MOST_STAGES, fitting)))
 
 
 def _columns(target: Target, dots: Dots, many: int) -> int:
     """As many as leave a program for nearly every multiprocessor; results that share a program share them."""
-    widths = [max(16, width // dots.accumulators) for width in COLUMNS]
+    widest = next_power(max(many, 16))
+    widths = [max(16, min(width // dots.accumulators, widest)) for width in COLUMNS]
     enough = MOST_OF_PROCESSORS * target.sm_count
     return next((width for width in widths if _programs(dots, many, width) >= enough), widths[-1])
 
@@ -60,13 +65,12 @@ def _programs(dots: Dots, many: int, columns: int) -> int:
     return dots.batch * -(-many // columns)
 
 
-def vector_tiles(target: Target, rows: int, depth: int) -> tuple[int, int]:
+def vector_tiles(target: Target, rows: int, depth: int, *, across: bool) -> tuple[int, int]:
     """Rows and depth of a tile of a matrix that is multiplied by a vector, or of rows that are multiplied by rows of
-    their own; there are ``rows`` of them, ``depth`` long."""
+    their own; there are ``rows`` of them, ``depth`` long. ``across``: it is the rows that are neighbours in memory."""
     if target.kind == "cpu":
         return 2**9, min(next_power(depth), 2**9)
-    step = min(next_power(depth), DEPTH)
-    high = max(1, ELEMENTS // step)
-    while high > 1 and rows < high * PROGRAMS * target.sm_count:
+    high = ACROSS if across else max(1, ELEMENTS // min(next_power(depth), DEPTH))
+    while high > (ACROSS // 2 if across else 1) and rows < high * PROGRAMS * target.sm_count:
         high //= 2
-    return high, min(next_power(depth), max(step, ELEMENTS // high))
+    return high, min(next_power(depth), ELEMENTS // high)

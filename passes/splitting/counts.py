@@ -18,6 +18,7 @@ from rooftile.passes.schedules.estimate import programs, seconds
 from rooftile.target import Target
 
 COUNTS = (2, 4, 8, 16, 32)
+EVEN = 16  # positions of which parts are multiples, so that wide loads stay aligned
 LEAST_DEPTH = 256  # of a part of a product's sum: four steps of a loop that loads ahead
 # A product whose estimate is within so much of its roofline has nothing to gain.
 NEAR_ROOFLINE = 1.25
@@ -44,7 +45,7 @@ def parts_of_product(body: Graph, extent: Size, split: Callable[[int], Sequence[
         return 1
     found = {1: whole}
     for count in COUNTS:
-        if extent % (count * LEAST_DEPTH) or not (regions := split(count)):
+        if extent % (count * EVEN) or extent < count * LEAST_DEPTH or not (regions := split(count)):
             break
         found[count] = sum(_seconds(each.regions[0], target) for each in regions)
     best = min(found, key=lambda count: found[count])
