@@ -357,7 +357,10 @@ TARGETS = torch.empty(4096, dtype=torch.int64, device="meta")
 LARGE: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...], int]] = {
     "softmax": (softmax, (on_meta(8192, 8192),), 0),
     "long softmax": (softmax, (on_meta(4096, 128256),), 2),
+    "layer norm that fits": (layer_norm, (on_meta(512, 16384),), 0),
     "layer norm": (layer_norm, (on_meta(512, 100_000),), 2),
+    "rms norm that fits": (rms_norm, (on_meta(512, 16384),), 0),
+    "rms norm": (rms_norm, (on_meta(512, 65536),), 2),
     "cross-entropy": (cross_entropy, (on_meta(4096, 128256), TARGETS), 1),
     "cross-entropy from hidden states": (
         token_losses,
@@ -377,6 +380,31 @@ def test_large_rows_on_an_h100(name: str) -> None:
     for kernel in emit_all(launches(graph), H100).values():
         resources = compile_kernel(kernel, H100.arch).resources
         assert resources.spill_bytes == 0 and resources.shared_bytes <= H100.shared_memory
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("length", [16384, 65536, 200_000])
+@pytest.mark.parametrize("function", [layer_norm, rms_norm], ids=lambda f: f.__name__)
+def test_norms_of_long_rows(function: Callable[..., Tensor], length: int, dtype: torch.dtype) -> None:
+    """One read where the row fits, else two, of which the ledger says why."""
+    context = PassContext(H100)
+    graph = imported(function, (torch.empty(512, length, dtype=dtype, device="meta"),))
+    lowered = Manager().run(graph, PIPELINE, context)[-1].graph
+    (region,) = lowered.ops
+    count = 0 if length <= 16384 else 2
+    assert max(sweeps(region).values(), default=0) == count
+    assert [entry.rule for entry in context.ledger.of("recomputed")] == ["roles"] * (count == 2)
+    assert not count or f"no tile holds a row of {length}" in context.ledger.of("recomputed")[0].reason
+
+
+@pytest.mark.parametrize("function", [layer_norm, rms_norm], ids=lambda f: f.__name__)
+def test_norms_of_long_rows_keep_the_promise(function: Callable[..., Tensor]) -> None:
+    x = 30 + torch.randn(2, 200_000, generator=torch.Generator().manual_seed(6))
+    graph = imported(function, (x,))
+    small = replace(CPU, max_tile_elements=4096, op_seconds=0.0)
+    compilation, program = compile_small(graph, small)
+    assert sweeps(compilation.graph.ops[0]).total() == 2
+    assert_kept(graph, (x,), program([x], {}))
 
 
 def test_the_report_says_how_a_row_is_swept() -> None:
