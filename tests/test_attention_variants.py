@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -108,6 +109,27 @@ def test_same_answer(name: str, dtype: torch.dtype) -> None:
     assert_kept(VARIANTS[name], VARIANTS[name].small(dtype))
 
 
+# One query and many, fewer than keys and more (then some have nothing to attend to), around the edges of tiles.
+QUERIES_AND_KEYS = ((1, 1), (1, 300), (16, 257), (2, 64), (65, 33), (300, 7))
+OF_ANY_LENGTH = (
+    "matmul",
+    "gqa_repeat_interleave",
+    "causal_masked_fill_inf",
+    "causal_where_min",
+    "lengths",
+    "no_maximum",
+)
+
+
+@pytest.mark.parametrize(("queries", "keys"), QUERIES_AND_KEYS)
+@pytest.mark.parametrize("name", OF_ANY_LENGTH)
+def test_any_numbers_of_queries_and_keys(name: str, queries: int, keys: int) -> None:
+    variant = VARIANTS[name]
+    sized = replace(variant, sizes=variant.sizes | {"i": queries, "j": keys})
+    for dtype in dict.fromkeys(IN_TURN):
+        assert_kept(sized, sized.small(dtype))
+
+
 def large_logits(inputs: Sequence[Tensor]) -> None:
     inputs[0][0, 0] *= 1e4
 
@@ -129,10 +151,14 @@ UNUSUAL = ("matmul", "no_maximum", "causal_masked_fill_inf", "given_added_min", 
 UNUSUAL += ("soft_cap", "softmax_over_queries", "zeroed_after")
 
 
+IN_FLOATS = [(name, torch.float32) for name in UNUSUAL]
+IN_FLOATS += [(name, dtype) for name in ("matmul", "given_added_min") for dtype in (torch.bfloat16, torch.float16)]
+
+
 @pytest.mark.parametrize("extreme", EXTREMES)
-@pytest.mark.parametrize("name", UNUSUAL)
-def test_extreme_inputs(name: str, extreme: object) -> None:
-    inputs = VARIANTS[name].small(torch.float32)
+@pytest.mark.parametrize(("name", "dtype"), IN_FLOATS, ids=str)
+def test_extreme_inputs(name: str, dtype: torch.dtype, extreme: object) -> None:
+    inputs = VARIANTS[name].small(dtype)
     assert callable(extreme)
     extreme(inputs)
     assert_kept(VARIANTS[name], inputs)

@@ -102,6 +102,51 @@ def window(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.where((apart >= 0) & (apart < 7), scaled(q, k), -math.inf).softmax(-1) @ v
 
 
+def positions(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of the queries, as a column, and of the keys."""
+    return torch.arange(q.shape[-2], device=q.device)[:, None], torch.arange(k.shape[-2], device=q.device)
+
+
+@masks(square=True)
+def prefix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    i, j = positions(q, k)
+    return scaled(q, k).masked_fill((j > i) & (j >= 11), -math.inf).softmax(-1) @ v
+
+
+@masks(lengths="b: length", square=True)
+def prefix_of_each(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:
+    i, j = positions(q, k)
+    keep = (j <= i) | (j < lengths[:, None, None, None])
+    return torch.where(keep, scaled(q, k), torch.finfo(q.dtype).min).softmax(-1) @ v
+
+
+@masks(square=True)
+def window_and_global(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    i, j = positions(q, k)
+    keep = ((i - j).abs() < 5) | (j < 3) | (i < 3)
+    return scaled(q, k).masked_fill(~keep, -math.inf).softmax(-1) @ v
+
+
+@masks(square=True)
+def chunked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    i, j = positions(q, k)
+    return scaled(q, k).masked_fill((i // 8 != j // 8) | (j > i), -1e4).softmax(-1) @ v
+
+
+@masks(square=True)
+def dilated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    i, j = positions(q, k)
+    keep = ((i - j) % 4 == 0) & (j <= i) & (i - j < 16)
+    return (scaled(q, k) + torch.where(keep, 0.0, -math.inf).to(q.dtype)).softmax(-1) @ v
+
+
+@masks(lengths="b: length", square=True)
+def causal_and_lengths(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:
+    i, j = positions(q, k)
+    keep = (j <= i) & (j < lengths[:, None, None, None])
+    return scaled(q, k).masked_fill(~keep, torch.finfo(q.dtype).min).softmax(-1) @ v
+
+
 @masks(square=True)
 def tril(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     keep = torch.tril(torch.ones(q.shape[-2], k.shape[-2], device=q.device))
