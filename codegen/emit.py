@@ -12,7 +12,7 @@ import jinja2
 
 from rooftile.codegen.bounds import range_of_symbol
 from rooftile.codegen.epilogue import epilogue_of, pieces, without_repeated_loads
-from rooftile.codegen.example import example_buffer, example_size, largest_safe_index
+from rooftile.codegen.example import example_buffer, example_size, example_visits, largest_safe_index
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
 from rooftile.codegen.header import carriers_note, header
@@ -32,6 +32,7 @@ from rooftile.ir.expr import Symbol
 from rooftile.ir.printer import print_graph
 from rooftile.ir.ranges import LARGEST_SIZE
 from rooftile.ir.schedule import option
+from rooftile.ir.visits import visits_of
 from rooftile.target import Target
 
 _TEMPLATES = jinja2.Environment(
@@ -138,15 +139,18 @@ class Emission:
         first_output = len(self.graph.inputs) - self.graph.attrs["outputs"]
         names = list(self.buffers.values())
         safe = largest_safe_index(self.graph.inputs, bindings)
+        told = {visits_of(op) for op in self.graph.ops if op.name == "loop"}
         buffers = [
-            example_buffer(v, name, bindings, output=n >= first_output, largest_index=safe)
+            example_visits(v, name, bindings)
+            if v in told
+            else example_buffer(v, name, bindings, output=n >= first_output, largest_index=safe)
             for n, (v, name) in enumerate(self.buffers.items())
         ]
         return {
             "sizes": [asdict(size) for size in sizes],
             "buffers": buffers,
             "grid": kernel.programs(bindings)[0],
-            "inputs": names[:first_output],
+            "inputs": [name for v, name in [*self.buffers.items()][:first_output] if v not in told],
             "outputs": names[first_output:],
             "output_names": [f'"{v.name}"' for v in self.graph.inputs[first_output:]],
         }

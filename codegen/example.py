@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rooftile.ir.core import Value
 from rooftile.ir.expr import Size, Symbol
 from rooftile.ir.substitution import evaluate
+from rooftile.ir.visits import row_length
 
 LIKELY_SIZE = 300  # no multiple of a tile, so that the edges are tried
 
@@ -53,6 +54,15 @@ def example_buffer(
         filled = "" if output else f".copy_({text})"
         text = f"torch.empty_strided({shape}, {strides}, {dtype}, device=device){filled}"
     return ExampleBuffer(name, text)
+
+
+def example_visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuffer:
+    """Text for the buffer that tells a kernel which steps it is to visit: all of them, in order, none without its
+    mask, as is right for all data."""
+    *rows, length = (evaluate(size, sizes) for size in value.shape)
+    steps = length - evaluate(row_length(0), sizes)
+    row = f"torch.tensor([0, {steps}, *range({steps}), 0], dtype={value.dtype.torch}, device=device)"
+    return ExampleBuffer(name, f"{row}.expand({(*rows, length)}).contiguous()")
 
 
 def _numbers(of: tuple[Size, ...], sizes: dict[str, int]) -> str:

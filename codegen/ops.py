@@ -19,6 +19,7 @@ from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import F32, I32, I64
 from rooftile.ir.text import quoted
 from rooftile.ir.tile_ops import loop_ranges, loop_starts
+from rooftile.ir.visits import placed_axis
 
 LEAST_DOT_DEPTH = {1: 32, 2: 16, 4: 16, 8: 16}  # the fewest elements that a dot may sum over, by bytes of an element
 
@@ -100,6 +101,13 @@ class OpWriter:
             self._tiles[op.output] = number_tile(start, I64)
         else:
             self._values.define(op, f"tl.cast({self._positions.arithmetic.text(start, ())}, tl.int64)", ())
+
+    def _place(self, op: Op) -> None:
+        axis, (at,) = self._space[op.attrs["axis"]], op.inputs
+        name = self._positions.start_name(axis.name)
+        text, comment = f"tl.multiple_of({self._position(at, axis)}, {axis.tile})", f"{axis.name} < {axis.extent}"
+        self._writer.add(Assign(name, text, comment))
+        self._positions.place(axis.name, name, self._writer.depth)
 
     def _check(self, op: Op) -> None:
         tile = self._tiles[op.inputs[0]]
@@ -221,7 +229,9 @@ class OpWriter:
                 for state in body.inputs:
                     self._tiles[state] = self._state_tile(state)
                 self._steps(op)
-            self._positions.leave(axis.name)
+            for placed in (axis.name, placed_axis(op)):
+                if placed is not None:
+                    self._positions.leave(placed)
         for result, state in zip(op.outputs, body.inputs, strict=True):
             self._tiles[result] = self._state_tile(state)
 
@@ -234,7 +244,7 @@ class OpWriter:
         if len(ends) < 2:
             start, stop = ends[0] if ends else ("0", self._positions.arithmetic.text(axis.extent, ()))
             with self._writer.loop(name, start, stop, axis.tile, comment):
-                if ends:
+                if ends and axis.tile > 1:
                     self._writer.add(Assign(name, f"tl.multiple_of({name}, {axis.tile})"))
                 yield name
             return

@@ -120,7 +120,9 @@ def _body_and_kernel(op: Op) -> Complaints:
     if len(op.regions) not in (1, 2) or is_kernel(op.regions[0]):
         yield "a region has a body, and a kernel behind it once it is lowered"
         return
-    yield from _same_values("the body's inputs", op.regions[0].inputs, "the operands", op.inputs)
+    inputs, beyond = op.regions[0].inputs, int("visits" in op.attrs)
+    operands = op.inputs[: len(op.inputs) - beyond]
+    yield from _same_values("the body's inputs", inputs, "the operands", operands)
     for kernel in op.regions[1:]:
         if not is_kernel(kernel):
             yield "a region's second graph must be its kernel"
@@ -194,16 +196,17 @@ def buffers_used(op: Op, scope: Scope) -> Complaints:
 
 
 def open_axis(op: Op, scope: Scope) -> Complaints:
-    """A tile's first position is asked for where its axis has one; a loop runs over an axis of that role, once."""
+    """A tile's first position is asked for where its axis has one; a loop runs over an axis of that role, once, and a
+    tile of such an axis is placed once."""
     if op.name == "first" and op.attrs.get("axis") not in scope.open:
         yield f"the axis {op.attrs.get('axis')} has no position here"
-    if op.name != "loop":
+    if op.name not in ("loop", "place"):
         return
     axis = scope.axes.get(op.attrs.get("axis", ""))
     if axis is None or axis.role != "loop":
         yield f"{op.attrs.get('axis')} is no loop axis of the kernel"
     elif op.attrs["axis"] in scope.open:
-        yield f"a loop over {op.attrs['axis']} already runs here"
+        yield f"{op.attrs['axis']} already has a position here"
 
 
 # Rules about a graph.

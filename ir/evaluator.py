@@ -113,7 +113,8 @@ def _evaluate_op(op: Op, inputs: Tensors, ev: Evaluation) -> Tensors:
     if op.name == "region":
         if ev.lowered and len(op.regions) > 1:
             return run_region(op, inputs, ev.bindings)
-        return _run(op.regions[0], inputs, ev)
+        body = op.regions[0]
+        return _run(body, inputs[: len(body.inputs)], ev)
     if op.name == "extern":
         returned = call_extern(op, inputs, ev.bindings)
         return [x.to(ev.dtype(v.dtype)) for v, x in zip(op.outputs, returned, strict=True)]

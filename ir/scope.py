@@ -61,6 +61,10 @@ class Scope:
         opened = self.open | {str(op.attrs.get("axis"))}
         return replace(self, graph=region, defined=set(self.defined), names=set(), open=opened)
 
+    def behind(self, op: Op) -> Scope:
+        """The scope behind ``op`` in the same graph: where it places a tile, the tile's axis has a position."""
+        return replace(self, open=self.open | {str(op.attrs.get("axis"))}) if op.name == "place" else self
+
     def define(self, value: Value) -> None:
         """``value`` may be read from here on."""
         self.defined.add(value)

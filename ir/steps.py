@@ -1,4 +1,4 @@
-"""How many steps the loops of a kernel take, counted from their bounds."""
+"""How many steps the loops of a kernel take, counted from their bounds, and from what it is told of its mask."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+import torch
+
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.expr import symbols
+from rooftile.ir.expr import Size, symbols
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.tile_ops import loop_ranges, loop_starts
+from rooftile.ir.visits import placed_axis, visits_of
 
 MOST_PROGRAMS = 2**16  # more are not counted one by one
 
@@ -41,11 +44,12 @@ class LoopSteps:
     phases: tuple[str, ...]
 
 
-def loop_steps(kernel: Graph, sizes: Mapping[str, int]) -> list[LoopSteps]:
-    """The steps of each sweep of ``kernel``, those inside another behind it, for run-time sizes ``sizes``."""
+def loop_steps(kernel: Graph, sizes: Mapping[str, int], visits: torch.Tensor | None = None) -> list[LoopSteps]:
+    """The steps of each sweep of ``kernel``, those inside another behind it, for run-time sizes ``sizes``; ``visits``
+    is what a sweep takes its steps from, where one does."""
     axes = {name: (evaluate(extent, sizes), role, tile) for name, extent, role, tile in kernel.attrs["axes"]}
     programs = prod(-(-extent // tile) for extent, role, tile in axes.values() if role == "grid")
-    return list(_Counter(kernel, sizes, axes).count(kernel, programs, programs))
+    return list(_Counter(kernel, sizes, axes, visits).count(kernel, programs, programs))
 
 
 @dataclass(frozen=True)
@@ -93,16 +97,17 @@ class _Counter:
     kernel: Graph
     sizes: Mapping[str, int]
     axes: Mapping[str, tuple[int, str, int]]
+    told: torch.Tensor | None = None
 
     def count(self, graph: Graph, visits: int | None, most: int) -> Iterator[LoopSteps]:
         """The sweeps in ``graph``, which is run ``visits`` times, of ``most``."""
         for loops in _sweeps(graph):
-            axis = str(loops[0].attrs["axis"])
+            axis = placed_axis(loops[0]) or str(loops[0].attrs["axis"])
             extent, _, tile = self.axes[axis]
             steps = -(-extent // tile)
             visited = None if visits is None else visits * steps
             if any(op.attrs["ranges"] for op in loops):
-                visited = self._visited(loops, tile) if graph is self.kernel else None
+                visited = self._visited(loops) if graph is self.kernel else None
             yield LoopSteps(axis, visited, most * steps, tuple(str(op.attrs["phase"]) for op in loops))
             yield from self.count(loops[-1].regions[0], visited, most * steps)
 
@@ -114,7 +119,7 @@ class _Counter:
         # What is left for rows with nothing else depends on data: it may be any of the other steps.
         ends = [(str(op.attrs["phase"]), *p) for op in loops if op.attrs["phase"] != "rest" for p in loop_ranges(op)]
         has_rest = any(op.attrs["phase"] == "rest" for op in loops)
-        needed = _needed([value for _, *pair in ends for value in pair], self.kernel.producers())
+        needed = None if placed_axis(loops[0]) else self._needed([value for _, *pair in ends for value in pair])
         if needed is None:
             return None
         tiles = self._tiles()
@@ -140,13 +145,20 @@ class _Counter:
     def _varying(self, needed: Sequence[Op], tiles: Mapping[str, int]) -> set[str]:
         """The grid axes on which the ops depend."""
         varying = {str(op.attrs["axis"]) for op in needed if op.name == "first"}
-        return varying | {s.name for op in needed if op.name == "index" for s in symbols(op.attrs["expr"])} & set(tiles)
+        return varying | {s.name for op in needed for e in _exprs(op) for s in symbols(e)} & set(tiles)
 
-    def _visited(self, loops: Sequence[Op], tile: int) -> int | None:
+    def _needed(self, values: Sequence[Value]) -> list[Op] | None:
+        """The ops that ``values`` are computed by, in order; None where one of them is not known here."""
+        needed = _needed(values, self.kernel.producers())
+        reads = needed is not None and any(op.name == "load" for op in needed)
+        return None if reads and self.told is None else needed
+
+    def _visited(self, loops: Sequence[Op]) -> int | None:
         """The steps of loops over ranges, added up over all programs."""
+        _, _, tile = self.axes[loops[0].attrs["axis"]]
         tiles = self._tiles()
         ends = [pair for op in loops if op.attrs["phase"] != "rest" for pair in loop_ranges(op)]
-        needed = _needed([value for pair in ends for value in pair], self.kernel.producers())
+        needed = self._needed([value for pair in ends for value in pair])
         if needed is None:
             return None
         varying = self._varying(needed, tiles)
@@ -162,14 +174,21 @@ class _Counter:
     def _run(self, ops: Sequence[Op], firsts: Mapping[str, int]) -> dict[Value, int]:
         known: dict[Value, int] = {}
         for op in ops:
-            operands = [known[v] for v in op.inputs]
-            if op.name == "first":
-                known[op.output] = firsts[op.attrs["axis"]]
-            elif op.name == "index":
-                indices = {f"idx{n}": x for n, x in enumerate(operands, start=1)}
-                known[op.output] = evaluate(op.attrs["expr"], {**self.sizes, **firsts, **indices})
-            else:
-                known[op.output] = int(_SCALARS[op.attrs["fn"]](*operands))
+            operands = [known[v] for v in op.inputs if v in known]
+            indices = {f"idx{n}": x for n, x in enumerate(operands, start=1)}
+            at = [evaluate(e, {**self.sizes, **firsts, **indices}) for e in _exprs(op)]
+            match op.name:
+                case "first":
+                    known[op.output] = firsts[op.attrs["axis"]]
+                case "index":
+                    known[op.output] = at[0]
+                case "load":
+                    assert self.told is not None
+                    known[op.output] = int(self.told[tuple(at)])
+                case "cast":
+                    known[op.output] = operands[0]
+                case _:
+                    known[op.output] = int(_SCALARS[op.attrs["fn"]](*operands))
         return known
 
 
@@ -185,16 +204,25 @@ def _gaps(runs: Sequence[tuple[str, int, int]], steps: int) -> Iterator[tuple[in
 
 
 def _needed(values: Sequence[Value], producers: Mapping[Value, Op]) -> list[Op] | None:
-    """The ops that ``values`` are computed by, in order; None where one is not arithmetic on positions."""
+    """The ops that ``values`` are computed by, in order; None where one is neither arithmetic on positions nor read of
+    what is told of a mask."""
+    told = {visits_of(op) for op in producers.values() if op.name == "loop"}
     found: dict[Value, Op] = {}
     stack = list(values)
     while stack:
         value = stack.pop()
-        if value in found:
+        if value in found or value not in producers:
             continue
         op = producers[value]
-        if op.name not in ("first", "index") and not (op.name == "pointwise" and op.attrs["fn"] in _SCALARS):
+        scalar = op.name == "pointwise" and op.attrs["fn"] in _SCALARS
+        read = op.name in ("load", "cast") and op.output.type.rank == 0 and (op.name == "cast" or op.inputs[0] in told)
+        if not (op.name in ("first", "index") or scalar or read):
             return None
         found[value] = op
         stack.extend(op.inputs)
     return [op for value, op in producers.items() if value in found]
+
+
+def _exprs(op: Op) -> tuple[Size, ...]:
+    """The index expressions of an op."""
+    return op.attrs["index"] if op.name == "load" else (op.attrs["expr"],) if op.name == "index" else ()

@@ -128,7 +128,7 @@ KEYWORDS: dict[str, Level] = {"graph": GRAPH, "kernel": TILE, "body": TILE}
 # A kernel's attributes, in the order in which they print; options are there only with an unusual value.
 KERNEL_ATTRS = ("axes", "grid", "group", "num_warps", "num_stages", *OPTIONS, "outputs")
 # Attributes whose strings are names of axes and roles.
-NAME_ATTRS = frozenset({"out", "axis", "grid", "group", "roles"})
+NAME_ATTRS = frozenset({"out", "axis", "grid", "group", "roles", "visits"})
 # The tables that hold the functions an op may have as its `fn`.
 FUNCTIONS: dict[str, Mapping[str, Any]] = {"pointwise": SCALARS, "reduce": COMBINES, "scan": SCANS}
 # First items of tuples that print as calls; see rooftile.ir.extern.

@@ -22,6 +22,7 @@ from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.text import TILE
 from rooftile.ir.tile_ops import loop_ranges, loop_starts
+from rooftile.ir.visits import placed_axis
 
 Axes = tuple[tuple[str, int], ...]
 _DIVISIONS = frozenset({"floordiv", "truncdiv", "mod", "fmod"})
@@ -182,6 +183,11 @@ class _Program:
         position = self.positions[op.attrs["axis"]]
         return [torch.as_tensor(position).flatten()[0]]
 
+    def place(self, op: Op) -> list[torch.Tensor]:
+        axis = op.attrs["axis"]
+        self.positions[axis] = _positions(int(self.values[op.inputs[0]]), self.extents[axis][1])
+        return []
+
     def check(self, op: Op) -> list[torch.Tensor]:
         if not self.values[op.inputs[0]].all():
             raise OutOfRangeError(op.attrs["message"], where=op.loc.source)
@@ -235,7 +241,8 @@ class _Program:
             self.positions[axis] = _positions(start, tile)
             self.values.update(zip(body.inputs, state, strict=True))
             state = self.run(body)
-        self.positions.pop(axis, None)
+        for name in (axis, placed_axis(op)):
+            self.positions.pop(str(name), None)
         return state
 
 

@@ -115,6 +115,11 @@ def _infer_first(_: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return _tile(I64, ())
 
 
+def _infer_place(types: Types, _: Attrs) -> tuple[TensorType, ...]:
+    require(types[0].dtype is I64 and types[0].rank == 0, f"a tile is placed at an i64 scalar, got {types[0]}")
+    return ()
+
+
 def _infer_loop(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     ends = 2 * attrs["ranges"]
     require(len(types) >= ends, f"a loop over {attrs['ranges']} ranges takes {ends} ends, got {len(types)} operands")
@@ -158,6 +163,13 @@ TILE_OPS: dict[str, OpDef] = {
         ),
         OpDef("index", "The value of an index expression, as i64.", ("expr", "axes"), _infer_index, None),
         OpDef("first", "The first position of the current tile of axis, as i64.", ("axis",), _infer_first, None),
+        OpDef(
+            "place",
+            "Let the tile of a loop's axis that the rest of the block works on start at operand 0, a multiple of it.",
+            ("axis",),
+            _infer_place,
+            None,
+        ),
         OpDef("inside", "Whether the guard holds.", ("guard", "axes"), _infer_inside, None),
         OpDef("check", "Stop with message unless all of a b1 tile is true.", ("message",), _infer_check, None),
         OpDef("constant", "A number, broadcast to axes.", ("value", "dtype", "axes"), _infer_constant, None),

@@ -72,6 +72,7 @@ def _walk(scope: Scope) -> Iterator[Problem]:
             yield from _walk(scope.within(op, region))
         for value in op.outputs:
             scope.define(value)
+        scope = scope.behind(op)
     for rule in END_RULES:
         yield from (Problem(what, graph, level, None) for what in rule(graph, scope))
 

@@ -24,6 +24,7 @@ Decision: TypeAlias = Literal[
     "split",
     "rewritten",
     "packed",
+    "summarized",
 ]
 
 

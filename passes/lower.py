@@ -18,6 +18,7 @@ from typing import ClassVar
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
+from rooftile.passes.lowering.kernel import Visits
 from rooftile.passes.lowering.region import lower_region
 from rooftile.passes.rules.linear import Step
 
@@ -47,7 +48,8 @@ class Lower:
     def lower(self, op: Op, ctx: PassContext | None = None) -> Op:
         """The region op with its kernel; ``ctx`` is told of the steps that its sweeps skip."""
         body, schedule = op.regions[0], Schedule.from_attrs(op.attrs)
-        kernel, skips = lower_region(body, schedule, str(op.attrs["name"]), self.precision)
+        visits = Visits(op.attrs["visits"], op.inputs[-1].type) if "visits" in op.attrs else None
+        kernel, skips = lower_region(body, schedule, str(op.attrs["name"]), self.precision, visits)
         if skips and ctx is not None:
             ctx.derivations.append(Skips(op.outputs[-1].name, skips))
         return replace(op, regions=(body, kernel))

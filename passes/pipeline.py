@@ -19,6 +19,7 @@ from rooftile.passes.pack import Pack
 from rooftile.passes.reassociate import Reassociate
 from rooftile.passes.reciprocals import Reciprocals
 from rooftile.passes.split import Split
+from rooftile.passes.summarize import Summarize
 from rooftile.passes.tile import Tile
 
 
@@ -41,6 +42,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Layout(),  # after fuse: only what crosses kernels is in memory at all
         Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
         Beside(),  # behind the first choices of schedules, which say how many programs each region would have
+        Summarize(),  # behind tile, whose tiles it looks at masks by
         Lower(precision),  # last: it carries out what the others have decided
     )
     return with_inserted(ours)

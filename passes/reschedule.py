@@ -16,9 +16,11 @@ from typing import ClassVar
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
+from rooftile.passes.liveness import live_ops
 from rooftile.passes.lower import Lower
 from rooftile.passes.schedules.library import Choice, library_ops
-from rooftile.passes.schedules.override import rescheduled
+from rooftile.passes.schedules.override import rescheduled, untold
+from rooftile.passes.summarize import Around, Summarize
 from rooftile.target import Target
 
 
@@ -41,23 +43,32 @@ class Reschedule:
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with these schedules and their kernels; the ledger says why."""
         changed = {op: b for op, b in self.better.items() if b.schedule != Schedule.from_attrs(op.attrs)}
-        names = {v.name for v in graph.values()}
         if not changed:
             return graph
         for op, better in changed.items():
             values = [v.name for v in op.outputs]
             ctx.ledger.add("rescheduled", rule="measured", values=values, reason=better.reason, locs=[op.loc])
+        around = Around.of(graph)
         ops: list[Op] = []
         for op in graph.ops:
-            made = chosen(op, changed[op].schedule, self.precision, ctx.target, names) if op in changed else (op,)
-            names.update(v.name for each in made for v in each.outputs)
-            ops += made
-        return replace(graph, ops=tuple(ops))
+            ops += self.changed(op, changed[op].schedule, around, ctx) if op in changed else (op,)
+        return replace(graph, ops=tuple(live_ops(ops, graph.outputs)))
+
+    def changed(self, op: Op, choice: Choice, around: Around, ctx: PassContext) -> tuple[Op, ...]:
+        """The ops that compute the region ``op`` as ``choice`` says, behind a new look at its mask where there was
+        one."""
+        if "visits" in op.attrs and isinstance(choice, Schedule):
+            told = Summarize().summarized(rescheduled(op, choice), around, ctx)
+            return tuple(Lower(self.precision).lower(each) for each in told)
+        made = chosen(op, choice, self.precision, ctx.target, around.taken)
+        around.taken.update(v.name for each in made for v in each.outputs)
+        return made
 
 
 def chosen(op: Op, choice: Choice, precision: str, target: Target, names: Collection[str]) -> tuple[Op, ...]:
-    """The lowered ops that compute the region ``op`` as ``choice`` says; ``names`` are those of the graph around."""
+    """The lowered ops that compute the region ``op`` as ``choice`` says, which are told nothing of its mask; ``names``
+    are those of the graph around."""
     if isinstance(choice, Schedule):
         return (Lower(precision).lower(rescheduled(op, choice)),)
-    parts = library_ops(op, target, names)
+    parts = library_ops(untold(op), target, names)
     return tuple(part if part.name == "extern" else Lower(precision).lower(part) for part in parts)

@@ -32,8 +32,9 @@ class Compilation:
     ``kernels`` and ``plan`` are missing where the pipeline was stopped early; ``packing`` is the plan of what is
     computed from weights alone, once, if there is any. ``sizes`` are those of the first call,
     as long as there was none empty, and ``peak_bytes`` the most that it held at once, with the scratch memory of its
-    compiled kernels. ``seconds`` says what each part of compiling took, ``resources`` what the kernels of these region
-    ops were found to use of a GPU.
+    compiled kernels. ``visits`` are the buffers of the first call, by number, that told kernels which steps to visit.
+    ``seconds`` says what each part of compiling took, ``resources`` what the kernels of these region ops were found to
+    use of a GPU.
     """
 
     stages: Sequence[Stage]
@@ -45,6 +46,7 @@ class Compilation:
     sizes: dict[str, int] = field(default_factory=dict)
     peak_bytes: int | None = None
     step_us: list[float] = field(default_factory=list)
+    visits: dict[int, torch.Tensor] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     resources: dict[Op, Resources] = field(default_factory=dict)
     dump: Path | None = None

@@ -86,7 +86,8 @@ def build_program(
     log_compilation(compilation)
     for collected in _COLLECTED.get():
         collected.append(compilation)
-    return Built(compilation, program, timed=_TIMED.get() and device.type == "cuda")
+    timed = _TIMED.get() and device.type == "cuda"
+    return Built(compilation, program, looked_at=bool(_COLLECTED.get()), timed=timed)
 
 
 def compile_graph(
@@ -259,11 +260,13 @@ class _Clock:
 
 
 class Built:
-    """A program that tells its compilation about its first call."""
+    """A program that tells its compilation about its first call; where that is ``looked_at``, which steps it left out
+    too."""
 
-    def __init__(self, compilation: Compilation, program: Runnable, *, timed: bool) -> None:
+    def __init__(self, compilation: Compilation, program: Runnable, *, looked_at: bool, timed: bool) -> None:
         self.program = program
         self._waiting: Compilation | None = compilation
+        self._looked_at = looked_at
         self._timed = timed
 
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
@@ -290,6 +293,9 @@ class Built:
             compilation.peak_bytes = program.peak_bytes(sizes)
             if self._timed or compilation.dump is not None:
                 compilation.resources.update(program.resources())
+            told = {launch.visits for launch in program.plan.launches if launch.visits is not None}
+            if told and self._looked_at:
+                compilation.visits = program.intermediates(told, tensors, sizes)
             if self._timed:
                 tensors = tensors if packed is None else packed.completed(tensors)
                 compilation.step_us = program.time_steps(tensors, sizes)

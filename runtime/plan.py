@@ -73,6 +73,11 @@ class Launch:
         return str(self.op.attrs["name"])
 
     @property
+    def visits(self) -> int | None:
+        """The buffer that tells which steps of its sweep the kernel is to visit, where there is one."""
+        return self.reads[-1] if "visits" in self.op.attrs else None
+
+    @property
     def gathers(self) -> tuple[str, ...]:
         """Where in the model the region reads at indices that are data."""
         ops = [op for op in self.op.regions[0].ops if op.name == "gather" and len(op.inputs) > 1]

@@ -6,7 +6,7 @@ each set of sizes, so that a call checks its inputs, makes two or three allocati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -87,6 +87,26 @@ class Program:
             frame = Frame(binding, drops=False)  # a step that is repeated wants its inputs again
             frame.enter(tensors, binding.memory())
             return [_time(act, repeats) for act in frame.actions]
+
+    def intermediates(
+        self, numbers: Collection[int], tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None
+    ) -> dict[int, torch.Tensor]:
+        """What the buffers ``numbers`` hold as they are written, on the CPU: the steps up to the last of them are run.
+
+        Raises:
+            InputError: as for a call.
+        """
+        binding = self.binding(tensors, sizes)
+        found: dict[int, torch.Tensor] = {}
+        with self.on_device():
+            frame = Frame(binding, drops=False)
+            frame.enter(tensors, binding.memory())
+            for step, act in zip(self.plan.steps, frame.actions, strict=True):
+                if found.keys() >= set(numbers):
+                    break
+                act()
+                found |= {n: frame.tensor(n).cpu().clone() for n in step.writes if n in numbers}
+        return found
 
     def binding(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> Binding:
         """What a call with these tensors needs.

@@ -32,13 +32,19 @@ class Bounds:
     def ranges(self, phase: Phase, members: Sequence[Read], state: Sequence[Value]) -> list[Value]:
         """The first position and the end of each of the phase's ranges; empty ones where the states let it be left
         out."""
+        ends = [self.value(end) for each in phase.ranges or () for end in each]
+        return self.unless_reached(ends, phase, members, state)
+
+    def unless_reached(
+        self, ends: Sequence[Value], phase: Phase, members: Sequence[Read], state: Sequence[Value]
+    ) -> list[Value]:
+        """``ends``, those of the phase's ranges, with each range empty where the states let it be left out."""
         skip = [self._reached(state[members.index(m)], *level) for m, level in phase.unless.items()]
         found: list[Value] = []
-        for first, stop in phase.ranges or ():
-            ends = [self.value(first), self.value(stop)]
+        for first, stop in zip(ends[::2], ends[1::2], strict=True):
             for each in skip:
-                ends[1] = self._pointwise("where", each, ends[0], ends[1])
-            found += ends
+                stop = self._pointwise("where", each, first, stop)
+            found += (first, stop)
         return found
 
     def _reached(self, state: Value, low: float, high: float) -> Value:

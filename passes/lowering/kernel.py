@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rooftile.ir.builder import TileBuilder
-from rooftile.ir.core import Op, Value
+from rooftile.ir.core import Op, TensorType, Value
 from rooftile.ir.division import divides
 from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Size, Symbol, axis, of, symbols
 from rooftile.ir.schedule import Schedule
 from rooftile.ir.substitution import substitute
+from rooftile.passes.masks.summary import summary
 from rooftile.passes.regions.access import Access, Guard, Read
 from rooftile.passes.regions.contractions import loads_of_contractions
 from rooftile.passes.regions.sweeps import plan_sweeps
@@ -25,7 +26,7 @@ class Block:
     computed, ``running`` the reductions whose states so far stand in ``known``, ``checked`` the bounds of indices that
     it has checked.
 
-    ``settled`` are conditions with what they are in every step that the block is run for; ``full`` the axes that these
+    ``settled`` are values with what they are in every step that the block is run for; ``full`` the axes that these
     steps stay within the extent of.
     """
 
@@ -35,7 +36,7 @@ class Block:
     known: dict[Read, Value] = field(default_factory=dict)
     running: set[Read] = field(default_factory=set)
     checked: set[tuple[Size, Size]] = field(default_factory=set)
-    settled: Mapping[Read, bool] = field(default_factory=dict)
+    settled: Mapping[Read, float] = field(default_factory=dict)
     full: frozenset[str] = frozenset()
 
     def within(self) -> Block:
@@ -43,12 +44,21 @@ class Block:
         return Block(self, self.loops, self.ops, settled=self.settled, full=self.full)
 
 
+@dataclass(frozen=True)
+class Visits:
+    """The buffer that the sweep over ``axis`` takes its steps from."""
+
+    axis: str
+    type: TensorType
+
+
 class Kernel:
     """What has been written of the kernel of ``access`` by ``schedule``: values in blocks, ``stored`` outputs, and
     where its sweeps skip steps.
 
     ``precision`` is that of fp32 dots. ``compute`` makes a read known in a block; it is handed in, since whatever
-    computes a read emits its operands in turn. ``dot_only`` are the loads whose tiles lie as dots want them.
+    computes a read emits its operands in turn. ``dot_only`` are the loads whose tiles lie as dots want them. ``visits``
+    is the buffer that a sweep takes its steps from, and ``summary`` what it tells.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class Kernel:
         name: str,
         precision: str,
         compute: Callable[[Kernel, Read, Block], None],
+        visits: Visits | None = None,
     ) -> None:
         self.schedule, self.precision = schedule, precision
         self.order = {a.name: n for n, a in enumerate(schedule.axes)}
@@ -65,9 +76,11 @@ class Kernel:
         self.loops = frozenset(a.name for a in schedule.axes if a.role == "loop")
         self.builder = TileBuilder(name)
         self.buffers = {v: self.builder.input(v.name, v.type) for v in access.body.inputs}
+        self.visits = None if visits is None else self.builder.input("visits", visits.type)
         self.outputs = [self.builder.input(v.name, v.type) for v in access.body.outputs]
         self.sweeps = plan_sweeps(access, self.loops)
         self.access = self.sweeps.access
+        self.summary = None if visits is None else summary(self.sweeps, visits.axis, schedule)
         self.dot_only = loads_of_contractions(access)
         self.stored: set[int] = set()
         self.skips: list[Step] = []

@@ -5,30 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from rooftile.ir.core import Graph, Value
-from rooftile.ir.dtypes import B1
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.lowering.contractions import contract
-from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.lowering.kernel import Block, Kernel, Visits
 from rooftile.passes.lowering.order import behind_loops
 from rooftile.passes.lowering.reductions import reduce
 from rooftile.passes.lowering.sweeps import place_store, sweep_for
 from rooftile.passes.lowering.values import choose, index_value, load
+from rooftile.passes.lowering.visits import step_axis
 from rooftile.passes.regions.access import Node, Read
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.rules.linear import Step
 
 
-def lower_region(body: Graph, schedule: Schedule, name: str, precision: str = "ieee") -> tuple[Graph, tuple[Step, ...]]:
-    """The tile-level kernel that computes ``body`` by ``schedule``, and where its sweeps skip steps."""
-    kernel = Kernel(compose(body, space_of(schedule)), schedule, name, precision, _compute)
+def lower_region(
+    body: Graph, schedule: Schedule, name: str, precision: str = "ieee", visits: Visits | None = None
+) -> tuple[Graph, tuple[Step, ...]]:
+    """The tile-level kernel that computes ``body`` by ``schedule``, and where its sweeps skip steps: where ``visits``
+    says, if given."""
+    kernel = Kernel(compose(body, space_of(schedule)), schedule, name, precision, _compute, visits)
     root = Block(None, frozenset())
     roots, level = kernel.access.roots, kernel.sweeps.level
     for number in sorted(range(len(roots)), key=lambda n: max(level[roots[n][1]].values(), default=0)):
         if number not in kernel.stored:
             place_store(kernel, number, root)
     kernel.builder.ops = behind_loops(root.ops)
-    axes = tuple((a.name, a.extent, a.role, a.tile) for a in schedule.axes if a.role != "parts")
+    steps = () if kernel.summary is None else (step_axis(kernel.summary),)
+    axes = tuple((a.name, a.extent, a.role, a.tile) for a in (*schedule.axes, *steps) if a.role != "parts")
     attrs = {"outputs": len(kernel.outputs), "axes": axes, "grid": schedule.grid, "group": schedule.group}
     launch = {"num_warps": schedule.num_warps, "num_stages": schedule.num_stages} | schedule.options()
     return kernel.builder.finish((), attrs | launch), tuple(kernel.skips)
@@ -38,7 +42,7 @@ def _compute(kernel: Kernel, read: Read, home: Block) -> None:
     """Make ``read`` known in ``home``: by a sweep where it reduces an axis that is a loop, else by one tile."""
     node = kernel.access.nodes[read]
     if read in home.settled:
-        home.known[read] = kernel.number(float(home.settled[read]), B1, home)
+        home.known[read] = kernel.number(home.settled[read], read.value.dtype, home)
         return
     swept = [a for a in node.bound if a in kernel.loops]
     if swept:

@@ -13,7 +13,9 @@ from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.compensation import compensated
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.states import identity, run_members, settle
+from rooftile.passes.lowering.visits import Visiting, step_axis
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
+from rooftile.passes.masks.summary import Summary
 from rooftile.passes.regions.access import Node, Read, address
 from rooftile.passes.switches import permitted
 
@@ -95,6 +97,8 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
     state = [identity(kernel, m, block) for m in (*members, *compensated(kernel, members))]
     if roots or not members:
         state = _loop(kernel, name, block, members, roots, state)
+    elif kernel.summary is not None and kernel.summary.axis == name:
+        state = _visit(kernel, kernel.summary, block, members, state)
     else:
         tile, split = kernel.tiles[name], kernel.schedule.phases > 1
         phases, predicates = plan_phases(kernel.access, members, name, tile, split=split)
@@ -114,6 +118,17 @@ def _permitted_to_skip(kernel: Kernel, read: Read) -> bool:
     return op is None or permitted("skip", read.value, op.loc)
 
 
+def _visit(kernel: Kernel, summary: Summary, block: Block, members: Sequence[Read], state: list[Value]) -> list[Value]:
+    """Loops over the steps that a summary of the mask tells."""
+    visiting = Visiting(kernel, summary, block)
+    kernel.skips.append(visiting.skip_step(members))
+    bounds = Bounds(kernel, block, summary.predicates)
+    for phase, numbers in visiting.phases():
+        ends = bounds.unless_reached(numbers, phase, members, state[: len(members)])
+        state = _loop(kernel, summary.axis, block, members, (), state, phase, ends, visiting)
+    return state
+
+
 def _loop(
     kernel: Kernel,
     name: str,
@@ -123,9 +138,11 @@ def _loop(
     starts: Sequence[Value],
     phase: Phase = EVERY_STEP,
     ends: Sequence[Value] = (),
+    visiting: Visiting | None = None,
 ) -> list[Value]:
-    """A loop over the steps of axis ``name`` in ``phase``, which lie between ``ends``; the states behind it: those of
-    the members, then what each compensated one lost."""
+    """A loop over the steps of axis ``name`` in ``phase``, which lie between ``ends`` or, where ``visiting`` places
+    them, are numbered from one end to the other; the states behind it: those of the members, then what each compensated
+    one lost."""
     full = block.full | {name} if phase.full else block.full
     body = Block(block, block.loops | {name}, settled={**block.settled, **phase.settled}, full=full)
     fresh = kernel.builder.fresh
@@ -135,11 +152,20 @@ def _loop(
     for number in roots:
         kernel.stored.add(number)
         place_store(kernel, number, body)
-    region = Graph(name, tuple(state), tuple(_early_first(kernel, body)), tuple(after))
-    outputs = tuple(Value(fresh(n), s.type) for n, s in zip(names, starts, strict=True))
-    attrs = freeze_attrs({"axis": name, "ranges": len(ends) // 2, "phase": phase.name})
-    block.ops.append(Op("loop", (*ends, *starts), outputs, attrs, (region,)))
-    return list(outputs)
+    ops = _early_first(kernel, body)
+    if visiting is not None:
+        starts, names = [*starts, visiting.step], [*names, "step"]
+        state.append(Value(fresh("step_now"), visiting.step.type))
+        placing, following = visiting.place(state[-1], body)
+        ops, after = [*placing, *ops], [*after, following]
+    region = Graph(name, tuple(state), tuple(ops), tuple(after))
+    outputs = [Value(fresh(n), start.type) for n, start in zip(names, starts, strict=True)]
+    over = name if visiting is None else step_axis(visiting.summary).name
+    attrs = freeze_attrs({"axis": over, "ranges": len(ends) // 2, "phase": phase.name})
+    block.ops.append(Op("loop", (*ends, *starts), tuple(outputs), attrs, (region,)))
+    if visiting is not None:
+        visiting.step = outputs.pop()
+    return outputs
 
 
 def _early_first(kernel: Kernel, body: Block) -> list[Op]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from rooftile.ir.expr import axis as axis_of
 from rooftile.passes.masks.predicates import All, AtLeast, Predicates, is_known
 from rooftile.passes.masks.ranges import Bound, Range, Sweep, bound_text, greatest, is_empty, least
-from rooftile.passes.masks.skipping import Skipping, skipping
+from rooftile.passes.masks.skipping import skipping
 from rooftile.passes.masks.values import Interval
 from rooftile.passes.regions.access import Access, Read
 from rooftile.passes.rules.linear import Step
@@ -22,13 +22,13 @@ from rooftile.passes.rules.linear import Step
 class Phase:
     """Steps of a sweep that are run by one loop; ``name`` is for the reader.
 
-    ``ranges`` are where they lie (None: every step). In each of them the conditions ``settled`` are what that says, and
+    ``ranges`` are where they lie (None: every step). In each of them the values ``settled`` are what that says, and
     the step is ``full``, within the axis's extent. The phase is left out by programs whose states lie in ``unless``.
     """
 
     name: str
     ranges: tuple[Range, ...] | None
-    settled: Mapping[Read, bool] = field(default_factory=dict)
+    settled: Mapping[Read, float] = field(default_factory=dict)
     full: bool = False
     unless: Mapping[Read, Interval] = field(default_factory=dict)
 
@@ -44,10 +44,16 @@ def skip_step(access: Access, members: Sequence[Read], axis: str, phases: Sequen
 
 def _phase_text(phase: Phase) -> str:
     ranges = " and ".join(f"{bound_text(first)} .. {bound_text(stop)}" for first, stop in phase.ranges or ())
-    conditions = ", ".join(f"{'' if holds else 'not '}%{c.value.name}" for c, holds in phase.settled.items())
+    conditions = ", ".join(_settled_text(read, value) for read, value in phase.settled.items())
     unless = " and ".join(f"%{r.value.name} has reached {level[0]}" for r, level in phase.unless.items())
     text = f"{phase.name}: {ranges}" + (f" where {conditions}" if conditions else "")
     return text + (f" unless {unless}" if unless else "")
+
+
+def _settled_text(read: Read, value: float) -> str:
+    if read.value.dtype.kind == "bool":
+        return f"%{read.value.name}" if value else f"not %{read.value.name}"
+    return f"%{read.value.name} is {value:g}"
 
 
 def plan_phases(
@@ -64,12 +70,12 @@ def plan_phases(
     extent = access.axes[axis]
     sweep = Sweep(predicates, axis, extent, tile, throughout=False)
     visited, stop = sweep.ranges(found.live), sweep.stop
-    settled = _known(found, predicates) if split else {}
+    known = [mask for mask in found.masks.values() if is_known(mask.bare)] if split else []
+    settled = {mask.read: mask.neutral for mask in known}
     certain: list[Range] = []
-    if settled:
-        holds = (predicates.that(condition, holds) for condition, holds in settled.items())
+    if known:
         within = AtLeast(extent - axis_of(axis, extent) - 1)
-        certain = replace(sweep, throughout=True).ranges(All((*holds, within)))
+        certain = replace(sweep, throughout=True).ranges(All((*(mask.bare for mask in known), within)))
     bare, masked = _split(visited, certain)
     if not bare and masked == [(0, stop)]:
         return [EVERY_STEP], predicates
@@ -79,11 +85,6 @@ def plan_phases(
     if found.reached and skipped:
         phases.append(Phase("rest", tuple(skipped), unless=found.reached))
     return phases, predicates
-
-
-def _known(found: Skipping, predicates: Predicates) -> dict[Read, bool]:
-    """The settled conditions of which a program can tell for a whole step that they hold."""
-    return {c: holds for c, holds in found.settled.items() if is_known(predicates.of(c))}
 
 
 def _split(visited: list[Range], certain: list[Range]) -> tuple[list[Range], list[Range]]:

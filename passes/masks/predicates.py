@@ -7,7 +7,7 @@ loaded, say) stands in it as a symbol of its own; a boolean that is no compariso
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from rooftile.ir.division import floordiv, mod
@@ -43,10 +43,12 @@ class Some:
 
 @dataclass(frozen=True)
 class Unknown:
-    """What ``read`` holds, or the opposite."""
+    """What the boolean ``read`` holds, or that a number compares with another as ``test`` says (``("le", -1e38)``), or
+    the opposite."""
 
     read: Read
     negated: bool = False
+    test: tuple[str, float] | None = None
 
 
 Predicate: TypeAlias = AtLeast | All | Some | Unknown
@@ -74,8 +76,8 @@ def negation(predicate: Predicate) -> Predicate:
             return some_of(*(negation(p) for p in parts))
         case Some(parts):
             return all_of(*(negation(p) for p in parts))
-        case Unknown(read, negated):
-            return Unknown(read, not negated)
+        case Unknown():
+            return replace(predicate, negated=not predicate.negated)
 
 
 def is_known(predicate: Predicate) -> bool:

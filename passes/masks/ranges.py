@@ -145,6 +145,10 @@ class Sweep:
         stop = end(add(floordiv(rest, -slope), 1), highest=not self.throughout)
         return [(0, least(aligned(stop, self.tile, up=not self.throughout), self.stop))]
 
+    def solves(self, size: Size) -> bool:
+        """Whether ``size >= 0`` is, along the axis, everything on one side of a position."""
+        return self._slope(size) is not None
+
     def _slope(self, size: Size) -> tuple[int, Size] | None:
         """``(slope, rest)``: ``size >= 0`` is ``slope * axis + rest >= 0``; None where it isn't of this form."""
         along: list[tuple[Monomial, int]] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf, isnan
+from math import inf, isinf, isnan
 from typing import TypeAlias
 
 import torch
@@ -102,7 +102,8 @@ def _rounded(interval: Interval, dtype: DType) -> Interval:
     if not dtype.is_float:
         return interval if all(abs(end) < 2.0**24 and end == int(end) for end in interval) else ANYTHING
     low, high = (float(torch.tensor(end, dtype=torch.float64).to(dtype.torch)) for end in interval)
-    return (low, high) if abs(high - low) < inf or interval == ANYTHING else unknown(dtype)
+    overflows = any(isinf(new) and not isinf(old) for new, old in zip((low, high), interval, strict=True))
+    return unknown(dtype) if overflows else (low, high)
 
 
 def _scalar(fn: str, operands: list[Interval], dtype: DType) -> Interval:

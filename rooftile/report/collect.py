@@ -202,12 +202,13 @@ class _Part:
         }
 
     def loops(self, step: Launch) -> tuple[Loop, ...]:
-        return tuple(loop for kernel in step.op.regions[1:] for loop in self.loops_of(kernel))
+        visits = self.compilation.visits.get(-1 if step.visits is None else step.visits)
+        return tuple(loop for kernel in step.op.regions[1:] for loop in self.loops_of(kernel, visits))
 
-    def loops_of(self, kernel: Graph) -> list[Loop]:
+    def loops_of(self, kernel: Graph, visits: torch.Tensor | None) -> list[Loop]:
         if any(s.name not in self.sizes for s in kernel.size_symbols()):
             return [Loop(name, None, None, ()) for name, _, role, _ in kernel.attrs["axes"] if role == "loop"]
-        counted = loop_steps(kernel, self.sizes)
+        counted = loop_steps(kernel, self.sizes, visits)
         return [Loop(each.axis, each.visited, each.total, each.phases) for each in counted]
 
     def buffers(self) -> list[BufferRow]:

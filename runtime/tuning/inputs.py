@@ -13,10 +13,10 @@ from rooftile.runtime.plan import row_major, span
 
 
 def example_tensors(op: Op, sizes: Mapping[str, int], device: torch.device) -> list[torch.Tensor]:
-    """A tensor for each of the op's inputs, the same ones at each call."""
+    """A tensor for each of the inputs of the op's body, the same ones at each call."""
     index = largest_safe_index((*op.inputs, *op.outputs), dict(sizes))
     generator = torch.Generator(device).manual_seed(0)
-    return [_example(value.type, sizes, device, generator, index) for value in op.inputs]
+    return [_example(value.type, sizes, device, generator, index) for value in op.regions[0].inputs]
 
 
 def _example(

@@ -91,7 +91,9 @@ class Trial:
         self._device = device
         self._remember = partial(remember, config.cache_dir, built.key(target))
         op = built.op
-        self._plan = make_plan(Graph("trial", op.inputs, built.ops, op.outputs), built.kernels)
+        self._plan = make_plan(
+            Graph("trial", op.inputs[: len(op.regions[0].inputs)], built.ops, op.outputs), built.kernels
+        )
         program = load(self._plan, target, device, config)
         binding = program.binding(tensors, {s.name: sizes[s.name] for s in self._plan.symbols})
         same = shared is not None and len(shared._memory.results) == len(binding.fresh)

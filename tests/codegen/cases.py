@@ -58,6 +58,10 @@ def _scatter(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     return torch.full((50, 16), torch.nan, dtype=x.dtype).index_copy(0, where.long(), x)
 
 
+def _visits(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    return sum((x[:, 16 * n : 16 * n + 16].sum(1) for n in order[:-1].tolist()), torch.zeros(30))
+
+
 CASES: dict[str, Case] = {
     "add_broadcast": Case(lambda a, b, c: (a + b) * c, tolerance=4e-3),
     "argmax": Case(lambda x: (x.argmax(1), x.argmin(1), x.amax(1))),
@@ -80,6 +84,7 @@ CASES: dict[str, Case] = {
     "softmax": Case(lambda x: x.softmax(1), {"s": 10}, tolerance=4e-3),
     "strided": Case(lambda x: (x.diagonal(), x + x.diagonal()[:, None])),
     "transpose": Case(lambda x: x.permute(2, 0, 1)),
+    "visits": Case(_visits, integers=4),
 }
 # Too large to run; only compiled.
 COMPILED_ONLY = ("large",)

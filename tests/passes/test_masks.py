@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.lower import Lower
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.summarize import Summarize
 from rooftile.target import CPU
 
 Positions = tuple[Value, Value]
@@ -119,9 +121,9 @@ def attention(mask: Mask, fill: float, rows: int, columns: int) -> Graph:
 def lowered(graph: Graph, tiles: dict[int, int], phases: int = 2) -> Graph:
     """The graph compiled with the tiles that ``tiles`` gives to axes of an extent, those that are reduced swept."""
     context = PassContext(CPU)
-    tiled = Manager().run(graph, PIPELINE[:-1], context)[-1].graph
+    tiled = Manager().run(graph, PIPELINE[:-2], context)[-1].graph
     ops = tuple(_scheduled(op, tiles, phases) if op.name == "region" else op for op in tiled.ops)
-    result = Lower().run(replace(tiled, ops=ops), context)
+    result = Lower().run(Summarize(share=math.inf).run(replace(tiled, ops=ops), context), context)
     verify(result)
     return result
 
