@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from math import prod
 from typing import TypeAlias
 
 from rooftile.ir.core import Graph, Value
@@ -21,6 +22,7 @@ from rooftile.ir.visits import ENDS, row_length
 from rooftile.passes.masks.elements import Elements, Over, count
 from rooftile.passes.masks.predicates import LOWEST, All, AtLeast, Predicate, Some, Unknown
 from rooftile.passes.masks.summary import Summary, Telling
+from rooftile.passes.regions.access import Read
 
 Verdict: TypeAlias = Value | bool  # over the tiles of all axes, or the same in all of them
 
@@ -30,7 +32,8 @@ def visits(summary: Summary, elements: Elements) -> Graph:
     which the mask hides nothing, those in which it may, the others. The numbers of the first, and of the first two
     together, stand before them."""
     b, telling = elements.builder, Telling(summary.access, summary.predicates, summary.cuts)
-    tiles = _Tiles(elements, telling)
+    parts = (part for each in (summary.found.live, *(m.bare for m in summary.masks)) for part in telling.parts(each))
+    tiles = _Tiles(elements, telling, [part for part in parts if isinstance(part, Unknown)])
     live = tiles.full(tiles.told(summary.found.live, throughout=False))
     bare = [tiles.told(mask.bare, throughout=True) for mask in summary.masks]
     bare += [tiles.whole(summary.axis)] if bare else []
@@ -67,11 +70,14 @@ def _in_order(elements: Elements, kind: Value, steps: Size) -> Value:
 
 @dataclass
 class _Tiles:
-    """Verdicts on predicates, with a dimension for the tiles of each axis that is cut."""
+    """Verdicts on predicates, with a dimension for the tiles of each axis that is cut. ``looked_at`` are all parts that
+    are looked at element by element, ``reduced`` what was combined over the elements of tiles."""
 
     elements: Elements
     telling: Telling
+    looked_at: Sequence[Unknown]
     reduced: list[Value] = field(default_factory=list)
+    counted: dict[Read, dict[tuple[str, float] | None, Value]] = field(default_factory=dict)
 
     def told(self, predicate: Predicate, *, throughout: bool) -> Verdict:
         """Whether the predicate holds ``throughout`` a tile, or may hold in it."""
@@ -153,20 +159,45 @@ class _Tiles:
         return b.pointwise("minimum", last, self.elements.size(add(cut.extent, -1)))
 
     def _looked_at(self, part: Unknown, *, throughout: bool) -> Verdict:
-        """Whether all elements of a tile, or any, are as ``part`` says."""
-        b, e = self.elements.builder, self.elements
-        held, over = e.value(part.read)
-        if part.test is not None:
-            fn, number = part.test
-            wanted = b.constant(number if held.dtype.is_float else int(number), held.dtype)
-            held = b.pointwise(fn, held, wanted)
-        held = b.pointwise("not", held) if part.negated else held
-        inside = e.inside(over)
-        if inside is not None and throughout:
-            held = b.pointwise("or", held, b.pointwise("not", inside))
-        elif inside is not None:
-            held = b.pointwise("and", held, inside)
-        return self._spread(self._reduced("all" if throughout else "any", held, over), over)
+        """Whether all elements of a tile, or any, are as ``part`` says: as many as there are, or more than none."""
+        b, over = self.elements.builder, self.elements.over(self.telling.axes(part))
+        counted = self._spread(self._counted(part.read, over)[part.test], over)
+        if throughout == part.negated:
+            return b.pointwise("eq" if part.negated else "gt", counted, b.constant(0, I64))
+        total = reduce(lambda x, y: b.pointwise("mul", x, y), (self._length(name) for name in over))
+        return b.pointwise("lt" if part.negated else "eq", counted, total)
+
+    def _counted(self, read: Read, over: Over) -> dict[tuple[str, float] | None, Value]:
+        """For each of the tests that a value is put to, how many elements of each tile pass: one sum has them all, as
+        digits, so that the value is read once."""
+        if read not in self.counted:
+            b, e = self.elements.builder, self.elements
+            base = 2 * prod(e.cuts[name].tile for name in over)
+            value, inside = e.value(read)[0], e.inside(over)
+            tests = list(dict.fromkeys(part.test for part in self.looked_at if part.read == read))
+            digits = [b.cast(self._passes(value, test, inside), I64) for test in tests]
+            scaled = [b.pointwise("mul", x, b.constant(base**n, I64)) if n else x for n, x in enumerate(digits)]
+            total = self._reduced("sum", reduce(lambda x, y: b.pointwise("add", x, y), scaled), over)
+            higher = [b.pointwise("floordiv", total, b.constant(base**n, I64)) for n in range(len(tests))]
+            found = [b.pointwise("mod", x, b.constant(base, I64)) for x in higher]
+            self.counted[read] = dict(zip(tests, found, strict=True))
+        return self.counted[read]
+
+    def _passes(self, value: Value, test: tuple[str, float] | None, inside: Value | None) -> Value:
+        b = self.elements.builder
+        if test is not None:
+            fn, number = test
+            wanted = b.constant(number if value.dtype.is_float else int(number), value.dtype)
+            value = b.pointwise(fn, value, wanted)
+        return value if inside is None else b.pointwise("and", value, inside)
+
+    def _length(self, name: str) -> Value:
+        """How many positions each tile of an axis has, over the tiles of all axes."""
+        b = self.elements.builder
+        if divides(self.elements.cuts[name].tile, self.elements.cuts[name].extent):
+            return self._spread(b.constant(self.elements.cuts[name].tile, I64), ())
+        apart = b.pointwise("sub", self._last(name), self._first(name))
+        return self._spread(b.pointwise("add", apart, b.constant(1, I64)), (name,))
 
     def _reduced(self, fn: str, value: Value, over: Over) -> Value:
         """The elements of each tile combined."""

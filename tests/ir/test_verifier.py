@@ -104,6 +104,14 @@ BROKEN = {
     "what the body returns are 0": edited(ROW_SOFTMAX, 2, in_region(0, lambda body: replace(body, outputs=()))),
     "a loop has one body, not 2": edited(ROW_SOFTMAX, 2, lambda op: replace(op, regions=op.regions * 2)),
     "r is no loop axis of the kernel": edited(ROW_SOFTMAX, 2, attr(axis="r")),
+    "a tile is placed at an i64 scalar": edited(
+        ROW_SOFTMAX, 3, lambda op: Op("place", op.inputs, (), freeze_attrs({"axis": "c"}))
+    ),
+    "c already has a position here": edited(
+        ROW_SOFTMAX,
+        2,
+        in_region(0, lambda b: replace(b, ops=(Op("place", (), (), freeze_attrs({"axis": "c"})), *b.ops))),
+    ),
     "the axis c has no position here": edited(ROW_SOFTMAX, 4, lambda op: op.regions[0].ops[0]),
     "holds 8 of c, whose tile is 16": edited(
         ROW_SOFTMAX,

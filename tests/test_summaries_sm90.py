@@ -1,0 +1,67 @@
+"""Attention under masks that are data, compiled for sm_90: no spills, and loads that run ahead as without a mask."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import naive
+from rooftile.codegen.kernel import Kernel
+from rooftile.driver import emit_all
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
+from rooftile.passes.base import PassContext
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.runtime.binary import Binary
+from rooftile.runtime.build import compile_kernel
+from rooftile.target import H100
+
+LENGTH, HEADS, SIZE = 4096, 16, 128
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+CASES: dict[str, tuple[nn.Module, Tensor]] = {
+    "documents": (naive.Documents(), empty(4, LENGTH, dtype=torch.int64)),
+    "additive": (naive.Additive(), empty(1, 1, LENGTH, LENGTH)),
+}
+
+
+@cache
+def kernels(name: str) -> tuple[Kernel, ...]:
+    """The kernels that are chosen for an H100, in order."""
+    model, mask = CASES[name]
+    inputs = (*(empty(4, HEADS, LENGTH, SIZE) for _ in range(3)), mask)
+    with torch.no_grad():
+        graph = import_captured(capture_exported(torch.export.export(model, inputs))).graph
+    lowered = Manager().run(graph, PIPELINE, PassContext(H100))[-1].graph
+    return tuple(emit_all(lowered, H100).values())
+
+
+@cache
+def compiled(name: str) -> tuple[Binary, ...]:
+    return tuple(compile_kernel(kernel, H100.arch) for kernel in kernels(name))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_spills(name: str) -> None:
+    assert [kernel.name for kernel in kernels(name)][-2:] == ["visits", "contract_max_sum"]
+    for kernel, binary in zip(kernels(name), compiled(name), strict=True):
+        assert binary.resources.spill_bytes == 0, kernel.name
+        assert binary.shared_bytes <= H100.shared_memory, kernel.name
+
+
+def test_keys_and_values_are_loaded_steps_ahead() -> None:
+    """In both loops of the documents' kernel, bare and masked, though each step's place is read."""
+    attention = kernels("documents")[-1]
+    assert attention.source.count("tl.load(visits_ptr") == 5  # both ends, the first step, and the next in each loop
+    buffers = f"memdesc<{attention.num_stages}x64x{SIZE}xbf16"
+    assert (
+        sum("local_alloc : ()" in line and buffers in line for line in compiled("documents")[-1].ttgir.split("\n")) == 4
+    )
