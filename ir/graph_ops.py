@@ -282,7 +282,10 @@ GRAPH_OPS: dict[str, OpDef] = {
         OpDef(
             "region",
             "Ops that become one kernel: the body, and once lowered the kernel, are its regions (see ir/schedule.py).",
-            ("name", "axes", "defs", "roles", "grid", "group", "num_warps", "num_stages", *OPTIONS, "packed", "launch", "visits"),
+            (
+                *("name", "axes", "defs", "roles", "grid", "group", "num_warps", "num_stages"),
+                *(*OPTIONS, "packed", "launch", "visits"),
+            ),
             _infer_region,
             None,
         ),

@@ -66,10 +66,15 @@ class Around:
 @dataclass(frozen=True)
 class Summarize:
     """Summarises the masks of scheduled regions where that may pay: where it takes at most ``share`` of the region's
-    time. How many steps it saves, only the data know."""
+    time. How many steps it saves, only the data know.
+
+    A mask that is nothing but numbers added to scores is looked at with ``added`` only: most are a bias, which hides
+    nothing, and what a summary costs its sweep (registers that larger tiles want) is then lost.
+    """
 
     name: ClassVar[str] = "summarize"
     share: float = 1 / 8
+    added: bool = False
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with the regions of summaries before those that they are for."""
@@ -83,7 +88,7 @@ class Summarize:
     def summarized(self, op: Op, around: Around, ctx: PassContext) -> tuple[Op, ...]:
         """``op`` behind the regions that summarise its mask; itself alone where there is nothing to gain."""
         found = _told(op) if op.name == "region" and "roles" in op.attrs and "visits" not in op.attrs else None
-        if found is None or likely(count(found.cuts[found.axis])) < 2:
+        if found is None or likely(count(found.cuts[found.axis])) < 2 or not (self.added or _has_conditions(found)):
             return (op,)
         elements = Elements(GraphBuilder("visits"), found.access, found.predicates, found.cuts)
         graph = visits(found, elements)
@@ -129,6 +134,11 @@ def _told(op: Op) -> Summary | None:
         return None
     sweeps = plan_sweeps(compose(op.regions[0], space_of(schedule)), loops)
     return summary(sweeps, loops[0], schedule) if sweeps.count(loops[0]) == 1 else None
+
+
+def _has_conditions(found: Summary) -> bool:
+    """Whether something other than numbers that are added masks the sweep."""
+    return any(not mask.read.value.dtype.is_float for mask in found.found.masks.values())
 
 
 def _compiled(graph: Graph, inputs: Sequence[Value], around: Around, ctx: PassContext) -> tuple[Op, ...]:

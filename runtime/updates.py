@@ -104,7 +104,7 @@ def _reads_only_where_it_writes(op: Op, over: Value) -> bool:
     if over not in op.inputs:
         return True
     body = op.regions[0]
-    inside = {b for b, v in zip(body.inputs, op.inputs, strict=True) if v == over}
+    inside = {b for b, v in zip(body.inputs, op.inputs, strict=False) if v == over}
     try:
         access = compose(body)
     except NoCommonSpace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import pytest
@@ -14,6 +15,7 @@ from rooftile.driver import emit_all
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.passes.base import PassContext
+from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.runtime.binary import Binary
@@ -27,9 +29,14 @@ def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
+class Blocks(nn.Module):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+        return naive.mixed(naive.scores(q, k).masked_fill(~seen, -math.inf), v)
+
+
 CASES: dict[str, tuple[nn.Module, Tensor]] = {
     "documents": (naive.Documents(), empty(4, LENGTH, dtype=torch.int64)),
-    "additive": (naive.Additive(), empty(1, 1, LENGTH, LENGTH)),
+    "blocks": (Blocks(), empty(1, 1, LENGTH, LENGTH, dtype=torch.bool)),
 }
 
 
@@ -41,7 +48,7 @@ def kernels(name: str) -> tuple[Kernel, ...]:
     with torch.no_grad():
         graph = import_captured(capture_exported(torch.export.export(model, inputs))).graph
     lowered = Manager().run(graph, PIPELINE, PassContext(H100))[-1].graph
-    return tuple(emit_all(lowered, H100).values())
+    return tuple(emit_all(launches(lowered), H100).values())
 
 
 @cache

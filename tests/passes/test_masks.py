@@ -123,7 +123,7 @@ def lowered(graph: Graph, tiles: dict[int, int], phases: int = 2) -> Graph:
     context = PassContext(CPU)
     tiled = Manager().run(graph, PIPELINE[:-2], context)[-1].graph
     ops = tuple(_scheduled(op, tiles, phases) if op.name == "region" else op for op in tiled.ops)
-    result = Lower().run(Summarize(share=math.inf).run(replace(tiled, ops=ops), context), context)
+    result = Lower().run(Summarize(share=math.inf, added=True).run(replace(tiled, ops=ops), context), context)
     verify(result)
     return result
 

@@ -118,7 +118,7 @@ def _diagram(
         at = (*drawing.corners[key], width, height)
         if isinstance(key, Op):
             name = str(key.attrs["name"]) if key.name == "region" else op_name(key)
-            leaves = tuple(v.name for v in (key.inputs if key.name == "region" else ()))
+            leaves = tuple(v.name for v, _ in zip(key.inputs, _leaves(key), strict=False))
             boxes.append(BoxNode(name, key.name, step[key], contents[step[key]], leaves, *at))
         elif isinstance(key, Value):
             boxes.append(BoxNode(key.name, "input", -1, -1, (), *at))
@@ -174,7 +174,7 @@ class _Insides:
         seen_through = _through(body)
         shown = [op for op in body.ops if computes(op)] or [op for op in body.ops if op.outputs[0] in body.outputs]
         leaves = _leaves(region)
-        outer = dict(zip(body.inputs, region.inputs, strict=True))
+        outer = dict(zip(body.inputs, region.inputs, strict=False))  # what is told of a mask comes behind
         sizes: dict[Key, tuple[float, float]] = dict.fromkeys(leaves, (_LEAF_WIDTH, _ROW))
         sizes |= {op: (_text_width(_label(op)), _ROW) for op in shown}
         makers: dict[Value, Key] = {v: v for v in leaves} | {v: op for op in shown for v in op.outputs}
