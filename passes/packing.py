@@ -32,7 +32,7 @@ def lasting_values(graph: Graph) -> set[Value]:
     kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
     found = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING and _is_static(v)}
     for op in graph.ops:
-        if op.name != "extern" and found.issuperset(op.inputs) and all(map(_is_static, op.outputs)):
+        if op.name != "extern" and found.issuperset(op.inputs) and _knows_sizes(op):
             found.update(op.outputs)
     return found
 
@@ -52,6 +52,11 @@ def budget(graph: Graph) -> int:
     kinds = graph.attrs.get("kinds") or ()
     weights = sum(likely(v.type.bytes) for v, kind in zip(graph.inputs, kinds, strict=False) if kind in LASTING)
     return max(ALWAYS_KEPT, int(MOST_KEPT * weights))
+
+
+def _knows_sizes(op: Op) -> bool:
+    """Whether no run-time size has a part in what ``op`` gives."""
+    return all(map(_is_static, op.outputs)) and not Graph("op", (), (op,), ()).size_symbols()
 
 
 def _is_static(value: Value) -> bool:

@@ -59,6 +59,14 @@ class Backend:
             _log.warning("a graph runs uncompiled: %s", error)
             return module.forward
 
+    def __deepcopy__(self, _: dict[int, Any]) -> Backend:
+        """Itself: a copy of a compiled module has the same programs, and what is said to either holds for both."""
+        return self
+
+    def __reduce__(self) -> tuple[type[Backend], tuple[CompileOptions]]:
+        """Without what was compiled, which is made again where it is needed."""
+        return Backend, (self.options,)
+
     def invalidate(self) -> None:
         """Compute what is kept of weights anew in the next calls of all that was compiled."""
         for function in list(self.made):

@@ -54,10 +54,15 @@ def stored_scores(name: str) -> list[str]:
     return [b["name"] for b in rows if b["role"] == "intermediate" and math.prod(b["shape"]) >= LONG * LONG]
 
 
+def kernels(name: str) -> int:
+    """How many kernels there are; one in parts and the one that merges them are one."""
+    return sum(not row.name.endswith("_parts") for row in report(name).kernels)
+
+
 @pytest.mark.parametrize("name", SWEPT)
 def test_nothing_of_the_size_of_the_scores_is_stored(name: str) -> None:
     assert stored_scores(name) == [], str(report(name))
-    assert len(report(name).kernels) <= VARIANTS[name].kernels, str(report(name))
+    assert kernels(name) <= VARIANTS[name].kernels, str(report(name))
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -66,7 +71,7 @@ def test_what_is_cut_is_named(name: str) -> None:
     named = [(v, row.rule) for row in report(name).ledger if row.decision in ("cut", "extern") for v in row.values]
     assert variant.cut in named, str(report(name))
     assert len(stored_scores(name)) <= variant.stored
-    assert len(report(name).kernels) <= variant.kernels
+    assert kernels(name) <= variant.kernels
 
 
 @pytest.mark.parametrize("name", ["linear_scores", "linear_normalised", "linear_einsum"])

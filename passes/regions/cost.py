@@ -72,14 +72,14 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
 
 
 def _waits_for_operands(access: Access, extents: dict[str, int], target: Target) -> bool:
-    """Whether dots of few rows have operands that are computed, not copied while others are multiplied."""
+    """Whether dots have an operand of few rows that is computed, not copied while others are multiplied."""
     if target.kind == "cpu" or _as_chain(access) is not None:
         return False
     for read in contractions(access):
-        shape = groups(access, read)
-        rows = min(prod(extents[a] for a in shape.m), prod(extents[a] for a in shape.n))
-        if 1 < rows <= FEW_ROWS and not all(is_loaded(access, o) for o in access.nodes[read].operands):
-            return True
+        for operand in access.nodes[read].operands:
+            rows = prod(extents[a] for a in access.free[operand].difference(access.nodes[read].bound))
+            if 1 < rows <= FEW_ROWS and not is_loaded(access, operand):
+                return True
     return False
 
 

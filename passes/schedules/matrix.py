@@ -128,7 +128,12 @@ def _product_tiles(access: Access, shape: Groups, bound: list[str], target: Targ
     """Tiles of a contraction that is no matrix product (a row, or all axes shared): rows of products, summed. The rows
     are those that lie closest in the operand that is the most to read."""
     kept = (*shape.m, *shape.n, *shape.batch)
-    large = max(access.loads(), key=lambda load: prod(likely(access.axes[a]) for a in access.free[load]))
+    loads = sorted(access.loads(), key=lambda load: -prod(likely(access.axes[a]) for a in access.free[load]))
+    if not kept or not loads:
+        depths = {a: likely(access.axes[a]) for a in bound}
+        tile, depth = vector_tiles(target, 1, max(depths.values(), default=1), across=False)
+        return _capped(access, kept[-1:], tile, False) | {a: min(depth, next_power(n)) for a, n in depths.items()}
+    large = loads[0]
     steps = {a: _stride(large, a) for a in reversed(kept) if likely(access.axes[a]) > 1}
     rows = min(steps, key=lambda a: steps[a], default=kept[-1])
     depth = max((likely(access.axes[a]) for a in bound), default=1)

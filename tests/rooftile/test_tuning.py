@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 import rooftile
-from rooftile import driver, measured, tuning
+from rooftile import measured, plans, tuning
 from rooftile.cli import app
 from rooftile.compilation import Compilation
 from rooftile.config import Config
@@ -143,13 +143,13 @@ def test_of_several_buckets_that_of_the_first_call_is_used(two_buckets: Path, ro
 
 def test_a_call_in_another_bucket_gets_that_ones_schedule(two_buckets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    make_plan = driver.make_plan
+    make_plan = plans.make_plan
 
     def noted(graph: Graph, kernels: Any) -> Plan:
         made.extend(str(Schedule.from_attrs(op.attrs)) for op in graph.ops)
         return make_plan(graph, kernels)
 
-    monkeypatch.setattr(driver, "make_plan", noted)
+    monkeypatch.setattr(plans, "make_plan", noted)
     torch._dynamo.reset()
     fast = rooftile.compile(matmul, dynamic=True, options={"lock": two_buckets})
     for rows in (40, 300, 50, 20, 310, 1000):
