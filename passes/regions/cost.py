@@ -1,10 +1,10 @@
 """The cost model: what a region takes at the least on a target, from the bytes it must move and the arithmetic it must
 do.
 
-A roofline with three corrections that decide fusions: work inside a contraction's operand is done once for each tile
-that reads it, an operand that is
-computed rather than loaded misses the asynchronous copy into shared memory, and a grid with few programs has only their
-share of the bandwidth.
+A roofline with four corrections that decide fusions: work inside a contraction's operand is done once for each tile
+that reads it; an operand that is computed rather than loaded misses the asynchronous copy into shared memory; where it
+has few rows, the other operand is waited for as well; and a grid with few programs has only their share of the
+bandwidth.
 """
 
 from __future__ import annotations
