@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.clock import copy_bandwidth, milliseconds, peak_bytes, replayed_milliseconds
+from benchmarks.clock import copy_bandwidth, milliseconds_in_turns, peak_bytes, replayed_milliseconds
 from benchmarks.compiled import compiled_kernels
 from benchmarks.memory_bound import MEMORY_BOUND, MemoryBound
 from benchmarks.processes import tell, wait_for_turn
@@ -97,24 +97,33 @@ def measure(prepared: Prepared) -> dict[str, Any]:
     found: dict[str, Any] = {**prepared.about, "flops": work.flops, "bytes": work.bytes, "contenders": prepared.found}
     if work.twin is None:
         found["copy_bandwidth"] = copy_bandwidth(device)
-    for name, calls in prepared.calls.items():
-        of_name = prepared.found[name]
-        try:
-            times = {alternative: _milliseconds(work, call, device) for alternative, call in calls.items()}
-            best = min(times, key=times.__getitem__)
-            of_name |= {"ms": times[best], "peak_bytes": peak_bytes(partial(calls[best], *work.inputs), device)}
-            if len(times) > 1:
-                of_name |= {"best": best, "tried": times}
-        except Exception as error:
-            of_name["failures"] = {**of_name.get("failures", {}), "timing": f"{type(error).__name__}: {error}"[:500]}
+    try:
+        times = _milliseconds(prepared)
+    except Exception as error:
+        return found | {"failure": f"{type(error).__name__}: {error}"[:500]}
+    for name, of_name in times.items():
+        best = min(of_name, key=of_name.__getitem__)
+        peak = peak_bytes(partial(prepared.calls[name][best], *work.inputs), device)
+        prepared.found[name] |= {"ms": of_name[best], "peak_bytes": peak}
+        if len(of_name) > 1:
+            prepared.found[name] |= {"best": best, "tried": of_name}
     return found
 
 
-def _milliseconds(work: Workload, call: Call, device: str) -> float:
+def _milliseconds(prepared: Prepared) -> dict[str, dict[str, float]]:
+    """The time of every alternative of every contender, which take turns."""
+    work, device = prepared.work, prepared.device
+    calls = {(name, alternative): call for name, of in prepared.calls.items() for alternative, call in of.items()}
     if work.twin is not None:
-        return milliseconds(partial(call, *work.inputs), device, _REPEATS)
-    copies = tuple(x.clone() for x in work.inputs)
-    return replayed_milliseconds([partial(call, *work.inputs), partial(call, *copies)], device)
+        times = milliseconds_in_turns([partial(call, *work.inputs) for call in calls.values()], device, _REPEATS)
+    else:
+        copies = tuple(x.clone() for x in work.inputs)
+        pairs = [[partial(call, *work.inputs), partial(call, *copies)] for call in calls.values()]
+        times = tuple(replayed_milliseconds(pair, device) for pair in pairs)
+    found: dict[str, dict[str, float]] = {}
+    for (name, alternative), taken in zip(calls, times, strict=True):
+        found.setdefault(name, {})[alternative] = taken
+    return found
 
 
 def main() -> None:

@@ -11,23 +11,34 @@ import torch
 _L2_AND_MORE = 256 * 2**20  # bytes read between calls, so that nothing is found in cache
 _COPIED = 2**30  # bytes of the copy by which bandwidth is measured
 _CALLS_IN_GRAPH = 8
+_WARM_UP = 5  # rounds that are not counted: a GPU that was idle takes a while to reach its clock
 
 
 def milliseconds(call: Callable[[], object], device: str, repeats: int = 50) -> float:
     """The median time of a call: GPU time with a cold L2 cache, or wall time on the CPU."""
+    return milliseconds_in_turns([call], device, repeats)[0]
+
+
+def milliseconds_in_turns(calls: Sequence[Callable[[], object]], device: str, repeats: int = 50) -> tuple[float, ...]:
+    """The median time of each call, as by `milliseconds`. The calls take turns, so that a GPU whose clock rises after a
+    pause, and falls while it multiplies, is the same for all."""
     if device == "cpu":
-        return median(_wall(call) for _ in range(max(3, repeats // 10))) * 1e3
-    for _ in range(3):
-        call()
+        return tuple(median(_wall(call) for _ in range(max(3, repeats // 10))) * 1e3 for call in calls)
     flush = torch.zeros(_L2_AND_MORE // 4, dtype=torch.float32, device=device)
-    events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeats)]
-    for start, end in events:
-        flush.sum()  # reading, since what is written would be on its way to memory during the call
-        start.record()
-        call()
-        end.record()
+    rounds = [[(_event(), _event()) for _ in calls] for _ in range(_WARM_UP + repeats)]
+    for events in rounds:
+        for call, (start, end) in zip(calls, events, strict=True):
+            flush.sum()  # reading, since what is written would be on its way to memory during the call
+            start.record()
+            call()
+            end.record()
     torch.cuda.synchronize()
-    return float(median(start.elapsed_time(end) for start, end in events))
+    times = [[start.elapsed_time(end) for start, end in events] for events in rounds[_WARM_UP:]]
+    return tuple(median(of_call) for of_call in zip(*times, strict=True))
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)
 
 
 def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str, repeats: int = 20) -> float:
@@ -47,7 +58,7 @@ def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str, re
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         kept = [calls[n % len(calls)]() for n in range(_CALLS_IN_GRAPH)]
-    events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeats)]
+    events = [(_event(), _event()) for _ in range(repeats)]
     for start, end in events:
         start.record()
         graph.replay()

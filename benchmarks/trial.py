@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 import rooftile
 from benchmarks.cases import CASES
-from benchmarks.clock import host_microseconds, milliseconds, peak_bytes, seconds
+from benchmarks.clock import host_microseconds, milliseconds_in_turns, peak_bytes, seconds
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import tell
 from rooftile.accuracy import promised
@@ -26,20 +27,22 @@ from rooftile.runtime.loading import kernel_cache
 
 
 def speed(case: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:
-    """Every contender's error, time, host time and peak memory, in one process; and our report."""
+    """Every contender's error, time, host time and peak memory, in one process in which they take turns; our report."""
     model, inputs = CASES[case].built(device)
     exact, eager = (_tensors(run(*inputs)) for run in (reference(model), model))
     found: dict[str, Any] = {}
+    calls: dict[str, Callable[[], Any]] = {}
     for name in contenders:
-        run = CONTENDERS[name](model)
         try:
-            (accuracy,) = promised(_tensors(run(*inputs)), eager, exact)
+            run = partial(CONTENDERS[name](model), *inputs)
+            (accuracy,) = promised(_tensors(run()), eager, exact)
             found[name] = {"error": accuracy.ours, "allowed": accuracy.allowed, "kept": accuracy.kept}
-            found[name]["ms"] = milliseconds(lambda run=run: run(*inputs), device)
-            found[name]["host_us"] = host_microseconds(lambda run=run: run(*inputs), device)
-            found[name]["peak_bytes"] = peak_bytes(lambda run=run: run(*inputs), device)
+            calls[name] = run
         except Exception as error:
-            found[name] = {**found.get(name, {}), "failure": f"{type(error).__name__}: {error}"}
+            found[name] = {"failure": f"{type(error).__name__}: {error}"}
+    for (name, run), taken in zip(calls.items(), milliseconds_in_turns(list(calls.values()), device), strict=True):
+        host, peak = host_microseconds(run, device), peak_bytes(run, device)
+        found[name] |= {"ms": taken, "host_us": host, "peak_bytes": peak}
     return {"contenders": found, "report": rooftile.explain(model, *inputs).to_dict()}
 
 
