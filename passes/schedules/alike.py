@@ -1,4 +1,5 @@
-"""Schedules for products that share a launch: in tiles of as many accumulators, with the same warps and stages."""
+"""Schedules for products that share a launch, with the same warps and stages: matrix products in tiles of as many
+accumulators."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from rooftile.ir.core import Graph
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
-from rooftile.passes.regions.contractions import Groups, contractions, groups, main_contraction
+from rooftile.passes.regions.contractions import Groups, contractions, groups, has_dot, main_contraction
 from rooftile.passes.regions.forms import matrix_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
@@ -20,7 +21,7 @@ PIECE = 64  # columns of an epilogue: wider ones were seen to take more shared m
 
 @dataclass(frozen=True)
 class Products:
-    """A region of contractions side by side, whose results are matrices, and its schedule."""
+    """A region of contractions side by side and its schedule."""
 
     schedule: Schedule
     access: Access
@@ -32,7 +33,12 @@ class Products:
         if not contractions(access) or matrix_form(access) is not None:
             return None
         found = Products(schedule, access)
-        return found if len(found.shape.m) == len(found.shape.n) == 1 else None
+        return found if found.is_matrix or not has_dot(access) else None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether results are tiled along one axis of either operand, and not rows of products."""
+        return len(self.shape.m) == len(self.shape.n) == 1
 
     @property
     def shape(self) -> Groups:
@@ -51,7 +57,10 @@ class Products:
         return self.schedule.role(m).tile, self.schedule.role(n).tile
 
     def like(self, leader: Products) -> Products:
-        """The same region with the tiles of ``leader``, wider where it has fewer accumulators, as far as it is wide."""
+        """The same region with the tiles of ``leader``, wider where it has fewer accumulators, as far as it is wide; in its
+        own where one of the two is no matrix product."""
+        if not (self.is_matrix and leader.is_matrix):
+            return self.alone()
         (m,), (n,) = self.shape.m, self.shape.n
         rows, columns = leader.tiles()
         columns = columns * leader.accumulators // self.accumulators
