@@ -111,7 +111,7 @@ POINTWISE: dict[str, Row] = {
     "acos": _library("acos"),
     "atan": _library("atan"),
     "tanh": Row(floats="quick_tanh({0})", double="libdevice.tanh({0})"),
-    "sigmoid": Row(floats="tl.sigmoid({0})"),
+    "sigmoid": Row(floats="quick_sigmoid({0})", double="tl.sigmoid({0})"),
     "erf": Row(floats="tl.erf({0})"),
     "floor": Row(floats="tl.floor({0})"),
     "ceil": Row(floats="tl.ceil({0})"),
@@ -135,8 +135,12 @@ POINTWISE: dict[str, Row] = {
 }
 
 # Where no narrow float goes in or out of a kernel, errors that grow with the operand would be seen: in fp32, `exp` has
-# one from its multiplication by log2(e), `quick_tanh` from its difference.
-ACCURATE: dict[str, Row] = {"exp": _library("exp"), "tanh": _library("tanh")}
+# one from its multiplication by log2(e), `quick_sigmoid` too, `quick_tanh` from its difference.
+ACCURATE: dict[str, Row] = {
+    "exp": _library("exp"),
+    "tanh": _library("tanh"),
+    "sigmoid": Row(floats="tl.sigmoid({0})"),
+}
 
 _ANY = "tl.max({0}.to(tl.int32), axis={axis}) != 0"
 _ALL = "tl.min({0}.to(tl.int32), axis={axis}) != 0"

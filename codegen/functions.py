@@ -30,6 +30,11 @@ def quick_tanh(x):
     near = x * (1.0 - x * x * 0.3333333333333333)
     return tl.where(tl.abs(x) < 0.015625, near, far)
 """,
+    # A quarter of the language's own, whose division is made for all of fp32; zero where that is less than 2 ** -126.
+    "quick_sigmoid": """
+def quick_sigmoid(x):
+    return libdevice.fast_dividef(1.0, 1.0 + tl.exp2(x * -1.4426950408889634))
+""",
     # The hardware's conversion gives the largest finite number where torch has infinity.
     "to_f8e5m2": """
 def to_f8e5m2(x):

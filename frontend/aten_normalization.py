@@ -70,7 +70,7 @@ def rms_norm(
     im: Import, x: Value, normalized_shape: Sequence[Size], weight: Value | None = None, eps: float | None = None
 ) -> Value | tuple[Value, Value]:
     wide, dims = im.wide(x), _last(x, len(normalized_shape))
-    least = torch.finfo(x.dtype.torch).eps if eps is None else eps
+    least = torch.finfo(wide.dtype.torch).eps if eps is None else eps  # of what ATen computes in
     power = im.mean(im.b.pointwise("mul", wide, wide), dims)
     rstd = im.b.pointwise("rsqrt", im.b.pointwise("add", power, im.scalar(least, wide.dtype)))
     result = im.b.cast(_scaled(im, im.b.pointwise("mul", wide, rstd), weight, None), im.dtype)

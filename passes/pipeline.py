@@ -18,6 +18,7 @@ from rooftile.passes.lower import Lower
 from rooftile.passes.pack import Pack
 from rooftile.passes.reassociate import Reassociate
 from rooftile.passes.reciprocals import Reciprocals
+from rooftile.passes.sigmoids import Sigmoids
 from rooftile.passes.split import Split
 from rooftile.passes.summarize import Summarize
 from rooftile.passes.tile import Tile
@@ -35,6 +36,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Dtypes(),  # after fuse: between kernels a narrow float saves bytes, inside one it only costs accuracy
         Integers(),  # after fuse: what crosses kernels keeps the model's type
         Reciprocals(),  # after dtypes, which says what is computed in fp32 for narrow results
+        Sigmoids(),  # after dtypes and reciprocals, like these on what is computed in fp32 for narrow results
         BaseTwo(),  # after reciprocals: numbers that values are multiplied by can take a factor
         Factors(),  # after base_two, which multiplies factors into one
         Split(),  # behind what rewrites arithmetic: parts compute just what the whole did

@@ -19,15 +19,19 @@ from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
+from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager
+from rooftile.passes.packing import is_packed
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.schedules.estimate import programs
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.build import compile_kernel
 from rooftile.target import H100
+from tests.models import llama_layer
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 WEIGHTS = ((4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336), (128256, 4096))
+LLAMA_8B = {"width": 4096, "heads": 32, "kv_heads": 8, "inner": 14336}
 ENOUGH = 32 * 1024  # bytes on their way to a multiprocessor
 
 
@@ -97,3 +101,17 @@ def test_a_vector_times_a_matrix_reads_what_is_contiguous(n: int, k: int) -> Non
     assert rest and programs(schedule) >= 4 * H100.sm_count  # by parts of the sum
     kernel = emit(first.regions[1], H100, first.regions[0])
     assert compile_kernel(kernel, H100.arch).resources.spill_bytes == 0
+
+
+@pytest.mark.parametrize(("tokens", "most"), [(1, 5), (16, 7)])
+def test_how_many_launches_a_llama_layer_takes(tokens: int, most: int) -> None:
+    """Queries, keys and values; attention; its output; gate and up with SwiGLU; down. For several tokens, norms too."""
+    with torch.device("meta"), torch.no_grad():
+        module, inputs = llama_layer(batch=tokens, length=1, **LLAMA_8B, dtype=torch.bfloat16, device="meta")
+        exported = torch.export.export(module, inputs, strict=False)
+    graph = import_captured(capture_exported(exported)).graph
+    lowered = Manager().run(graph, PIPELINE, PassContext(H100))[-1].graph
+    regions = [op for op in launches(lowered).graph.ops if not is_packed(op)]
+    assert len(regions) <= most
+    (feed_forward,) = (op for op in regions if op.outputs[0].shape[-1] == LLAMA_8B["inner"])
+    assert sum(op.name == "contract" for op in feed_forward.regions[0].ops) == 2

@@ -25,8 +25,8 @@ TILE_REUSE = 128  # how many result columns (rows) share one computation of an o
 COMPUTED_OPERAND = (
     1.25  # a dot whose operand passes through registers, measured against one that is copied asynchronously
 )
-# How much arithmetic on a vector fits beside the loads of the matrix that it is multiplied by, as a share of their time.
-# On 117 MB of weights, which take 39 us, a norm's factors took 1 us more, SwiGLU 24: it is computed for every row.
+# How much arithmetic on a vector fits beside the loads of the matrix that it is multiplied by, as a share of their
+# time. On 117 MB of weights, which take 39 us, a norm's factors took 1 us more, SwiGLU 24: each row has its own.
 BESIDE_LOADS = 0.15
 FEW_ROWS = 64
 WAITED_FOR = (

@@ -57,8 +57,11 @@ class Products:
         return self.schedule.role(m).tile, self.schedule.role(n).tile
 
     def like(self, leader: Products) -> Products:
-        """The same region with the tiles of ``leader``, wider where it has fewer accumulators, as far as it is wide; in its
-        own where one of the two is no matrix product."""
+        """The same region with the tiles of ``leader``, wider where it has fewer accumulators, as far as it is wide.
+        Rows of products keep their own, and take its warps."""
+        if not (self.is_matrix or leader.is_matrix):  # what is loaded ahead for dots is nothing to rows of products
+            launch = {name: getattr(leader.schedule, name) for name in ("num_warps", "num_stages")}
+            return replace(self, schedule=replace(self.schedule, **launch))
         if not (self.is_matrix and leader.is_matrix):
             return self.alone()
         (m,), (n,) = self.shape.m, self.shape.n

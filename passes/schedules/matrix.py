@@ -128,23 +128,21 @@ def _product_tiles(access: Access, shape: Groups, bound: list[str], target: Targ
     """Tiles of a contraction that is no matrix product (a row, or all axes shared): rows of products, summed. The rows
     are those that lie closest in the operand that is the most to read."""
     kept = (*shape.m, *shape.n, *shape.batch)
-    loads = sorted(access.loads(), key=lambda load: -prod(likely(access.axes[a]) for a in access.free[load]))
-    if not kept or not loads:
-        depths = {a: likely(access.axes[a]) for a in bound}
-        tile, depth = vector_tiles(target, 1, max(depths.values(), default=1), across=False)
-        return _capped(access, kept[-1:], tile, False) | {a: min(depth, next_power(n)) for a, n in depths.items()}
-    large = loads[0]
-    steps = {a: _stride(large, a) for a in reversed(kept) if likely(access.axes[a]) > 1}
-    rows = min(steps, key=lambda a: steps[a], default=kept[-1])
+    large = max(access.loads(), key=lambda load: prod(likely(access.axes[a]) for a in access.free[load]), default=None)
+    steps = {a: _stride(large, a) for a in reversed(kept) if large is not None and likely(access.axes[a]) > 1}
+    rows = min(steps, key=lambda a: steps[a], default=kept[-1] if kept else None)
     depth = max((likely(access.axes[a]) for a in bound), default=1)
-    count = prod(likely(access.axes[a]) for a in kept)
-    across = steps.get(rows) == 1 and all(_stride(large, a) > 1 for a in bound)
+    count = prod(likely(access.axes[a]) for a in kept) if large is not None else 1
+    across = rows is not None and steps.get(rows) == 1 and all(_stride(large, a) > 1 for a in bound)
     tile, depth = vector_tiles(target, count, depth, across=across)
-    return _capped(access, (rows,), tile, False) | {a: min(depth, next_power(likely(access.axes[a]))) for a in bound}
+    tiled = _capped(access, (rows,), tile, False) if rows is not None else {}
+    return tiled | {a: min(depth, next_power(likely(access.axes[a]))) for a in bound}
 
 
-def _stride(load: Read, axis: str) -> int:
+def _stride(load: Read | None, axis: str) -> int:
     """How far apart in memory, in elements, neighbours along ``axis`` lie; far where it is not known."""
+    if load is None:
+        return FAR
     found = steps_along(address(load), axis, 1)
     stride = found[0][-1].stride if found is not None else None
     return stride if isinstance(stride, int) and stride > 0 else FAR

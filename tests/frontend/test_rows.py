@@ -116,7 +116,7 @@ UNARY: dict[str, Callable[[Tensor], Any]] = {
     "softmax": lambda x: (F.softmax(x, -1), F.softmax(x, 0), F.softmax(x, 1, dtype=torch.float32), F.softmin(x, 1)),
     "log_softmax": lambda x: (F.log_softmax(x, -1), x.logsumexp(1), x.logsumexp((0, 1), keepdim=True)),
     "layer_norm": lambda x: (F.layer_norm(x, (6,)), F.layer_norm(x, (4, 6), x[0] + 1, x[1], 1e-3)),
-    "rms_norm": lambda x: (F.rms_norm(x, (6,)), F.rms_norm(x, (6,), x[0, 0] + 1, 1e-5)),
+    "rms_norm": lambda x: (F.rms_norm(x, (6,)), F.rms_norm(x, (6,), x[0, 0] + 1, 1e-5), F.rms_norm(x * 0.01, (6,))),
     "group_norm": lambda x: F.group_norm(x, 2, x[0, :, 0] + 1, x[1, :, 0]),
     "instance_norm": lambda x: F.instance_norm(x),
     "batch_norm": lambda x: F.batch_norm(x, x[0, :, 0], x[0, :, 1].abs() + 1, x[1, :, 0], x[1, :, 1]),

@@ -113,6 +113,7 @@ CASES = {
     "rotary-bias": (lambda: Projections(72, 4, 2, 64, bias=True), ((200, 72), (200, 64), (200, 64))),
     "plain": (lambda: Plain(128, 256), ((300, 128),)),
     "few-rows": (lambda: Plain(256, 128), ((4, 256),)),
+    "one-row": (lambda: Plain(256, 128), ((1, 256),)),
 }
 
 
@@ -172,7 +173,9 @@ LARGE = {
     "llama-bias": (lambda: Projections(4096, 32, 8, 128, bias=True), ((4096, 4096), (4096, 128), (4096, 128))),
     "bert": (lambda: Plain(1024, 1024), ((4096, 1024),)),
     "decode": (lambda: Plain(4096, 4096), ((16, 4096),)),
+    "decode-one": (lambda: Plain(4096, 4096), ((1, 4096),)),
 }
+LOADS = {"decode": "ttg.async_copy_global_to_local", "decode-one": "tt.load"}
 
 
 @pytest.mark.parametrize("case", LARGE)
@@ -185,8 +188,7 @@ def test_kernels_for_an_h100_fit(case: str) -> None:
     assert binary.resources.spill_bytes == 0
     assert binary.shared_bytes <= H100.shared_memory
     assert binary.ttgir.count("scf.if") >= len(shared.inputs[op]) - 1
-    loads = "ttng.async_tma_copy_global_to_local" if case != "decode" else "ttg.async_copy_global_to_local"
-    assert loads in binary.ttgir
+    assert LOADS.get(case, "ttng.async_tma_copy_global_to_local") in binary.ttgir
 
 
 def test_the_pieces_of_an_epilogue_load_a_table_once() -> None:
