@@ -18,9 +18,12 @@ from typing import Any, Literal, Union
 
 from rooftile.blame.data import BisectReport, CheckReport, Measured
 from rooftile.comparing.data import DumpDiff
+from rooftile.dump import DumpRow
+from rooftile.installation import Installation
 from rooftile.report import Report
 from rooftile.report.why import WhyRow
 from rooftile.runtime.cache_entries import CacheRow, CacheTotals, Why
+from rooftile.tuning import CheckedKernel, TuningReport
 
 FOLDER = Path(__file__).parent / "schemas"
 SCHEMAS: dict[str, type] = {
@@ -29,12 +32,17 @@ SCHEMAS: dict[str, type] = {
     "check": CheckReport,
     "bisect": BisectReport,
     "diff": DumpDiff,
+    "dump": DumpRow,
+    "info": Installation,
+    "tune": TuningReport,
+    "tune-check": CheckedKernel,
     "cache-ls": CacheRow,
     "cache-stats": CacheTotals,
     "cache-why": Why,
 }
+VERDICTS = {CheckReport: "kept", DumpDiff: "same"}  # a property that is printed beside the fields
 NOT_DATA = {"compilations"}  # what a dataclass holds beside its data
-SCALARS = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
+SCALARS = {int: "integer", float: "number", str: "string", Path: "string", bool: "boolean", type(None): "null"}
 
 
 def schema_of(root: type) -> dict[str, Any]:
@@ -51,6 +59,9 @@ def _object(row: type, definitions: dict[str, Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(row, names_known, include_extras=True)
     names = [f.name for f in dataclasses.fields(row) if f.name not in NOT_DATA]
     properties = {name: _type(hints[name], definitions) for name in names}
+    if row in VERDICTS:
+        names.append(VERDICTS[row])
+        properties[VERDICTS[row]] = {"type": "boolean"}
     text = " ".join(inspect.cleandoc(row.__doc__ or "").replace("``", "`").split())
     return {"description": text, "type": "object", "properties": properties, "required": names}
 

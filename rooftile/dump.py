@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rooftile.compilation import Compilation
@@ -38,6 +39,16 @@ if __name__ == "__main__":
     results = reproduce(Path(__file__).parent / "{import_file}", target={target!r})
     raise SystemExit(not all(result.kept for result in results))
 '''
+
+
+@dataclass(frozen=True)
+class DumpRow:
+    """One dump, of one graph: its folder, and the files in it by their paths from there."""
+
+    graph: str
+    folder: str
+    files: tuple[str, ...]
+
 
 _written: set[Path] = set()  # the folders that this process has put a dump into
 
@@ -84,6 +95,14 @@ def write_dump(compilation: Compilation, folder: Path) -> None:
     plans = [p for p in (compilation.packing, compilation.plan) if p is not None]
     text = "\n".join(plan_text(plan, compilation.sizes) for plan in plans)
     (folder / "plan.txt").write_text(text, encoding="utf-8")
+
+
+def dump_row(compilation: Compilation) -> DumpRow:
+    """What was dumped of a compilation."""
+    assert compilation.dump is not None
+    folder = compilation.dump
+    files = sorted(str(file.relative_to(folder)) for pattern in _PRODUCTS for file in folder.glob(pattern))
+    return DumpRow(compilation.imported.name, str(folder), tuple(files))
 
 
 def write_report(compilation: Compilation, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 
 from rooftile.cli.arguments import AsJson, Dynamic, Inputs, Meta, Model, TargetName, given
 from rooftile.cli.models import compiled_model
+from rooftile.cli.printing import show_json
 from rooftile.config import CompileOptions
 
 
@@ -23,11 +24,14 @@ def dump(
     meta: Meta = False,
 ) -> None:
     """Write the IR after every pass, the kernels, the plan and a script that reproduces them."""
+    from rooftile.dump import dump_row
+
     options = CompileOptions.from_user(None, dynamic, given(target=target, dump=out))
     compilations, _ = compiled_model(model, inputs, options, meta=meta)
-    folders = [c.dump for c in compilations if c.dump is not None]
+    rows = [dump_row(compilation) for compilation in compilations]
     if as_json:
-        typer.echo(json.dumps([str(folder) for folder in folders]))
+        show_json([asdict(row) for row in rows])
         return
-    for folder in folders:
-        typer.echo(f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+    for row in rows:
+        top = dict.fromkeys(file.partition("/")[0] for file in row.files)
+        typer.echo(f"{row.folder}: {', '.join(top)}")
