@@ -18,6 +18,7 @@ from rooftile.runtime.graphs import GraphProgram
 from rooftile.runtime.loading import load
 from rooftile.runtime.packed import Packed
 from rooftile.runtime.plan import Plan, make_plan
+from rooftile.runtime.plan_faults import PlanFault, plan_faults
 from rooftile.runtime.program import Program
 from rooftile.target import Target
 
@@ -39,6 +40,11 @@ class Plans:
         if parts is None:
             return Plans(make_plan(graph, kernels))
         return Plans(make_plan(parts.every, kernels), make_plan(parts.once, kernels), parts.sources)
+
+    def faults(self, sizes: Mapping[str, int]) -> list[PlanFault]:
+        """What is wrong with them, for one set of sizes."""
+        plans = (self.every,) if self.once is None else (self.once, self.every)
+        return [fault for plan in plans for fault in plan_faults(plan, sizes)]
 
     def loaded(self, target: Target, device: torch.device, config: Config, mode: str) -> Runnable:
         """The program that runs them."""

@@ -62,7 +62,7 @@ class _Search:
             found = self.in_stages(right) if right == self.is_right else self.in_stages(right) or self.in_kernels()
             if found is not None:
                 return found
-        return self.in_kernels() or Culprit(self.trial, "plan", "plan")
+        return self.in_kernels() or self.in_plan()
 
     def means_the_same(self, graph: Graph) -> bool:
         """Whether ``graph`` computes what was imported where nothing is rounded."""
@@ -130,6 +130,11 @@ class _Search:
                 note = parts.where_wrong(op)
                 return Culprit(self.trial, "kernel", str(op.attrs["name"]), op=op, note=note, at=rule)
         return None
+
+    def in_plan(self) -> Culprit:
+        """What in the plan makes the program another than its kernels one by one."""
+        name, source, note = Parts(self.trial).in_plan()
+        return Culprit(self.trial, "plan", name, source=source, note=note)
 
     def repairing(self) -> Iterator[Application]:
         """The rules that kernels rest on without which the results are right; at one place, if that is enough."""

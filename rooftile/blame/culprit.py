@@ -10,6 +10,13 @@ from rooftile.blame.trial import Trial
 from rooftile.ir.core import Op
 from rooftile.passes.switches import Application
 
+_IN_PLAN = {
+    "plan": "the plan",
+    "order": "the plan's order of steps",
+    "operands": "the plan's operands",
+    "memory": "the plan's memory",
+}
+
 
 @dataclass(frozen=True)
 class Culprit:
@@ -28,12 +35,17 @@ class Culprit:
     of: int = 0
     at: Application | None = None
     op: Op | None = None
+    source: str = ""
     note: str = ""
 
     @property
     def module(self) -> str:
         """The pass that a rule belongs to, or the part of the compiler that makes the stage."""
-        return {"import": "the import table", "plan": "the plan's memory"}.get(self.stage, f"{self.stage} {self.name}")
+        if self.stage == "import":
+            return "the import table"
+        if self.stage == "plan":
+            return _IN_PLAN.get(self.name, f"how pass {self.name} is carried out")
+        return f"{self.stage} {self.name}"
 
     def row(self, repro: str = "") -> CulpritRow:
         """As plain data."""
@@ -46,10 +58,14 @@ class Culprit:
             application=self.application,
             applications=self.of,
             value=self.at.value if self.at else "",
-            source=self.at.source if self.at else self.op.loc.source if self.op is not None else "",
+            source=self.source or self.line(),
             note=self.note,
             repro=repro,
         )
+
+    def line(self) -> str:
+        """The user's line that the rewrite or the kernel is about."""
+        return self.at.source if self.at else self.op.loc.source if self.op is not None else ""
 
     def __str__(self) -> str:
         found = self.row()

@@ -27,6 +27,7 @@ UNITS = 4e-6  # and by a few tens of units of fp32 where the reference is exact
 STRUCTURE = frozenset({"fuse/fused", "fuse/joined", "fuse/shared", "fuse/correct"})
 # Rules that only show in how a kernel computes its region; what the first change, the last are not needed for.
 IN_KERNELS = ("skip", "correct")
+IN_PLAN = ("beside", "pack")  # passes that change which launches there are and when, and no kernel
 
 
 @dataclass
@@ -145,14 +146,31 @@ class Parts:
         return "its tile IR is wrong: lower" if lowered else "its tile IR is right: code generation"
 
     def of_plan(self) -> Iterator[BlameRow]:
-        """A row where the program gives something else than its kernels one by one: memory or a launch that is shared,
-        or what is packed once."""
-        pairs = zip(self.trial.results, self.trial.by_kernels, strict=True)
-        if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs):
+        """A row where the program gives something else than its kernels one by one."""
+        if self.is_planned_wrongly():
             exact = self.trial.subject.exact
             adds = less(worst(self.trial.results, exact), worst(self.trial.by_kernels, exact))
-            note = "the program differs from its kernels run one by one"
-            yield BlameRow(self.trial.subject.name, "plan", "plan", 1, adds, None, True, (), note)
+            name, source, note = self.in_plan()
+            sources = (source,) if source else ()
+            yield BlameRow(self.trial.subject.name, name, "plan", 1, adds, None, True, sources, note)
+
+    def is_planned_wrongly(self) -> bool:
+        """Whether the program gives something else than its kernels one by one."""
+        pairs = zip(self.trial.results, self.trial.by_kernels, strict=True)
+        return not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
+
+    def in_plan(self) -> tuple[str, str, str]:
+        """What in the plan is wrong, where in the model, and in words: the ``order`` of steps, a step's ``operands``,
+        the ``memory`` of a buffer; a pass that decides about launches, where the program is right without it."""
+        if faults := self.trial.plans.faults(self.trial.subject.sizes):
+            makers = self.trial.graph.producers()
+            made = makers.get(faults[0].value)
+            return faults[0].kind, made.loc.source if made else "", faults[0].text
+        asked = {a.rewrite for a in self.trial.switches.asked if a.done}
+        for name in (n for n in IN_PLAN if n in asked):
+            if not Parts(self.trial.without({name})).is_planned_wrongly():
+                return name, "", "without it the program is as its kernels one by one"
+        return "plan", "", "the program differs from its kernels run one by one"
 
     def is_wrong(self, op: Op, computed: Tensors) -> bool:
         """Whether ``computed`` is farther from the region in float64 than rounding explains."""

@@ -120,11 +120,15 @@ class Trial:
         types = [v.type for v in op.inputs]
         return lambda inputs: program([laid_out(x, t, sizes) for x, t in zip(inputs, types, strict=True)], sizes)
 
-    def program(self) -> Runnable:
-        """What a call runs: kernels that share launches, what is packed once, memory that is used again."""
+    @cached_property
+    def plans(self) -> Plans:
+        """The plans of what a call runs: kernels that share launches, what is packed once, memory that is used again."""
         shared = launches(self.graph)
-        plans = Plans.of(shared.graph, emit_all(shared, self.target))
-        return plans.loaded(self.target, self._device(), Config.from_env(), "default")
+        return Plans.of(shared.graph, emit_all(shared, self.target))
+
+    def program(self) -> Runnable:
+        """What a call runs."""
+        return self.plans.loaded(self.target, self._device(), Config.from_env(), "default")
 
     def _device(self) -> torch.device:
         device = self.subject.device

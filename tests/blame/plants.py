@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rooftile import plans
 from rooftile.codegen import expressions
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Op, Value
@@ -18,6 +19,9 @@ from rooftile.passes import canonicalize, reciprocals
 from rooftile.passes.canonical.rewrite import Make, Rewriter
 from rooftile.passes.lowering import sweeps
 from rooftile.passes.rules import linear
+from rooftile.runtime import plan as plan_module
+from rooftile.runtime.arena import Life
+from rooftile.runtime.plan import Plan
 
 
 class Block(nn.Module):
@@ -25,17 +29,26 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
         x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
-        future = torch.ones(x.shape[0], x.shape[0], dtype=torch.bool).triu(1)
+        future = torch.ones(x.shape[0], x.shape[0], dtype=torch.bool, device=x.device).triu(1)
         scores = ((x @ x.T) / 3.0).masked_fill(future, -math.inf)
         y = scores.softmax(-1) @ v
         return (y - 0.3 * x) @ w
 
 
-def block_and_inputs(dtype: torch.dtype = torch.bfloat16) -> tuple[nn.Module, tuple[Tensor, ...]]:
+class Kept(nn.Module):
+    """Scores that are wanted again when others have been written."""
+
+    def forward(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        scores = x @ v.T
+        y = (scores @ x).softmax(-1)
+        return scores @ (y @ w)
+
+
+def block_and_inputs(dtype: torch.dtype = torch.bfloat16, device: str = "cpu") -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The block, and tokens whose scores differ by little, so that a mask matters."""
     generator = torch.Generator().manual_seed(3)
     shapes = ((24, 16), (24, 16), (16, 300))
-    return Block(), tuple(torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    return Block(), tuple(torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,7 @@ class Plant:
     name: str
     rewrite: str = ""
     note: str = ""
+    model: type[nn.Module] = Block
 
 
 def planted_sign(op: Op, rw: Rewriter) -> Make:
@@ -106,6 +120,28 @@ def _swapped(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(expressions.POINTWISE, "sub", expressions._both("{1} - {0}"))
 
 
+def _planned(wrong: Callable[[Plan], Plan]) -> Callable[[pytest.MonkeyPatch], None]:
+    """A whole program's plan is another than the one that was made."""
+    original = plans.make_plan
+    return lambda patch: patch.setattr(plans, "make_plan", lambda *given: wrong(original(*given)))
+
+
+def _reordered(plan: Plan) -> Plan:
+    """The last two kernels run the other way round."""
+    return replace(plan, steps=(*plan.steps[:-2], plan.steps[-1], plan.steps[-2]))
+
+
+def _crossed(plan: Plan) -> Plan:
+    """A kernel is given its operands the other way round."""
+    first, second, *others = plan.steps
+    return replace(plan, steps=(first, replace(second, reads=second.reads[::-1]), *others))
+
+
+def _memory(patch: pytest.MonkeyPatch) -> None:
+    """Nobody is thought to read a buffer."""
+    patch.setattr(plan_module, "Life", lambda bytes, first, last: Life(bytes, first, first))
+
+
 PLANTS = {
     "sign": Plant(_rule("pointwise.sub", planted_sign), "pass", "canonicalize", "canonicalize/planted_sign"),
     "scale": Plant(_scale, "pass", "reciprocals", "reciprocals/division"),
@@ -114,4 +150,9 @@ PLANTS = {
     "identity": Plant(_identity, "kernel", "contract", note="lower"),
     "steps": Plant(_steps, "kernel", "contract_max_sum", "skip", note="lower"),
     "operands": Plant(_swapped, "kernel", "contract_max_sum", note="code generation"),
+    "order of steps": Plant(_planned(_reordered), "plan", "order", note="before it is written"),
+    "operands of a step": Plant(
+        _planned(_crossed), "plan", "operands", note="contract_max_sum reads %v, where %mul_1 is wanted"
+    ),
+    "memory": Plant(_memory, "plan", "memory", note="over %contract", model=Kept),
 }

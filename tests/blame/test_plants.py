@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import runpy
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from rooftile.blame.bisect import bisect
 from rooftile.blame.check import Wanted, check_subjects
@@ -14,13 +16,19 @@ from rooftile.blame.repro import write_repro
 from rooftile.blame.subject import Subject, model_subjects
 from rooftile.ir.parser import parse_graph
 from rooftile.target import CPU
-from tests.blame.plants import PLANTS, Plant, block_and_inputs
+from tests.blame.plants import PLANTS, Block, Plant, block_and_inputs
 
 
-@pytest.fixture(scope="module")
-def subjects() -> list[Subject]:
+@cache
+def subjects_of(model: type[nn.Module]) -> list[Subject]:
     torch._dynamo.reset()
-    return model_subjects(*block_and_inputs())[0]
+    return model_subjects(model(), block_and_inputs()[1])[0]
+
+
+@pytest.fixture
+def subjects(request: pytest.FixtureRequest) -> list[Subject]:
+    plant = request.node.callspec.params.get("plant") if hasattr(request.node, "callspec") else None
+    return subjects_of(PLANTS[plant].model if plant else Block)
 
 
 @pytest.fixture(params=PLANTS)
@@ -42,7 +50,7 @@ def test_check_blames_a_planted_fault_by_name(subjects: list[Subject], plant: Pl
     assert not report.kept
     assert plant.name in [row.name for row in wrong if row.kind == plant.stage]
     assert {row.name for row in wrong if row.kind == "rewrite"} == ({plant.rewrite} if plant.rewrite else set())
-    assert all(plant.note in row.note for row in wrong if row.kind == "kernel")
+    assert all(plant.note in row.note for row in wrong if row.kind in ("kernel", "plan"))
     if plant.stage == "pass":
         assert {row.name for row in wrong} == {plant.name, plant.rewrite}
 
