@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import TypeAlias
 
 import torch
 
@@ -14,8 +15,9 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, symbols
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.tile_ops import loop_ranges, loop_starts
-from rooftile.ir.visits import placed_axis, visits_of
+from rooftile.ir.visits import ENDS, placed_axis, visits_of
 
+Run: TypeAlias = tuple[str, int, int]  # a phase, and half-open steps
 MOST_PROGRAMS = 2**16  # more are not counted one by one
 
 _SCALARS: dict[str, Callable[..., int]] = {
@@ -57,7 +59,7 @@ class Visits:
     """Which steps of a sweep over ``axis`` programs run, of ``steps`` with ``tile`` positions each.
 
     ``rows`` tells programs apart by the first position of their tiles along the grid axes that decide: for each, the
-    half-open runs of steps with the phase that they run in (in phase ``rest``, those that may be run). Where there are
+    runs of steps with the phase that they run in (in phase ``rest``, those that may be run). Where there are
     more than were asked for, ``rows`` are taken evenly from all ``count``.
     """
 
@@ -65,14 +67,14 @@ class Visits:
     tile: int
     steps: int
     count: int
-    rows: tuple[tuple[Mapping[str, int], tuple[tuple[str, int, int], ...]], ...]
+    rows: tuple[tuple[Mapping[str, int], tuple[Run, ...]], ...]
 
 
-def loop_visits(kernel: Graph, sizes: Mapping[str, int], most: int) -> list[Visits]:
-    """The visits of each outermost sweep of ``kernel`` whose ranges follow from positions, with at most ``most`` rows;
-    none for a sweep that runs all steps in one phase."""
+def loop_visits(kernel: Graph, sizes: Mapping[str, int], most: int, visits: torch.Tensor | None = None) -> list[Visits]:
+    """The visits of each outermost sweep of ``kernel`` whose ranges follow from positions, or from what it is told by
+    ``visits``, with at most ``most`` rows; none for a sweep that runs all steps in one phase."""
     axes = {name: (evaluate(extent, sizes), role, tile) for name, extent, role, tile in kernel.attrs["axes"]}
-    counter = _Counter(kernel, sizes, axes)
+    counter = _Counter(kernel, sizes, axes, visits)
     found = (counter.visits(loops, most) for loops in _sweeps(kernel) if any(op.attrs["ranges"] for op in loops))
     return [visits for visits in found if visits is not None]
 
@@ -112,32 +114,41 @@ class _Counter:
             yield from self.count(loops[-1].regions[0], visited, most * steps)
 
     def visits(self, loops: Sequence[Op], most: int) -> Visits | None:
-        """See ``loop_visits``; None where the data decide."""
-        axis = str(loops[0].attrs["axis"])
+        """See ``loop_visits``; None where the data decide and have not been told."""
+        placed, number = placed_axis(loops[0]), self.axes[str(loops[0].attrs["axis"])][2]
+        axis = placed or str(loops[0].attrs["axis"])
         extent, _, tile = self.axes[axis]
         steps = -(-extent // tile)
         # What is left for rows with nothing else depends on data: it may be any of the other steps.
         ends = [(str(op.attrs["phase"]), *p) for op in loops if op.attrs["phase"] != "rest" for p in loop_ranges(op)]
         has_rest = any(op.attrs["phase"] == "rest" for op in loops)
-        needed = None if placed_axis(loops[0]) else self._needed([value for _, *pair in ends for value in pair])
-        if needed is None:
+        needed = self._needed([value for _, *pair in ends for value in pair])
+        if needed is None or (placed and self.told is None):
             return None
+        rows = []
         tiles = self._tiles()
         varying = sorted(self._varying(needed, tiles))
         count = prod(tiles[name] for name in varying)
-        places = range(count) if count <= most else [n * count // most for n in range(most)]
-        rows = []
-        for place in places:
+        for place in range(count) if count <= most else [n * count // most for n in range(most)]:
             firsts = {}
             for name in reversed(varying):
                 place, n = divmod(place, tiles[name])
                 firsts[name] = n * self.axes[name][2]
             known = self._run(needed, firsts)
-            runs = [(phase, known[first] // tile, -(-known[stop] // tile)) for phase, first, stop in ends]
-            runs = [run for run in runs if run[1] < run[2]]
+            runs = [(phase, known[first] // number, -(-known[stop] // number)) for phase, first, stop in ends]
+            runs = self._told_runs(runs, needed, known, firsts) if placed else [run for run in runs if run[1] < run[2]]
             runs += [("rest", first, stop) for first, stop in _gaps(runs, steps)] if has_rest else []
             rows.append((firsts, tuple(runs)))
         return Visits(axis, tile, steps, count, tuple(rows))
+
+    def _told_runs(
+        self, runs: Iterable[Run], needed: Sequence[Op], known: Mapping[Value, int], firsts: Mapping[str, int]
+    ) -> list[Run]:
+        """Runs of places in the list of a program's steps, as runs of these steps."""
+        assert self.told is not None
+        load = next(op for op in needed if op.name == "load")
+        listed = self.told[self._at(load, known, firsts)[:-1]].tolist()[ENDS:]
+        return [(phase, *run) for phase, first, stop in runs for run in _consecutive(sorted(listed[first:stop]))]
 
     def _tiles(self) -> dict[str, int]:
         return {name: -(-extent // t) for name, (extent, role, t) in self.axes.items() if role == "grid"}
@@ -175,8 +186,7 @@ class _Counter:
         known: dict[Value, int] = {}
         for op in ops:
             operands = [known[v] for v in op.inputs if v in known]
-            indices = {f"idx{n}": x for n, x in enumerate(operands, start=1)}
-            at = [evaluate(e, {**self.sizes, **firsts, **indices}) for e in _exprs(op)]
+            at = self._at(op, known, firsts)
             match op.name:
                 case "first":
                     known[op.output] = firsts[op.attrs["axis"]]
@@ -184,12 +194,27 @@ class _Counter:
                     known[op.output] = at[0]
                 case "load":
                     assert self.told is not None
-                    known[op.output] = int(self.told[tuple(at)])
+                    known[op.output] = int(self.told[at])
                 case "cast":
                     known[op.output] = operands[0]
                 case _:
                     known[op.output] = int(_SCALARS[op.attrs["fn"]](*operands))
         return known
+
+    def _at(self, op: Op, known: Mapping[Value, int], firsts: Mapping[str, int]) -> tuple[int, ...]:
+        """The numbers of an op's index expressions."""
+        operands = [known[v] for v in op.inputs if v in known]
+        indices = {f"idx{n}": x for n, x in enumerate(operands, start=1)}
+        return tuple(evaluate(e, {**self.sizes, **firsts, **indices}) for e in _exprs(op))
+
+
+def _consecutive(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as half-open runs."""
+    start = 0
+    for place, step in enumerate(steps, start=1):
+        if place == len(steps) or steps[place] != step + 1:
+            yield steps[start], step + 1
+            start = place
 
 
 def _gaps(runs: Sequence[tuple[str, int, int]], steps: int) -> Iterator[tuple[int, int]]:

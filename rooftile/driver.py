@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +23,10 @@ from rooftile.codegen.kernel import Kernel
 from rooftile.codegen.together import emit_together
 from rooftile.compilation import Compilation, Runnable
 from rooftile.config import CompileOptions, Config
-from rooftile.dump import dump_folder, write_dump, write_report, write_repro
+from rooftile.dump import dump_folder, write_dump, write_repro
 from rooftile.errors import InternalError, OptionError, nearest
 from rooftile.externs import note_externs, require_none
+from rooftile.first_call import Built
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.polynomial import mul
 from rooftile.logs import listen, log_compilation
@@ -38,10 +39,7 @@ from rooftile.passes.reschedule import Reschedule
 from rooftile.passes.switches import Switches
 from rooftile.plans import Plans
 from rooftile.runtime.devices import default_target, target_of
-from rooftile.runtime.graphs import GraphProgram
-from rooftile.runtime.packed import Packed
 from rooftile.runtime.plan import Plan
-from rooftile.runtime.program import Program
 from rooftile.standins import Evaluated, Shaped
 from rooftile.target import Target, target_named
 
@@ -257,52 +255,3 @@ class _Clock:
         result = part()
         self.seconds[name] = perf_counter() - start
         return result
-
-
-class Built:
-    """A program that tells its compilation about its first call; where that is ``looked_at``, which steps it left out
-    too."""
-
-    def __init__(self, compilation: Compilation, program: Runnable, *, looked_at: bool, timed: bool) -> None:
-        self.program = program
-        self._waiting: Compilation | None = compilation
-        self._looked_at = looked_at
-        self._timed = timed
-
-    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
-        results = self.program(tensors, sizes)
-        if self._waiting is not None:
-            self._tell(self._waiting, tensors, sizes)
-            self._waiting = None
-        return results
-
-    def invalidate(self) -> None:
-        """Compute what is kept of the weights anew in the next call."""
-        programs = self.program.programs() if isinstance(self.program, Bucketed) else [self.program]
-        for program in programs:
-            if isinstance(program, Packed):
-                program.invalidate()
-
-    def _tell(self, compilation: Compilation, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> None:
-        compilation.sizes.update(sizes)
-        program: object = self.program.program(sizes) if isinstance(self.program, Bucketed) else self.program
-        packed = program if isinstance(program, Packed) else None
-        program = program if packed is None else packed.main
-        program = program.program if isinstance(program, GraphProgram) else program
-        if isinstance(program, Program):
-            compilation.peak_bytes = program.peak_bytes(sizes)
-            if self._timed or compilation.dump is not None:
-                compilation.resources.update(program.resources())
-            told = {launch.visits for launch in program.plan.launches if launch.visits is not None}
-            if told and self._looked_at:
-                compilation.visits = program.intermediates(told, tensors, sizes)
-            if self._timed:
-                tensors = tensors if packed is None else packed.completed(tensors)
-                compilation.step_us = program.time_steps(tensors, sizes)
-        if compilation.dump is not None:
-            self._write_again(compilation, compilation.dump)
-
-    def _write_again(self, compilation: Compilation, folder: Path) -> None:
-        """The dump's report, now that there are sizes, times and resources; that it was written once is enough."""
-        with suppress(OSError):
-            write_report(compilation, folder)

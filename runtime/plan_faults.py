@@ -19,8 +19,8 @@ Kind: TypeAlias = Literal["order", "operands", "memory"]
 
 @dataclass(frozen=True)
 class PlanFault:
-    """Step ``step``, called ``name``, or behind all steps the caller (``step`` is their number), does not get ``value``:
-    ``kind`` says why not, ``text`` that in words."""
+    """Step ``step``, called ``name``, does not get ``value``, or spoils what it reads; behind all steps, which number
+    ``step``, it is the caller. ``kind`` says how, ``text`` that in words."""
 
     kind: Kind
     step: int

@@ -122,7 +122,7 @@ class Trial:
 
     @cached_property
     def plans(self) -> Plans:
-        """The plans of what a call runs: kernels that share launches, what is packed once, memory that is used again."""
+        """The plans of a call: kernels that share launches, what is packed once, memory that is used again."""
         shared = launches(self.graph)
         return Plans.of(shared.graph, emit_all(shared, self.target))
 

@@ -77,6 +77,19 @@ class ResourcesRow:
 
 
 @dataclass(frozen=True)
+class MemberRow:
+    """One of the kernels that share a launch. ``estimate_us`` is what it is expected to take in one of its own."""
+
+    name: str
+    schedule: Mapping[str, Any]
+    loops: tuple[Loop, ...]
+    flops: Quantity
+    estimate_us: float
+    ops: tuple[str, ...]
+    lines: tuple[LineRow, ...]
+
+
+@dataclass(frozen=True)
 class KernelRow:
     """One kernel, or one ATen call: the model's own (``extern``), or one that was measured to be faster (``library``).
 
@@ -84,7 +97,8 @@ class KernelRow:
     leaves out not; times are in microseconds. ``notes`` say how the
     schedule's options were carried out, ``values`` are the values of the IR that it computes, by the names that the
     ledger calls them. ``roofline`` is missing where a size is not known, ``resources`` where the kernel was not
-    compiled.
+    compiled. A launch that several kernels share has them as ``members``, and in ``schedule`` what theirs have in
+    common.
     """
 
     name: str
@@ -105,6 +119,7 @@ class KernelRow:
     values: tuple[str, ...] = ()
     roofline: Position | None = None
     resources: ResourcesRow | None = None
+    members: tuple[MemberRow, ...] = ()
 
     @property
     def spent_us(self) -> float | None:

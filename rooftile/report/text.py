@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rooftile.report.data import KernelRow, LedgerRow, NoteRow, Quantity, Report
+from rooftile.report.data import KernelRow, LedgerRow, Loop, NoteRow, Quantity, Report
 
 _NAMES_SHOWN = 4
 _WHOLE = frozenset({"decision", "by", "bound by", "axis", "rule", "value"})  # columns of words, which are not folded
@@ -175,8 +175,17 @@ def _kernel_table(title: str, kernels: Sequence[KernelRow]) -> Table:
 def _schedules(report: Report) -> Table:
     kernels = (*report.kernels, *report.packed)
     shown = 4 if any(k.resources for k in kernels) else 3
-    rows = tuple((k.name, schedule_text(k), counted(k.ops), _resources(k))[:shown] for k in kernels)
+    rows = tuple(row[:shown] for k in kernels for row in _schedule_rows(k))
     return Table("What each computes, and how", ("kernel", "schedule", "computes", "uses")[:shown], rows)
+
+
+def _schedule_rows(kernel: KernelRow) -> Iterator[tuple[str, ...]]:
+    """A row for a kernel; where several share its launch, a row for each below that."""
+    shared = f"one launch for {len(kernel.members)}"
+    whole = (shared, "") if kernel.members else (schedule_text(kernel), counted(kernel.ops))
+    yield kernel.name, *whole, _resources(kernel)
+    for member in kernel.members:
+        yield f"  {member.name}", axes_text(member.schedule), counted(member.ops), ""
 
 
 def _resources(kernel: KernelRow) -> str:
@@ -189,12 +198,19 @@ def _resources(kernel: KernelRow) -> str:
 
 def _loops(report: Report) -> Table:
     rows = tuple(
-        (k.name, loop.axis, f"{loop.visited} of {loop.total}", ", ".join(loop.phases))
+        (k.name, loop.axis, _steps(loop), ", ".join(loop.phases))
         for k in report.kernels
         for loop in k.loops
         if loop.visited != loop.total or len(loop.phases) > 1
     )
     return Table("Loops that skip steps or run in phases", ("kernel", "axis", "steps", "phases"), rows)
+
+
+def _steps(loop: Loop) -> str:
+    """``12 of 16``; what only the data, or sizes, of a call decide is said to be so."""
+    if loop.total is None:
+        return "as many as the call's sizes say"
+    return f"as the data say, of {loop.total}" if loop.visited is None else f"{loop.visited} of {loop.total}"
 
 
 def _options(report: Report) -> Table:
@@ -244,7 +260,12 @@ def schedule_text(kernel: KernelRow) -> str:
     """The axes with their roles; ``ATen`` for a call that was kept as it is, ``library`` for one that was faster."""
     if kernel.kind != "triton":
         return {"extern": "ATen", "library": "library"}[kernel.kind]
-    return ", ".join(_role(axis) for axis in kernel.schedule.get("axes", ()))
+    return axes_text(kernel.schedule)
+
+
+def axes_text(schedule: Mapping[str, Any]) -> str:
+    """``i: grid(128), k: loop(64), d: whole``."""
+    return ", ".join(_role(axis) for axis in schedule.get("axes", ()))
 
 
 def _role(axis: Mapping[str, Any]) -> str:

@@ -151,8 +151,6 @@ PLANTS = {
     "steps": Plant(_steps, "kernel", "contract_max_sum", "skip", note="lower"),
     "operands": Plant(_swapped, "kernel", "contract_max_sum", note="code generation"),
     "order of steps": Plant(_planned(_reordered), "plan", "order", note="before it is written"),
-    "operands of a step": Plant(
-        _planned(_crossed), "plan", "operands", note="contract_max_sum reads %v, where %mul_1 is wanted"
-    ),
+    "operands of a step": Plant(_planned(_crossed), "plan", "operands", note="reads %v, where %mul_1 is wanted"),
     "memory": Plant(_memory, "plan", "memory", note="over %contract", model=Kept),
 }

@@ -195,6 +195,38 @@ def test_j_and_k_walk_through_the_kernels(opened: Browser, report: Report) -> No
         opened.until(f"document.querySelector('#detail h2')?.innerText === {json.dumps(expected)}")
 
 
+def test_a_shared_launch_shows_what_runs_in_it(opened: Browser, report: Report) -> None:
+    (kernel,) = [each for each in report.kernels if each.members]
+    opened.run(f"location.hash = '#roofline?kernel={report.kernels.index(kernel)}'")
+    opened.until("document.querySelectorAll('.point.chosen').length === 1")
+    summary = opened.text("#detail").lower()
+    assert all(f"beside others: {member.name}" in summary for member in kernel.members)
+    opened.key("o")
+    opened.until("document.querySelector('#detail').innerText.includes('share the launch, one behind another')")
+    contractions = sum(member.ops.count("contract") for member in kernel.members)
+    assert opened.text("#detail").count("= contract") == contractions
+    opened.key("i")
+    opened.until("document.querySelector('#kernel-stage')")
+    text = opened.content("#detail .code")
+    assert all(f"kernel {member.name}(" in text for member in kernel.members)
+
+
+def test_what_is_computed_once_has_a_panel_and_no_step(opened: Browser, report: Report) -> None:
+    assert opened.count("#packed tbody tr") == len(report.packed) > 0
+    opened.click("#packed tbody tr .link")
+    opened.until(f"document.querySelector('#detail h2')?.innerText === {json.dumps(report.packed[0].name)}")
+    assert "Computed once from weights" in opened.text("#detail")
+    for key, sign in (("l", "angle.cos()"), ("o", "pointwise.cos"), ("i", "packed=true"), ("c", "tl.store")):
+        opened.key(key)
+        opened.until(f"document.querySelector('#detail').textContent.includes({json.dumps(sign)})")
+    opened.key("2")
+    opened.until("document.querySelectorAll('.box[data-step]').length > 0")
+    assert opened.count(".box.chosen") == 0
+    for key in "456":
+        opened.key(key)
+        opened.until("document.querySelector('#view').innerText.length > 5")
+
+
 def test_the_slider_shows_each_pass_and_what_it_changed(opened: Browser, report: Report) -> None:
     opened.key("3")
     opened.until("document.querySelectorAll('#ir .ln').length > 0")

@@ -14,7 +14,7 @@ from rooftile.ir.steps import loop_visits
 from rooftile.report.data import Report
 from rooftile.report.page.diagram import diagram_of
 from rooftile.report.page.texts import Texts
-from rooftile.runtime.plan import Launch, Plan
+from rooftile.runtime.plan import Launch, Plan, Step
 
 _MOST_ROWS = 128  # of a picture of visited tiles
 _AROUND = 2  # lines of the model shown before and behind each that a kernel computes
@@ -29,7 +29,7 @@ def content_of(report: Report) -> tuple[dict[str, Any], dict[str, object]]:
 
 
 def _program(compilation: Compilation, texts: Texts) -> dict[str, Any]:
-    plan = compilation.plan
+    plan, packing = compilation.plan, compilation.packing
     graph = compilation.graph if plan is None else plan.graph  # without what is computed once, from weights alone
     stages = [
         {"name": s.name, "changed": s.changed, "text": texts.add((s.text or print_graph(s.graph)).splitlines())}
@@ -41,17 +41,34 @@ def _program(compilation: Compilation, texts: Texts) -> dict[str, Any]:
         "stages": stages,
         "diagram": _short(asdict(diagram_of(graph))) if lowered else None,
         "kernels": [_kernel(step, compilation, texts) for step in plan.steps] if plan is not None else [],
+        "packed": [_kernel(step, compilation, texts) for step in packing.steps] if packing is not None else [],
         "memory": _memory(plan, compilation.sizes) if plan is not None else None,
     }
 
 
-def _kernel(step: Any, compilation: Compilation, texts: Texts) -> dict[str, Any]:
+def _kernel(step: Step, compilation: Compilation, texts: Texts) -> dict[str, Any]:
     if not isinstance(step, Launch):
-        return {"source": None, "masks": []}
+        return {"source": None, "masks": [], "unpictured": ""}
     kernels = step.op.regions[1:]
+    told = compilation.visits.get(-1 if step.visits is None else step.visits)
     known = all(s.name in compilation.sizes for kernel in kernels for s in kernel.size_symbols())
-    visits = [v for k in kernels for v in loop_visits(k, compilation.sizes, _MOST_ROWS)] if known else []
-    return {"source": texts.add(step.kernel.source.splitlines()), "masks": [asdict(v) for v in visits]}
+    visits = [v for k in kernels for v in loop_visits(k, compilation.sizes, _MOST_ROWS, told)] if known else []
+    chosen = any(loop.attrs["ranges"] for kernel in kernels for loop in kernel.ops if loop.name == "loop")
+    return {
+        "source": texts.add(step.kernel.source.splitlines()),
+        "masks": [asdict(v) for v in visits],
+        "unpictured": _why_no_picture(step, known) if chosen and not visits else "",
+    }
+
+
+def _why_no_picture(step: Launch, known: bool) -> str:
+    """Why it is not known which steps a kernel visits."""
+    if not known:
+        return "the sizes of a call decide, and it has not been called"
+    if step.visits is None:
+        return "it looks at data in its sweep, step by step"
+    visits = step.op.inputs[-1].name
+    return f"its mask is data: %{visits} tells the steps, and was not computed, since the inputs have shapes alone"
 
 
 def _memory(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Any] | None:
@@ -78,7 +95,9 @@ def source_lines(report: Report) -> dict[str, dict[str, str]]:
     """The text of every line that the report names, and of those around it, by file and number; files that aren't here
     are left out."""
     wanted: dict[str, set[int]] = {}
-    places = [s for k in report.kernels for s in k.sources] + [s for e in report.ledger for s in e.sources]
+    places = [s for k in (*report.kernels, *report.packed) for s in k.sources] + [
+        s for e in report.ledger for s in e.sources
+    ]
     for place in dict.fromkeys(places):
         file, _, line = place.rpartition(":")
         around = range(max(1, int(line) - _AROUND), int(line) + _AROUND + 1)

@@ -20,6 +20,7 @@ from rooftile.report.text import headline
 SCRIPTS = (
     "data.js",
     "elements.js",
+    "blocks.js",
     "format.js",
     "tooltip.js",
     "ir_text.js",

@@ -20,27 +20,33 @@ const here = {
   query: "",
 };
 
-// One entry for each kernel of the report, with the program and the step that it stands for.
+// One entry for each kernel of the report, with the program and the step that it stands for: first those of every call,
+// then those that are computed once, which are no step.
 function takeContent(content) {
   Object.assign(data, content);
+  const take = (rows, found, step) => {
+    const index = data.kernels.length;
+    data.kernels.push({ ...rows[index], ...found, step, index });
+  };
   data.programs.forEach((program, number) => {
     program.base = data.kernels.length;
-    program.kernels.forEach((kernel, step) => {
-      const row = data.report.kernels[data.kernels.length];
-      data.kernels.push({
-        ...row,
-        source: kernel.source,
-        masks: kernel.masks,
-        program: number,
-        step,
-        index: data.kernels.length,
-      });
-    });
+    program.kernels.forEach((kernel, step) => take(data.report.kernels, { ...kernel, program: number }, step));
+  });
+  const rows = [...data.report.kernels, ...data.report.packed];
+  data.programs.forEach((program, number) => {
+    for (const kernel of program.packed) take(rows, { ...kernel, program: number }, null);
   });
 }
 
+const isCalled = (kernel) => kernel.step !== null;
+const called = () => data.kernels.filter(isCalled);
+const once = () => data.kernels.filter((kernel) => !isCalled(kernel));
+
 const program = () => data.programs[here.program];
 const kernelsHere = () => data.kernels.filter((kernel) => kernel.program === here.program);
+// Its step in the graph that is shown; nothing where it is not in that, or is no step.
+const stepHere = () =>
+  here.kernel !== null && data.kernels[here.kernel].program === here.program ? data.kernels[here.kernel].step : null;
 const kernelAt = (step) => data.kernels[program().base + step];
 
 // The texts, IR and kernels, are unpacked when the first is asked for.
@@ -54,6 +60,6 @@ async function textOf(number) {
 
 const spent = (kernel) => kernel.time_us ?? kernel.roofline?.estimate_us ?? null;
 const timesFloor = (kernel) => (spent(kernel) !== null && kernel.floor_us ? spent(kernel) / kernel.floor_us : null);
-const measured = () => data.kernels.some((kernel) => kernel.time_us !== null);
+const measured = () => called().some((kernel) => kernel.time_us !== null);
 const bufferNamed = (name) => data.report.buffers.find((buffer) => buffer.name === name);
 const withoutPrefix = (name) => name.replace(/^\d+\//, "");

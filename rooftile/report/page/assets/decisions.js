@@ -53,7 +53,7 @@ function decisions() {
   refresh();
   return [
     el("div", { class: "bar" }, search, chips, el("span", { class: "rest" }), count, ordering),
-    el("div", { class: "view" }, el("div", { class: "page" }, el("section", null, list), derivations())),
+    el("div", { class: "view" }, page(el("section", null, list), derivations())),
   ];
 }
 
@@ -129,15 +129,9 @@ function valuesIn(text) {
 function derivations() {
   const { derivations: found } = data.report;
   if (!found.length) return null;
-  return el(
-    "section",
-    null,
-    el(
-      "div",
-      { class: "section-head" },
-      el("h2", null, "Derivations"),
-      el("span", { class: "soft" }, "how several reductions came to share one sweep"),
-    ),
+  return section(
+    "Derivations",
+    "how several reductions came to share one sweep",
     found.map((row) => [
       el(
         "h3",

@@ -5,12 +5,7 @@ let graphView = null;
 
 function graph() {
   const { diagram } = program();
-  if (!diagram)
-    return el(
-      "p",
-      { class: "empty" },
-      "The pipeline was stopped before there were kernels: the passes are all there is to see.",
-    );
+  if (!diagram) return empty("The pipeline was stopped before there were kernels: the passes are all there is to see.");
   const group = svg("g");
   const canvas = el(
     "div",
@@ -39,7 +34,7 @@ function graph() {
     if (event.key === "Enter") graphView.find(search.value, true);
   });
   const count = el("span", { class: "soft", id: "found" });
-  const bar = el(
+  const tools = el(
     "div",
     { class: "bar" },
     search,
@@ -61,20 +56,18 @@ function graph() {
   requestAnimationFrame(() => {
     if (view === graphView) view.begin();
   });
-  return [bar, canvas];
+  return [tools, canvas];
 }
 
-function legend() {
-  const entry = (kind, text) => el("span", null, el("i", { class: kind }), text);
-  return el(
+const legend = () =>
+  el(
     "div",
     { class: "legend" },
-    entry("heavy", "contraction or reduction"),
-    entry("", "elementwise"),
-    entry("stored", "stored"),
-    entry("weight", "read"),
+    legendEntry({ class: "heavy" }, "contraction or reduction"),
+    legendEntry(null, "elementwise"),
+    legendEntry({ class: "stored" }, "stored"),
+    legendEntry({ class: "weight" }, "read"),
   );
-}
 
 class GraphView {
   constructor(canvas, group, diagram) {
@@ -87,12 +80,8 @@ class GraphView {
     this.port = new Viewport(canvas, group, diagram, () => this.redraw());
   }
   begin() {
-    const chosen =
-      here.kernel !== null && data.kernels[here.kernel].program === here.program
-        ? data.kernels[here.kernel].step
-        : null;
     this.port.start();
-    if (chosen !== null) this.reveal(chosen);
+    if (stepHere() !== null) this.reveal(stepHere());
     this.choose();
     if (here.query) this.find(here.query, false);
   }
@@ -162,8 +151,7 @@ class GraphView {
     this.port.center(this.diagram.boxes[this.placeOf(step)]);
   }
   choose() {
-    const chosen =
-      here.kernel !== null && data.kernels[here.kernel].program === here.program ? data.kernels[here.kernel].step : -2;
+    const chosen = stepHere();
     this.diagram.boxes.forEach((box, n) => this.boxes[n].classList.toggle("chosen", box.step === chosen));
     this.diagram.flows.forEach((flow, n) =>
       this.flows[n].classList.toggle(

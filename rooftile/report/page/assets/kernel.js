@@ -82,6 +82,7 @@ const part = (title, ...content) => el("div", { class: "part" }, title ? el("h3"
 function kernelSummary(kernel) {
   const at = kernel.roofline;
   return [
+    isCalled(kernel) ? null : part(null, el("p", null, "Computed once from weights, and kept: no part of a call.")),
     part(
       null,
       el(
@@ -100,7 +101,11 @@ function kernelSummary(kernel) {
       ),
     ),
     at ? part("Time", timeBars(kernel, at)) : null,
-    kernel.schedule.axes ? part("Schedule", scheduleTable(kernel)) : null,
+    kernel.members.length
+      ? kernel.members.map((member) => part(`Beside others: ${member.name}`, scheduleOf(member)))
+      : kernel.schedule.axes
+        ? part("Schedule", scheduleOf(kernel))
+        : null,
     kernel.resources
       ? part(
           "Resources",
@@ -130,109 +135,68 @@ function timeBars(kernel, at) {
     ["launch", at.launch_us],
   ];
   const most = Math.max(...rows.map(([, us]) => us), spent(kernel) ?? 0);
-  const bar = (name, us, kind) => [
-    el("span", { class: "soft" }, name),
-    el(
-      "div",
-      { class: "track" },
-      el("div", { class: `fill ${kind}`, style: `width: ${((100 * us) / most).toFixed(2)}%` }),
-    ),
-    el("span", { class: "num" }, time(us)),
-  ];
+  const shown = (name, us, kind) => bar(name, us / most, kind, time(us));
   return el(
     "div",
     { class: "bars" },
-    rows.map(([kind, us]) => bar(BOUNDS[kind], us, kind)),
-    spent(kernel) === null ? null : bar(kernel.time_us === null ? "expected" : "measured", spent(kernel), "spent"),
+    rows.map(([kind, us]) => shown(BOUNDS[kind], us, kind)),
+    spent(kernel) === null ? null : shown(kernel.time_us === null ? "expected" : "measured", spent(kernel), "spent"),
   );
 }
 
-function scheduleTable(kernel) {
-  const { axes, grid, group, num_warps: warps, num_stages: stages, ...options } = kernel.schedule;
-  const steps = new Map(kernel.loops.map((loop) => [loop.axis, loop]));
-  const says = (axis) => {
-    const loop = steps.get(axis);
-    return !loop
-      ? ""
-      : [
-          loop.visited === null
-            ? "as the data say"
-            : loop.visited === loop.total
-              ? `${loop.total} steps`
-              : `${loop.visited} of ${loop.total} steps`,
-          loop.phases.length > 1 ? `: ${loop.phases.join(", ")}` : "",
-        ].join("");
-  };
-  const more = Object.entries(options).map(([name, value]) => (value === true ? name : `${name} ${value}`));
-  return [
+function stepsOf(loop) {
+  if (!loop) return "";
+  const steps =
+    loop.visited === null
+      ? "as the data say"
+      : loop.visited === loop.total
+        ? `${loop.total} steps`
+        : `${loop.visited} of ${loop.total} steps`;
+  return steps + (loop.phases.length > 1 ? `: ${loop.phases.join(", ")}` : "");
+}
+
+// The axes of a kernel, or of a member of a launch, and what else its schedule says.
+function scheduleOf({ schedule, loops }) {
+  const { axes, grid, group, num_warps: warps, num_stages: stages, ...options } = schedule;
+  const steps = new Map(loops.map((loop) => [loop.axis, loop]));
+  const rows = axes.map((axis) =>
     el(
-      "table",
+      "tr",
       null,
-      el(
-        "thead",
-        null,
-        el(
-          "tr",
-          null,
-          ["axis", "extent", "role", "tile", ""].map((name, n) =>
-            el("th", { class: n === 1 || n === 3 ? "num" : "" }, name),
-          ),
-        ),
-      ),
-      el(
-        "tbody",
-        null,
-        axes.map((axis) =>
-          el(
-            "tr",
-            null,
-            el("td", { class: "mono" }, axis.axis),
-            el("td", { class: "num" }, axis.extent),
-            el("td", null, axis.role),
-            el("td", { class: "num" }, axis.role === "whole" ? "" : axis.tile),
-            el("td", { class: "soft" }, says(axis.axis)),
-          ),
-        ),
-      ),
+      el("td", { class: "mono" }, axis.axis),
+      el("td", { class: "num" }, axis.extent),
+      el("td", null, axis.role),
+      el("td", { class: "num" }, axis.role === "whole" ? "" : axis.tile),
+      el("td", { class: "soft" }, stepsOf(steps.get(axis.axis))),
     ),
-    el(
-      "p",
-      { class: "soft", style: "margin-top: 8px" },
-      [
-        `grid ${grid.join(", ") || "of one"}`,
-        `${warps} warps`,
-        `${stages} stage${stages === 1 ? "" : "s"}`,
-        group ? `${group[1]} tiles of ${group[0]} together` : "",
-        ...more,
-      ]
-        .filter(Boolean)
-        .join(" · "),
-    ),
+  );
+  const more = Object.entries(options).map(([name, value]) => (value === true ? name : `${name} ${value}`));
+  const says = [
+    `grid ${grid.join(", ") || "of one"}`,
+    `${warps} warps`,
+    `${stages} stage${stages === 1 ? "" : "s"}`,
+    group ? `${group[1]} tiles of ${group[0]} together` : "",
+    ...more,
+  ];
+  return [
+    table(rows, ["axis", "extent", "role", "tile", ""], [1, 3]),
+    el("p", { class: "soft", style: "margin-top: 8px" }, says.filter(Boolean).join(" · ")),
   ];
 }
 
 function bufferList(what, names) {
-  return names.length
-    ? el(
-        "table",
-        null,
-        el(
-          "tbody",
-          null,
-          names.map((name, n) => {
-            const buffer = bufferNamed(name);
-            return el(
-              "tr",
-              null,
-              el("td", { class: "soft", style: "width: 56px" }, n ? "" : what),
-              el("td", { class: "mono" }, "%" + withoutPrefix(name)),
-              el("td", { class: "mono soft" }, `${buffer.dtype}[${buffer.shape.join(", ")}]`),
-              amountCell(buffer.bytes, "B"),
-            );
-          }),
-        ),
-      )
-    : null;
+  const rows = names.map((name, n) => {
+    const buffer = bufferNamed(name);
+    return el(
+      "tr",
+      null,
+      el("td", { class: "soft", style: "width: 56px" }, n ? "" : what),
+      el("td", { class: "mono" }, "%" + withoutPrefix(name)),
+      el("td", { class: "mono soft" }, buffer ? `${buffer.dtype}[${buffer.shape.join(", ")}]` : ""),
+      buffer ? amountCell(buffer.bytes, "B") : el("td"),
+    );
+  });
+  return rows.length ? table(rows) : null;
 }
 
 function aboutKernel(kernel) {

@@ -48,34 +48,18 @@ function sourceRows(file, wanted) {
 async function kernelOps(kernel) {
   const { stages } = data.programs[kernel.program];
   const ops = opsOfKernel(await textOf(stages[stages.length - 1].text), kernel);
-  return part(
-    null,
+  const rows = ops.map((op, n) =>
     el(
-      "p",
-      { class: "soft", style: "margin-bottom: 8px" },
-      "The region's graph as the last pass left it; the kernel computes its results.",
-    ),
-    el(
-      "table",
-      null,
-      el(
-        "tbody",
-        null,
-        ops.map((op, n) =>
-          el(
-            "tr",
-            { class: n === here.op ? "here op-here" : "" },
-            el("td", {
-              class: "mono",
-              style: "overflow-wrap: anywhere",
-              html: irHtml(op.text.replace(IR_LOC, "").trim()),
-            }),
-            el("td", { class: "mono soft nowrap", title: op.source }, op.source ? places([op.source]) : ""),
-          ),
-        ),
-      ),
+      "tr",
+      { class: n === here.op ? "here op-here" : "" },
+      el("td", { class: "mono", style: "overflow-wrap: anywhere", html: irHtml(op.text.replace(IR_LOC, "").trim()) }),
+      el("td", { class: "mono soft nowrap", title: op.source }, op.source ? places([op.source]) : ""),
     ),
   );
+  const says = kernel.members.length
+    ? "The graphs of the regions that share the launch, one behind another, as the last pass left them."
+    : "The region's graph as the last pass left it; the kernel computes its results.";
+  return part(null, el("p", { class: "soft", style: "margin-bottom: 8px" }, says), table(rows));
 }
 
 async function kernelIr(kernel) {

@@ -10,9 +10,15 @@ function regionOf(lines, name) {
   return lines.slice(start, end).map((text, i) => ({ text: text.slice(indent), no: start + i + 1 }));
 }
 
+// The regions of a kernel: those that share its launch, else its own; none before `fuse`.
+const regionsOf = (lines, kernel) =>
+  (kernel.members.length ? kernel.members : [kernel])
+    .map(({ name }) => regionOf(lines, name))
+    .filter((region) => region !== null);
+
 function linesOfKernel(lines, kernel) {
-  const region = regionOf(lines, kernel.name);
-  if (region) return { rows: region, whole: true };
+  const regions = regionsOf(lines, kernel);
+  if (regions.length) return { rows: regions.flat(), whole: true };
   const wanted = new Set(kernel.lines.map((line) => `${line.module} ${line.source}`));
   const rows = [];
   lines.forEach((text, i) => {
@@ -23,9 +29,10 @@ function linesOfKernel(lines, kernel) {
   return { rows, whole: false };
 }
 
-// The ops of the region's graph, as the last pass left them, each with its line of the model.
-function opsOfKernel(lines, kernel) {
-  const region = regionOf(lines, kernel.name) ?? [];
+// The ops of the regions' graphs, as the last pass left them, each with its line of the model.
+const opsOfKernel = (lines, kernel) => regionsOf(lines, kernel).flatMap((region) => opsOfRegion(region));
+
+function opsOfRegion(region) {
   const start = region.findIndex((row) => /^\s*graph /.test(row.text));
   const end = region.findIndex((row, i) => i > start && /^\s*}/.test(row.text));
   return region

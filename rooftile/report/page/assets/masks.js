@@ -2,56 +2,43 @@
 
 function masks() {
   const pictured = kernelsHere().flatMap((kernel) => kernel.masks.map((visits) => [kernel, visits]));
-  const decided = kernelsHere().filter(
-    (kernel) => !kernel.masks.length && kernel.loops.some((loop) => loop.visited === null && loop.phases.length > 1),
-  );
-  if (!pictured.length && !decided.length)
-    return el(
-      "p",
-      { class: "empty" },
+  const others = kernelsHere().filter((kernel) => kernel.unpictured);
+  if (!pictured.length && !others.length)
+    return empty(
       "No loop leaves out steps or runs in phases: no mask of positions was found in this graph, or it empties no whole tile.",
     );
-  return el(
-    "div",
-    { class: "page" },
-    el(
-      "section",
-      null,
-      el(
-        "div",
-        { class: "section-head" },
-        el("h2", null, "Visited tiles"),
-        el("span", { class: "soft" }, "a row is a program, a column a step of its sweep"),
-      ),
+  return page(
+    section(
+      "Visited tiles",
+      "a row is a program, a column a step of its sweep",
       maskLegend(),
       el(
         "div",
         { class: "pictures", style: "margin-top: 18px" },
         pictured.map(([kernel, visits]) => picture(kernel, visits)),
       ),
-      decided.length
-        ? el(
-            "p",
-            { class: "soft", style: "margin-top: 20px" },
-            "Where the data decide: ",
-            decided.map((kernel, n) => [n ? ", " : "", kernelLink(kernel)]),
-          )
-        : null,
+      others.map((kernel) =>
+        el(
+          "p",
+          { class: "soft", style: "margin-top: 20px" },
+          "No picture of ",
+          kernelLink(kernel),
+          `: ${kernel.unpictured}.`,
+        ),
+      ),
     ),
   );
 }
 
-function maskLegend() {
-  const entry = (kind, text) => el("span", null, el("i", { class: kind }), text);
-  return el(
+const maskLegend = () =>
+  el(
     "div",
     { class: "legend" },
-    entry("bare", "run without the mask: it holds throughout"),
-    entry("masked", "run with the mask"),
-    entry("rest", "run only where a row has nothing else"),
-    entry("skipped", "left out"),
+    legendEntry({ class: "bare" }, "run without the mask: it holds throughout"),
+    legendEntry({ class: "masked" }, "run with the mask"),
+    legendEntry({ class: "rest" }, "run only where a row has nothing else"),
+    legendEntry({ class: "skipped" }, "left out"),
   );
-}
 
 function picture(kernel, visits) {
   const total = visits.steps * visits.rows.length;

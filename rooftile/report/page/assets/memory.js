@@ -3,54 +3,29 @@
 function memory() {
   const { memory: found } = program();
   if (!found)
-    return el(
-      "p",
-      { class: "empty" },
+    return empty(
       "Sizes are known only at run time, so places in memory are too. Run the model once, or explain it with --static.",
     );
   const buffers = found.buffers.filter((buffer) => buffer.bytes > 0);
   const whole = buffers.filter((b) => b.home === "arena").reduce((sum, b) => sum + b.bytes, 0);
   const saved = whole > found.arena ? `, ${amount(whole, "B")} if each had a place of its own` : "";
-  return el(
-    "div",
-    { class: "page" },
-    el(
-      "section",
-      null,
-      el(
-        "div",
-        { class: "section-head" },
-        el("h2", null, "Memory"),
-        el(
-          "span",
-          { class: "soft" },
-          `arena ${amount(found.arena, "B")}${saved}; peak with results ${amount(found.peak, "B")}`,
-        ),
-      ),
+  return page(
+    section(
+      "Memory",
+      `arena ${amount(found.arena, "B")}${saved}; peak with results ${amount(found.peak, "B")}`,
       arena(found, buffers),
       el(
         "div",
         { class: "legend", style: "margin-top: 10px" },
-        el(
-          "span",
-          null,
-          el("i", { style: "background: var(--memory-soft); border-color: var(--memory)" }),
-          "in the arena",
-        ),
-        el("span", null, el("i", { style: "background: var(--accent-soft); border-color: var(--accent)" }), "a result"),
-        buffers.some((b) => b.home === "aten") ? el("span", null, el("i"), "held by ATen") : null,
+        legendEntry({ style: "background: var(--memory-soft); border-color: var(--memory)" }, "in the arena"),
+        legendEntry({ style: "background: var(--accent-soft); border-color: var(--accent)" }, "a result"),
+        buffers.some((b) => b.home === "aten") ? legendEntry(null, "held by ATen") : null,
       ),
     ),
-    el(
-      "section",
-      null,
-      el(
-        "div",
-        { class: "section-head" },
-        el("h2", null, "Buffers"),
-        el("span", { class: "soft" }, "weights and inputs belong to the caller and are not among them"),
-      ),
-      el("div", { class: "scroll" }, bufferTable(buffers)),
+    section(
+      "Buffers",
+      "weights and inputs belong to the caller and are not among them",
+      scrolled(bufferTable(buffers)),
     ),
   );
 }
@@ -153,41 +128,23 @@ const life = (buffer) =>
 
 function bufferTable(buffers) {
   const described = new Map(data.report.buffers.map((b) => [withoutPrefix(b.name), b]));
-  return el(
-    "table",
-    null,
-    el(
-      "thead",
-      null,
-      el(
+  const rows = [...buffers]
+    .sort((a, b) => b.bytes - a.bytes)
+    .map((b) => {
+      const row = described.get(b.name),
+        writer = kernelAt(b.first);
+      return el(
         "tr",
         null,
-        ["buffer", "shape", "bytes", "at", "needed", "written by"].map((name, n) =>
-          el("th", { scope: "col", class: n === 2 || n === 3 ? "num" : "" }, name),
-        ),
-      ),
-    ),
-    el(
-      "tbody",
-      null,
-      [...buffers]
-        .sort((a, b) => b.bytes - a.bytes)
-        .map((b) => {
-          const row = described.get(b.name),
-            writer = kernelAt(b.first);
-          return el(
-            "tr",
-            null,
-            el("td", { class: "mono" }, "%" + b.name),
-            el("td", { class: "mono soft" }, row ? `${row.dtype}[${row.shape.join(", ")}]` : ""),
-            amountCell(b.bytes, "B"),
-            b.offset === null
-              ? el("td", { class: "num soft" }, b.home === "fresh" ? "result" : "ATen")
-              : amountCell(b.offset, "B"),
-            el("td", { class: "nowrap soft" }, life(b)),
-            el("td", null, writer ? kernelLink(writer) : ""),
-          );
-        }),
-    ),
-  );
+        el("td", { class: "mono" }, "%" + b.name),
+        el("td", { class: "mono soft" }, row ? `${row.dtype}[${row.shape.join(", ")}]` : ""),
+        amountCell(b.bytes, "B"),
+        b.offset === null
+          ? el("td", { class: "num soft" }, b.home === "fresh" ? "result" : "ATen")
+          : amountCell(b.offset, "B"),
+        el("td", { class: "nowrap soft" }, life(b)),
+        el("td", null, writer ? kernelLink(writer) : ""),
+      );
+    });
+  return table(rows, ["buffer", "shape", "bytes", "at", "needed", "written by"], [2, 3]);
 }

@@ -4,80 +4,44 @@ const order = { key: null, down: false };
 
 function overview() {
   const { report } = data;
-  return el(
-    "div",
-    { class: "page" },
+  const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version}`);
+  return page(
     el(
       "section",
       null,
-      el(
-        "p",
-        { class: "soft" },
-        report.device,
-        " · ",
-        Object.entries(report.versions)
-          .map(([name, version]) => `${name} ${version}`)
-          .join(" · "),
-      ),
-      el("div", { style: "height: 16px" }),
+      el("p", { class: "soft", style: "margin-bottom: 16px" }, report.device, " · ", versions.join(" · ")),
       figures(),
       traffic(),
       furthest(),
     ),
-    el(
-      "section",
-      null,
-      el(
-        "div",
-        { class: "section-head" },
-        el("h2", null, "Kernels"),
-        el(
-          "span",
-          { class: "soft" },
-          measured() ? "in order, as measured" : "in order; times are what the cost model expects",
-        ),
-      ),
-      el("div", { class: "scroll" }, kernelTable()),
+    section(
+      "Kernels",
+      measured() ? "in order, as measured" : "in order; times are what the cost model expects",
+      scrolled(kernelTable()),
     ),
-    el(
-      "section",
-      null,
-      el(
-        "div",
-        { class: "section-head" },
-        el("h2", null, "Model"),
-        el("span", { class: "soft" }, "its modules and lines, and the kernels that serve each"),
-      ),
-      modelTree(),
-    ),
+    section("Model", "its modules and lines, and the kernels that serve each", modelTree()),
     packed(),
-    report.notes.length
-      ? el(
-          "section",
-          null,
-          el("div", { class: "section-head" }, el("h2", null, "Computed not quite as written")),
-          notes(),
-        )
-      : null,
+    report.notes.length ? section("Computed not quite as written", null, notes()) : null,
   );
 }
 
 // What depends on weights alone is no part of a call.
 function packed() {
-  const kernels = data.report.packed ?? [];
-  if (!kernels.length) return null;
-  const rows = kernels.map((kernel) =>
+  const rows = once().map((kernel) =>
     el(
       "tr",
-      null,
-      el("td", { class: "mono" }, kernel.name),
+      { class: "go", onclick: () => go({ kernel: kernel.index }) },
+      el("td", { class: "num faint" }, kernel.index),
+      el("td", { class: "nowrap" }, kernelLink(kernel)),
       el("td", { class: "soft" }, counted(kernel.ops)),
       amountCell(kernel.bytes, "B"),
       el("td", { class: "mono soft" }, places(kernel.sources)),
     ),
   );
-  const head = el("div", { class: "section-head" }, el("h2", null, "Computed once, from weights alone"));
-  return el("section", null, head, el("div", { class: "scroll" }, el("table", null, el("tbody", null, rows))));
+  const says = "again only when a weight has changed; no part of a call, nor of the figures above";
+  return rows.length
+    ? section("Computed once, from weights alone", says, scrolled(table(rows, [], [], { id: "packed" })))
+    : null;
 }
 
 function figures() {
@@ -89,8 +53,8 @@ function figures() {
       el("div", { class: "value" }, value, unit ? el("small", null, unit) : null),
       el("div", { class: "what" }, what),
     );
-  const floor = data.kernels.reduce((sum, kernel) => sum + (kernel.floor_us ?? 0), 0);
-  const all = data.kernels.reduce((sum, kernel) => sum + (spent(kernel) ?? 0), 0);
+  const floor = called().reduce((sum, kernel) => sum + (kernel.floor_us ?? 0), 0);
+  const all = called().reduce((sum, kernel) => sum + (spent(kernel) ?? 0), 0);
   const more = (graphs > 1 ? ` in ${graphs} graphs` : "") + (uncompiled ? `, ${uncompiled} not compiled` : "");
   return el(
     "div",
@@ -109,32 +73,19 @@ function figures() {
 function traffic() {
   const { bytes, eager_bytes: eager } = data.report.totals;
   if (typeof bytes !== "number" || typeof eager !== "number" || !eager) return null;
-  const row = (name, value, kind) => [
-    el("span", { class: "soft" }, name),
-    el(
-      "div",
-      { class: "track" },
-      el("div", { class: `fill ${kind}`, style: `width: ${((100 * value) / Math.max(eager, bytes)).toFixed(2)}%` }),
-    ),
-    el("span", { class: "amount" }, amount(value, "B")),
-  ];
+  const row = (name, value, kind) => bar(name, value / Math.max(eager, bytes), kind, amount(value, "B"));
+  const times = `${(eager / bytes).toFixed(1)} times less memory traffic than running each op by itself`;
   return el(
     "div",
     { class: "compare", role: "img", "aria-label": `${amount(bytes, "B")} moved, ${amount(eager, "B")} op by op` },
     row("moved", bytes, ""),
     row("op by op", eager, "old"),
-    el("span"),
-    el(
-      "span",
-      { class: "soft" },
-      `${(eager / bytes).toFixed(1)} times less memory traffic than running each op by itself`,
-    ),
-    el("span"),
+    [el("span"), el("span", { class: "soft" }, times), el("span")],
   );
 }
 
 function ranked() {
-  return data.kernels.filter((kernel) => timesFloor(kernel) !== null).sort((a, b) => timesFloor(b) - timesFloor(a));
+  return called().filter((kernel) => timesFloor(kernel) !== null).sort((a, b) => timesFloor(b) - timesFloor(a));
 }
 // A kernel that takes no longer than its launch is far from its floor whatever is done, so time lost decides.
 const lost = (kernel) => spent(kernel) - kernel.floor_us;
@@ -186,18 +137,18 @@ const COLUMNS = [
 ];
 
 function kernelTable() {
-  const table = el("table", { id: "kernels" });
+  const shown = el("table", { id: "kernels" });
   const value = order.key === null ? null : COLUMNS[order.key][1];
-  const rows = [...data.kernels];
+  const rows = called();
   const compare = (a, b) =>
     typeof a === "number" && typeof b === "number" ? a - b : String(a ?? "").localeCompare(String(b ?? ""));
   if (value) rows.sort((a, b) => compare(value(a), value(b)) * (order.down ? -1 : 1));
   const sort = (key) => {
     order.down = order.key === key ? !order.down : key > 2;
     order.key = key;
-    table.replaceWith(kernelTable());
+    shown.replaceWith(kernelTable());
   };
-  table.append(
+  shown.append(
     el(
       "thead",
       null,
@@ -223,7 +174,7 @@ function kernelTable() {
       rows.map((kernel) => kernelRow(kernel)),
     ),
   );
-  return table;
+  return shown;
 }
 
 function kernelRow(kernel) {
@@ -273,33 +224,15 @@ function kernelRow(kernel) {
 function notes() {
   const alike = new Map();
   for (const note of data.report.notes) (alike.get(note.text) ?? alike.set(note.text, []).get(note.text)).push(note);
-  return el(
-    "div",
-    { class: "scroll" },
+  const names = (found) => found.slice(0, 6).map((note) => "%" + note.value);
+  const rows = [...alike].map(([text, found]) =>
     el(
-      "table",
+      "tr",
       null,
-      el(
-        "tbody",
-        null,
-        [...alike].map(([text, found]) =>
-          el(
-            "tr",
-            null,
-            el("td", null, text),
-            el(
-              "td",
-              { class: "mono soft" },
-              found
-                .slice(0, 6)
-                .map((n) => "%" + n.value)
-                .join(", "),
-              found.length > 6 ? ` and ${found.length - 6} more` : "",
-            ),
-            el("td", { class: "mono soft" }, places(found.map((n) => n.source).filter(Boolean))),
-          ),
-        ),
-      ),
+      el("td", null, text),
+      el("td", { class: "mono soft" }, names(found).join(", "), found.length > 6 ? ` and ${found.length - 6} more` : ""),
+      el("td", { class: "mono soft" }, places(found.map((note) => note.source).filter(Boolean))),
     ),
   );
+  return scrolled(table(rows));
 }

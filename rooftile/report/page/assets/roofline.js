@@ -5,30 +5,20 @@ const narrow = () => byId("view").clientWidth < 640; // drawings that scale with
 
 function roofline() {
   const { target } = data.report;
-  const points = data.kernels.filter(
+  const points = called().filter(
     (kernel) => kernel.roofline && spent(kernel) && typeof kernel.flops === "number" && kernel.flops > 0,
   );
   Object.assign(PLOT, narrow() ? { width: 460, height: 420 } : { width: 900, height: 560 });
   if (!target || !points.length)
-    return el("p", { class: "empty" }, "No kernel has a known size, so that none has a place under the roofline.");
-  return el(
-    "div",
-    { class: "page" },
-    el(
-      "section",
-      null,
-      el(
-        "div",
-        { class: "section-head" },
-        el("h2", null, `Roofline of ${target.name}`),
-        el(
-          "span",
-          { class: "soft" },
-          `${rate(target.bandwidth)}B/s of memory; `,
-          measured() ? "full points are measured" : "full points are what the cost model expects",
-          ", hollow ones the floor",
-        ),
-      ),
+    return empty("No kernel has a known size, so that none has a place under the roofline.");
+  return page(
+    section(
+      `Roofline of ${target.name}`,
+      [
+        `${rate(target.bandwidth)}B/s of memory; `,
+        measured() ? "full points are measured" : "full points are what the cost model expects",
+        ", hollow ones the floor",
+      ],
       el("div", { class: "spread" }, rooflinePlot(points, target), ranking()),
     ),
   );

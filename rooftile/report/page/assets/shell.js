@@ -11,8 +11,7 @@ const VIEWS = [
 ];
 const FILLING = new Set(["graph", "passes", "decisions"]);
 const OF_ONE_GRAPH = new Set(["graph", "passes", "memory", "masks"]);
-const nothing = () =>
-  el("p", { class: "empty" }, "No graph was compiled: the model computes nothing, or nothing that could be imported.");
+const nothing = () => empty("No graph was compiled: the model computes nothing, or nothing that could be imported.");
 
 // Go somewhere: whatever is not named stays.
 function go(change) {
@@ -34,7 +33,7 @@ function followKernel(resized) {
     graphView.choose();
     if (here.kernel !== null)
       requestAnimationFrame(() => {
-        if (graphView && here.kernel !== null) graphView.reveal(data.kernels[here.kernel].step);
+        if (graphView && stepHere() !== null) graphView.reveal(stepHere());
       });
     else if (resized) graphView.port.apply();
   } else if (here.view === "overview")
