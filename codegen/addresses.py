@@ -14,7 +14,7 @@ from rooftile.ir.expr import Expr, Size, terms_of
 from rooftile.ir.polynomial import add, mul
 
 _LOOPS = frozenset({"loop"})
-_GRID = frozenset({"loop", "grid"})
+_GRID = frozenset({"loop", "grid", "ragged"})
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Axis
 from rooftile.ir.blocks import ALIGNMENT, Step, aligned_strides, steps_along
 from rooftile.ir.core import is_index_value
+from rooftile.ir.division import floordiv
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import Size, symbols
+from rooftile.ir.expr import Expr, Size, of, symbols
 from rooftile.ir.expr import axis as axis_position
+from rooftile.ir.polynomial import linear_in
 from rooftile.ir.ranges import at_least, equal
 
 Guard = tuple[tuple[Size, Size], ...]
@@ -52,23 +54,33 @@ class Block:
         return tuple(dict.fromkeys(d.axis.name for d in self.dimensions if d.axis.tile > 1))
 
 
-def block_of(dtype: DType, offset: Size, guard: Guard, held: Sequence[str], positions: Positions) -> Block | str:
-    """The block that a tile over the axes ``held`` is, at element ``offset`` of a buffer, where ``guard`` holds; or why
-    it is none.
+def block_of(
+    dtype: DType, numel: Size, offset: Size, guard: Guard, held: Sequence[str], positions: Positions
+) -> Block | str:
+    """The block that a tile over the axes ``held`` is, at element ``offset`` of a buffer of ``numel`` elements, where
+    ``guard`` holds; or why it is none.
 
-    The block's base is the same in all of a program: axes of tile 1 that move it become dimensions.
+    The block's base is the same in all of a program: axes of tile 1 and numbers from memory that move it become
+    dimensions.
     """
     if dtype.kind == "bool" or dtype.bytes not in (1, 2, 4):
         return f"{dtype} has no descriptors"
     if len(held) < 2:
         return "it has fewer than two axes"
-    if any(is_index_value(s.name) for s in symbols(offset)):
+    read = sorted((s for s in symbols(offset) if is_index_value(s.name)), key=str)
+    if any(positions.variable(s).axes or positions.variable(s).wide for s in read):
         return "its index is read from memory"
     others = sorted((s for s in symbols(offset) if s.name not in held and s.name in positions.space), key=str)
     if any(positions.space[s.name].tile > 1 for s in others):
         return "its index varies where the tile does not"
     moving = [s.name for s in others if positions.variable(s).depth]
     dimensions: list[Dimension] = []
+    for symbol in read:
+        stride, offset = linear_in(offset, symbol) if isinstance(offset, Expr) else (None, offset)
+        if not isinstance(stride, int) or stride <= 0:
+            return "its address is not linear in an index that is read from memory"
+        extent = floordiv(numel, stride)
+        dimensions.append(Dimension(Axis(symbol.name, extent, "grid", 1), extent, 1, of(symbol), stride))
     for name in (*moving, *held):
         axis = positions.space[name]
         found = steps_along(offset, name, axis.tile)
@@ -111,13 +123,14 @@ def _checked(dtype: DType, block: Block, guard: Guard, positions: Positions) -> 
     last, rank = block.dimensions[-1], len(block.dimensions)
     strides = [d.stride for d in block.dimensions]
     axes = {d.axis.name: d.axis for d in block.dimensions}
+    fits = all(positions.fits_int32(name) for name in axes if name in positions.space)
     limits = (
         (rank <= MOST_RANK, f"it has {rank} dimensions"),
         (last.stride == 1 and aligned_strides(strides, block.base, dtype), "its rows are not aligned"),
         (all(d.tile <= LONGEST for d in block.dimensions), f"it is longer than {LONGEST}"),
         (last.tile * dtype.bytes >= ALIGNMENT, f"its rows are shorter than {ALIGNMENT} bytes"),
         (all(at_least(d.extent, 1) for d in block.dimensions), "it may be empty"),
-        (all(positions.fits_int32(name) for name in axes), "it takes positions beyond 32 bits"),
+        (fits, "it takes positions beyond 32 bits"),
         (_ends_only(guard, list(axes.values()), positions), "its guard says more than where its axes end"),
     )
     return next((reason for holds, reason in limits if not holds), block)

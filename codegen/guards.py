@@ -32,8 +32,8 @@ def needed(guard: tuple[tuple[Size, Size], ...], space: Space) -> tuple[Conditio
 def _needed_of_pair(position: Size, extent: Size, space: Space) -> Iterator[Condition]:
     covered = space.split(position)
     shift = terms_of(position).get((), 0)
-    is_data = any(is_index_value(s.name) for s in symbols(position))
+    is_data, is_bound = (any(is_index_value(s.name) for s in symbols(e)) for e in (position, extent))
     if is_data or not at_least(covered, 0):
         yield Condition(position - shift, -shift, bound=False)
-    if is_data or not at_least(extent - covered, 1):
+    if is_data or is_bound or not at_least(extent - covered, 1):
         yield Condition(position - shift, extent - shift, bound=True)

@@ -71,7 +71,7 @@ class Memory:
             return None
         buffer, fill = op.inputs[0], op.attrs.get("fill")
         offset, name = offset_of(buffer.type, op.attrs["index"]), self._buffers[buffer]
-        found = block_of(buffer.dtype, offset, op.attrs["guard"], held, self._positions)
+        found = block_of(buffer.dtype, buffer.type.numel, offset, op.attrs["guard"], held, self._positions)
         if isinstance(found, Block) and fill in (None, 0):
             self._carriers.setdefault(name, None)
             return found

@@ -105,7 +105,9 @@ class OpWriter:
     def _place(self, op: Op) -> None:
         axis, (at,) = self._space[op.attrs["axis"]], op.inputs
         name = self._positions.start_name(axis.name)
-        text, comment = f"tl.multiple_of({self._position(at, axis)}, {axis.tile})", f"{axis.name} < {axis.extent}"
+        text, comment = self._position(at, axis), f"{axis.name} < {axis.extent}"
+        if axis.role == "loop":
+            text = f"tl.multiple_of({text}, {axis.tile})"
         self._writer.add(Assign(name, text, comment))
         self._positions.place(axis.name, name, self._writer.depth)
 

@@ -131,6 +131,8 @@ class Positions:
     def _end(self, axis: Axis) -> float:
         """The last position of the last tile."""
         extent = axis.tile if axis.role == "whole" else self.arithmetic.range(axis.extent).high
+        if axis.role == "ragged":  # whose tiles start anywhere
+            return extent + 2 * axis.tile
         return -(-extent // axis.span) * axis.span - 1
 
     def _start(self, axis: Axis) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from rooftile.ir.division import ceildiv, divides
 from rooftile.ir.expr import Size, Symbol, of
 from rooftile.ir.substitution import substitute
 
+ROLES = frozenset({"grid", "ragged", "loop", "whole", "parts"})
 LANE, START = ".lane", ".start"  # suffixes of the symbols that an axis splits into; no IR name holds a dot
 
 
@@ -38,13 +39,15 @@ class Axis:
     @property
     def single(self) -> bool:
         """Whether one tile covers the axis, so that its positions start at 0."""
-        return not self.larger and self.tiles == 1
+        return not self.larger and self.tiles == 1 and self.role != "ragged"
 
     @property
     def start(self) -> Size:
-        """The first position of the tile, a multiple of the tile."""
+        """The first position of the tile, a multiple of the tile but along a ragged axis."""
         if self.single:
             return 0
+        if self.role == "ragged":
+            return of(Symbol(self.name + START, self.extent + self.tile))
         beyond = self.span - self.tile  # from the last tile's start to the end, without the tile itself
         if isinstance(self.extent, int):
             extent: Size = (self.extent - 1) // self.span * self.span + beyond + 1
@@ -81,7 +84,9 @@ class Space:
     def __contains__(self, name: str) -> bool:
         return name in self.axes
 
-    def split(self, size: Size, roles: frozenset[str] = frozenset({"grid", "loop", "whole", "parts"})) -> Size:
+    def split(
+        self, size: Size, roles: frozenset[str] = frozenset({"grid", "ragged", "loop", "whole", "parts"})
+    ) -> Size:
         """``size`` with each axis of one of the ``roles`` written as ``start + lane``."""
         parts = {a.name: a.start + a.lane for a in self.axes.values() if a.role in roles}
         return substitute(size, parts)

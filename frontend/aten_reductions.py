@@ -177,6 +177,11 @@ def histc(im: Import, x: Value, bins: int = 100, min: Scalar = 0, max: Scalar = 
     """How many elements lie in each of ``bins`` equal parts of ``min .. max``, which belongs to the last of them."""
     decline_if(min == max or bins > _MOST_BINS, "a range that the data decide, or very many bins")
     decline_if(x.dtype not in (F32, F64) and x.dtype.is_float, "a narrow float")
+    whole = _whole_numbers(im, x)
+    if whole is not None and min == 0 and max == bins - 1:  # each bin has one number
+        line = im.b.broadcast(im.b.reshape(whole, (x.type.numel, 1)), (x.type.numel, bins))
+        same = im.b.pointwise("eq", line, im.b.broadcast(im.arange(bins, whole.dtype), line.shape))
+        return im.b.reduce("sum", im.b.cast(same, im.dtype), (0,))
     line = im.b.reshape(x, (x.type.numel, 1))
     scaled = im.pointwise("mul", im.pointwise("sub", line, im.scalar(min, x.dtype)), im.scalar(bins, x.dtype))
     spread = im.b.pointwise("sub", im.scalar(max, x.dtype), im.scalar(min, x.dtype))
@@ -185,6 +190,16 @@ def histc(im: Import, x: Value, bins: int = 100, min: Scalar = 0, max: Scalar = 
     inside = im.b.pointwise("and", im.pointwise("ge", line, min), im.pointwise("le", line, max))
     chosen = im.b.pointwise("and", im.pointwise("eq", last, im.arange(bins, x.dtype)), inside)
     return im.b.reduce("sum", im.b.cast(chosen, im.dtype), (0,))
+
+
+def _whole_numbers(im: Import, x: Value) -> Value | None:
+    """``x`` as the integers that it is or was cast from, if it is any. Those that a float does not tell apart are far
+    beyond all bins."""
+    if x.dtype.kind == "int":
+        return x
+    cast = im.producer(x)
+    is_cast = cast is not None and cast.name == "cast" and cast.inputs[0].dtype.kind == "int"
+    return cast.inputs[0] if cast is not None and is_cast else None
 
 
 def exponentials(im: Import, x: Value, dim: int) -> tuple[Value, Value, Value]:

@@ -22,6 +22,7 @@ from rooftile.frontend import (  # noqa: F401  (each fills its part of the table
     aten_contractions,
     aten_conversions,
     aten_creation,
+    aten_grouped,
     aten_indexing,
     aten_normalization,
     aten_pointwise,
@@ -32,7 +33,7 @@ from rooftile.frontend.captured import Captured
 from rooftile.frontend.decomposing import decomposed
 from rooftile.frontend.importing import Import, tensor_type
 from rooftile.frontend.provenance import loc_of
-from rooftile.frontend.rows import ROWS, DeclinedError, Results
+from rooftile.frontend.rows import ROWS, ROWS_BY_NAME, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import is_contiguous, to_size, to_strides
 from rooftile.ir.builder import GraphBuilder
@@ -198,7 +199,7 @@ class _Importer:
 
     def _by_row(self, node: fx.Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         assert isinstance(node.target, OpOverload)
-        function = ROWS.get(node.target)
+        function = ROWS.get(node.target) or ROWS_BY_NAME.get(node.target.name())
         if function is None or self._is_for_aten(node):
             return None
         self.im.node, self.im.expected = node, node.meta["val"]

@@ -21,6 +21,7 @@ Overload: TypeAlias = "OpOverload[..., Any]"
 _Row = TypeVar("_Row", bound=Row)
 
 ROWS: dict[Overload, Row] = {}
+ROWS_BY_NAME: dict[str, Row] = {}  # of ops that a library registers, if it is there at all
 
 
 class DeclinedError(Exception):
@@ -35,6 +36,16 @@ def row(*overloads: Overload) -> Callable[[_Row], _Row]:
             if overload in ROWS:
                 raise ValueError(f"{overload} has two rows")
             ROWS[overload] = function
+        return function
+
+    return register
+
+
+def row_by_name(name: str) -> Callable[[_Row], _Row]:
+    """Register a function as the meaning of a library's own op, such as ``"transformers::grouped_mm_fallback"``."""
+
+    def register(function: _Row) -> _Row:
+        ROWS_BY_NAME[name] = function
         return function
 
     return register

@@ -212,6 +212,10 @@ class GraphBuilder(Builder):
         """``out[axes] = x[maps[0]]``, where ``IDX[n]`` in a map stands for ``indices[n - 1]`` at ``maps[n]``."""
         return self.op("gather", (x, *indices), {"axes": tuple(axes), "maps": tuple(tuple(m) for m in maps)})
 
+    def segment(self, ends: Value, size: Size) -> Value:
+        """For each of ``size`` positions how many of ``ends``, which never decrease, are at or before it."""
+        return self.op("segment", [ends], {"size": size})
+
     def region(
         self, body: Graph, inputs: Sequence[Value], attrs: Mapping[str, Any], loc: Loc = UNKNOWN
     ) -> tuple[Value, ...]:

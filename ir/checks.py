@@ -17,7 +17,8 @@ from rooftile.ir.text import GRAPH, KERNEL_ATTRS, TILE, is_kernel
 from rooftile.ir.tile_ops import loop_starts
 
 Complaints = Iterator[str]
-ROLES = ("grid", "loop", "whole")
+ROLES = ("grid", "ragged", "loop", "whole")
+PLACED = {"loop": ("loop",), "place": ("loop", "ragged")}  # the roles of axes that an op gives positions
 # The first operand that `idx1` may stand for; -1 where there is none.
 FIRST_INDEX_OPERAND = {"gather": 1, "load": 1, "store": 2, "index": 0, "inside": 0}
 
@@ -200,11 +201,11 @@ def open_axis(op: Op, scope: Scope) -> Complaints:
     tile of such an axis is placed once."""
     if op.name == "first" and op.attrs.get("axis") not in scope.open:
         yield f"the axis {op.attrs.get('axis')} has no position here"
-    if op.name not in ("loop", "place"):
+    if op.name not in PLACED:
         return
     axis = scope.axes.get(op.attrs.get("axis", ""))
-    if axis is None or axis.role != "loop":
-        yield f"{op.attrs.get('axis')} is no loop axis of the kernel"
+    if axis is None or axis.role not in PLACED[op.name]:
+        yield f"{op.attrs.get('axis')} is no {' or '.join(PLACED[op.name])} axis of the kernel"
     elif op.attrs["axis"] in scope.open:
         yield f"{op.attrs['axis']} already has a position here"
 

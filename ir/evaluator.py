@@ -16,6 +16,7 @@ from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import DType
 from rooftile.ir.extern import call_extern
+from rooftile.ir.gathered import contracted, late_gathers
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.printer import print_op
 from rooftile.ir.substitution import evaluate as size_value
@@ -86,14 +87,22 @@ def _run(graph: Graph, inputs: Tensors, ev: Evaluation) -> list[torch.Tensor]:
     values = dict(zip(graph.inputs, inputs, strict=True))
     last_use = {v: n for n, op in enumerate(graph.ops) for v in op.inputs}
     kept = set(graph.outputs)
+    late = late_gathers(graph, ev) if ev.observer is None and not ev.instead else {}
+    kept.update(v for op in late.values() for v in op.inputs)
     for number, op in enumerate(graph.ops):
-        results = _evaluate_op(op, [values[v] for v in op.inputs], ev)
+        if op in late.values():
+            continue
+        gathered = next((late[v] for v in op.inputs if v in late), None)
+        if gathered is None:
+            results = _evaluate_op(op, [values[v] for v in op.inputs], ev)
+        else:
+            results = (contracted(op, gathered, values, ev),)
         _check(op, results, ev)
         if ev.observer is not None:
             ev.observer(op, [values[v] for v in op.inputs], results)
         values.update(zip(op.outputs, results, strict=True))
         for v in {*op.inputs, *op.outputs}:
-            if v not in kept and last_use.get(v, number) == number:
+            if v not in kept and v not in late and last_use.get(v, number) == number:
                 del values[v]
     return [values[v] for v in graph.outputs]
 

@@ -45,6 +45,12 @@ def _infer_iota(_: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(attrs["dtype"], (attrs["size"],)),)
 
 
+def _infer_segment(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    (ends,) = types
+    require(ends.rank == 1 and ends.dtype.kind == "int", f"segment wants a row of integers, got {ends}")
+    return (TensorType(ends.dtype, (attrs["size"],)),)
+
+
 def _infer_pointwise(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     require(attrs["fn"] in SCALARS, f"unknown scalar function {attrs['fn']!r}")
     row = SCALARS[str(attrs["fn"])]
@@ -175,6 +181,11 @@ def _eval_iota(op: Op, _: Tensors, ev: Evaluation) -> tuple[torch.Tensor, ...]:
     return (torch.arange(evaluate(op.output.shape[0], ev.bindings), dtype=ev.dtype(op.output.dtype)),)
 
 
+def _eval_segment(op: Op, x: Tensors, ev: Evaluation) -> tuple[torch.Tensor, ...]:
+    places = torch.arange(evaluate(op.attrs["size"], ev.bindings), dtype=x[0].dtype, device=x[0].device)
+    return (torch.searchsorted(x[0].contiguous(), places, right=True).to(x[0].dtype),)
+
+
 def _eval_pointwise(op: Op, x: Tensors, _: Evaluation) -> tuple[torch.Tensor, ...]:
     return (SCALARS[str(op.attrs["fn"])].reference(*x),)
 
@@ -233,6 +244,14 @@ GRAPH_OPS: dict[str, OpDef] = {
         OpDef("constant", "A scalar known at compile time.", ("value", "dtype"), _infer_constant, _eval_constant),
         OpDef("size", "A run-time size as an i64 scalar.", ("value",), _infer_size, _eval_size),
         OpDef("iota", "0, 1, ..., size - 1.", ("size", "dtype"), _infer_iota, _eval_iota),
+        OpDef(
+            "segment",
+            "For each of size positions the segment that it lies in: how many of the ends, which never decrease, "
+            "are at or before it.",
+            ("size",),
+            _infer_segment,
+            _eval_segment,
+        ),
         OpDef("pointwise", "A scalar function of operands of one shape.", ("fn",), _infer_pointwise, _eval_pointwise),
         OpDef("cast", "The same values in another dtype.", ("dtype",), _infer_cast, _eval_cast),
         OpDef("reduce", "Combine the elements along dims, which vanish.", ("fn", "dims"), _infer_reduce, _eval_reduce),

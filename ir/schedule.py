@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from rooftile.ir.expr import Size
 
-Role = Literal["grid", "loop", "whole", "parts"]
+Role = Literal["grid", "ragged", "loop", "whole", "parts"]
+SPREAD = ("grid", "ragged")  # roles of axes whose tiles are taken by different programs
 
 # How a kernel runs its tiles, beside warps and stages, and the usual value of each; an attribute is kept only where it
 # has another one.

@@ -49,7 +49,7 @@ class Scope:
             graph,
             sizes,
             axes=axes,
-            open=frozenset(name for name, axis in axes.items() if axis.role != "loop"),
+            open=frozenset(name for name, axis in axes.items() if axis.role not in ("loop", "ragged")),
             buffers=frozenset(graph.inputs),
             written=frozenset(graph.inputs[first_output:]),
         )

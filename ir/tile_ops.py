@@ -3,8 +3,8 @@
 A kernel is a ``Graph`` whose inputs are buffers (``attrs["outputs"]`` of them, the last ones, are written) and which
 returns nothing. Its attributes:
 
-- ``axes``: ``((name, extent, role, tile), ...)``, outermost first; role is ``"grid"``, ``"loop"`` or ``"whole"``. A
-  tile is a power of two.
+- ``axes``: ``((name, extent, role, tile), ...)``, outermost first; role is ``"grid"``, ``"ragged"``, ``"loop"`` or
+  ``"whole"``. A tile is a power of two. A ragged axis has a position once its tile has been placed.
 - ``grid``: the names of the grid axes in launch order, fastest first.
 - ``group``: ``(axis, n)`` or None: programs are numbered so that ``n`` neighbouring tiles of ``axis`` run together (L2
   reuse).
@@ -165,7 +165,8 @@ TILE_OPS: dict[str, OpDef] = {
         OpDef("first", "The first position of the current tile of axis, as i64.", ("axis",), _infer_first, None),
         OpDef(
             "place",
-            "Let the tile of a loop's axis that the rest of the block works on start at operand 0, a multiple of it.",
+            "Let the tile that the rest of the block works on start at operand 0: of a loop's axis, where that is a "
+            "multiple of the tile, or of a ragged one.",
             ("axis",),
             _infer_place,
             None,

@@ -17,8 +17,9 @@ from rooftile.passes.extensions import REDUCTION_RULES
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.forms import Chain, Reason, chain_form, matrix_form
+from rooftile.passes.regions.ragged import loose_segments
 from rooftile.passes.regions.space import region_access
-from rooftile.passes.rules import correct, gathers, linear, pieces
+from rooftile.passes.rules import correct, counts, gathers, linear, pieces
 from rooftile.passes.rules.linear import Step
 from rooftile.passes.switches import permitted
 
@@ -43,6 +44,9 @@ def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
         NoCommonSpace: the body's outputs have no common iteration space.
     """
     access = region_access(body)[1]
+    while loose := loose_segments(access):
+        body, counted = counts.apply(body, loose[0].value)
+        access, steps = region_access(body)[1], (*steps, *counted)
     while reasons := blocked(access):
         rewritten = _rewritten(body, reasons)
         if rewritten is None or len(steps) > MOST_STEPS:

@@ -23,10 +23,11 @@ def is_renaming(op: Op) -> bool:
 
 
 def _numbers(graph: Graph) -> set[Value]:
-    """The values that hold one number everywhere: no kernel reads one from memory, even where it is there for ATen."""
+    """The values that no kernel reads from memory, even where they are there for ATen: those that hold one number
+    everywhere, and the numbers of segments, of which a tile of rows may need but one."""
     found: set[Value] = set()
     for op in graph.ops:
-        if op.name in ("constant", "size") or (is_renaming(op) and op.inputs[0] in found):
+        if op.name in ("constant", "size", "segment") or (is_renaming(op) and op.inputs[0] in found):
             found.update(op.outputs)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rooftile.ir.builder import TileBuilder
@@ -11,10 +11,11 @@ from rooftile.ir.core import Op, TensorType, Value
 from rooftile.ir.division import divides
 from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Size, Symbol, axis, of, symbols
-from rooftile.ir.schedule import Schedule
+from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.ir.substitution import substitute
 from rooftile.passes.masks.summary import summary
 from rooftile.passes.regions.access import Access, Guard, Read
+from rooftile.passes.regions.compose import with_ends
 from rooftile.passes.regions.contractions import loads_of_contractions
 from rooftile.passes.regions.sweeps import plan_sweeps
 from rooftile.passes.rules.linear import Step
@@ -52,13 +53,22 @@ class Visits:
     type: TensorType
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a program's tile of a ragged axis, as scalars: the first one, and the end of the segment."""
+
+    first: Value
+    end: Value
+
+
 class Kernel:
     """What has been written of the kernel of ``access`` by ``schedule``: values in blocks, ``stored`` outputs, and
     where its sweeps skip steps.
 
     ``precision`` is that of fp32 dots. ``compute`` makes a read known in a block; it is handed in, since whatever
     computes a read emits its operands in turn. ``dot_only`` are the loads whose tiles lie as dots want them. ``visits``
-    is the buffer that a sweep takes its steps from, and ``summary`` what it tells.
+    is the buffer that a sweep takes its steps from, and ``summary`` what it tells. ``more`` are axes beside those of
+    the schedule, ``rows`` where the tiles of ragged axes lie.
     """
 
     def __init__(
@@ -69,19 +79,22 @@ class Kernel:
         precision: str,
         compute: Callable[[Kernel, Read, Block], None],
         visits: Visits | None = None,
+        more: Sequence[AxisRole] = (),
     ) -> None:
         self.schedule, self.precision = schedule, precision
-        self.order = {a.name: n for n, a in enumerate(schedule.axes)}
-        self.tiles = {a.name: a.tile for a in schedule.axes}
+        self.order = {a.name: n for n, a in enumerate((*schedule.axes, *more))}
+        self.tiles = {a.name: a.tile for a in (*schedule.axes, *more)}
         self.loops = frozenset(a.name for a in schedule.axes if a.role == "loop")
         self.builder = TileBuilder(name)
         self.buffers = {v: self.builder.input(v.name, v.type) for v in access.body.inputs}
         self.visits = None if visits is None else self.builder.input("visits", visits.type)
         self.outputs = [self.builder.input(v.name, v.type) for v in access.body.outputs]
         self.sweeps = plan_sweeps(access, self.loops)
-        self.access = self.sweeps.access
+        access = with_ends(self.sweeps.access)
+        self.access = replace(access, axes=access.axes | {a.name: a.extent for a in more})
         self.summary = None if visits is None else summary(self.sweeps, visits.axis, schedule)
         self.dot_only = loads_of_contractions(access)
+        self.rows: dict[str, Rows] = {}
         self.stored: set[int] = set()
         self.skips: list[Step] = []
         self._compute = compute
@@ -113,7 +126,9 @@ class Kernel:
     def within(self, names: Iterable[str], block: Block) -> Guard:
         """That each of the axes is within its extent, for those whose last tile may reach beyond."""
         extents = ((n, self.access.axes[n]) for n in names if n not in block.full)
-        return tuple((axis(n, extent), extent) for n, extent in extents if not divides(self.tiles[n], extent))
+        return tuple(
+            (axis(n, extent), extent) for n, extent in extents if n in self.rows or not divides(self.tiles[n], extent)
+        )
 
     def with_indices(
         self, exprs: Sequence[Size], reads: Mapping[str, Read], block: Block

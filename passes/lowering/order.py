@@ -14,7 +14,7 @@ def behind_loops(ops: Sequence[Op]) -> list[Op]:
     before: list[Op] = []
     behind: list[Op] = []
     for op in reversed(ops[: last + 1]):
-        if op.name in ("loop", "store") or needed.intersection(op.outputs):
+        if op.name in ("loop", "store", "place") or needed.intersection(op.outputs):
             needed.update(_reads(op))
             before.append(op)
         else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.lowering.contractions import contract
 from rooftile.passes.lowering.kernel import Block, Kernel, Visits
 from rooftile.passes.lowering.order import behind_loops
+from rooftile.passes.lowering.ragged import grid_axes, kernel_axes, place_tiles
 from rooftile.passes.lowering.reductions import reduce
 from rooftile.passes.lowering.sweeps import place_store, sweep_for
 from rooftile.passes.lowering.values import choose, index_value, load
@@ -24,16 +26,19 @@ def lower_region(
 ) -> tuple[Graph, tuple[Step, ...]]:
     """The tile-level kernel that computes ``body`` by ``schedule``, and where its sweeps skip steps: where ``visits``
     says, if given."""
-    kernel = Kernel(compose(body, space_of(schedule)), schedule, name, precision, _compute, visits)
+    access = compose(body, space_of(schedule))
+    more = kernel_axes(schedule, access)
+    kernel = Kernel(access, schedule, name, precision, _compute, visits, more)
     root = Block(None, frozenset())
+    place_tiles(kernel, root)
     roots, level = kernel.access.roots, kernel.sweeps.level
     for number in sorted(range(len(roots)), key=lambda n: max(level[roots[n][1]].values(), default=0)):
         if number not in kernel.stored:
             place_store(kernel, number, root)
     kernel.builder.ops = behind_loops(root.ops)
     steps = () if kernel.summary is None else (step_axis(kernel.summary),)
-    axes = tuple((a.name, a.extent, a.role, a.tile) for a in (*schedule.axes, *steps) if a.role != "parts")
-    attrs = {"outputs": len(kernel.outputs), "axes": axes, "grid": schedule.grid, "group": schedule.group}
+    axes = tuple((a.name, a.extent, a.role, a.tile) for a in (*schedule.axes, *more, *steps) if a.role != "parts")
+    attrs = {"outputs": len(kernel.outputs), "axes": axes, **grid_axes(schedule)}
     launch = {"num_warps": schedule.num_warps, "num_stages": schedule.num_stages} | schedule.options()
     return kernel.builder.finish((), attrs | launch), tuple(kernel.skips)
 
@@ -84,11 +89,16 @@ def _contract(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
     return kernel.cast(contract(kernel, node, block, None), node.op.output.dtype, block)
 
 
+def _segment(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
+    raise InternalError(f"%{read.value.name} is wanted for single positions, where no axis is ragged")
+
+
 # Views have no row.
 COMPUTE: Mapping[str, Callable[[Kernel, Read, Node, Block], Value]] = {
     "constant": _constant,
     "size": index_value,
     "iota": index_value,
+    "segment": _segment,
     "pointwise": _pointwise,
     "cast": _cast,
     "concat": choose,

@@ -8,10 +8,11 @@ import networkx as nx
 
 from rooftile.ir.blocks import rows_aligned
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
-from rooftile.ir.expr import symbols
+from rooftile.ir.expr import Symbol, axis, of, symbols
 from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.compensation import compensated
 from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.lowering.ragged import steps_with_rows
 from rooftile.passes.lowering.states import identity, run_members, settle
 from rooftile.passes.lowering.visits import Visiting, step_axis
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
@@ -35,8 +36,13 @@ def _store(kernel: Kernel, number: int, block: Block) -> None:
     kernel.stored.add(number)
     output, read = kernel.access.roots[number]
     value = kernel.cast(kernel.emit(read, block), kernel.outputs[output].dtype, block)
-    guard = kernel.within(kernel.axes_in(read.index), block) + read.guard
-    op = Op("store", (kernel.outputs[output], value), (), freeze_attrs({"index": read.index, "guard": guard}))
+    names = kernel.axes_in(read.index)
+    ragged = [n for n in names if n in kernel.rows]
+    guard = kernel.within((n for n in names if n not in ragged), block) + read.guard
+    guard += tuple((axis(n, kernel.access.axes[n]), of(Symbol(f"idx{k}"))) for k, n in enumerate(ragged, start=1))
+    ends = (kernel.rows[n].end for n in ragged)
+    attrs = freeze_attrs({"index": read.index, "guard": guard})
+    op = Op("store", (kernel.outputs[output], value, *ends), (), attrs)
     block.ops.append(op)
 
 
@@ -109,6 +115,7 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
             kernel.skips.append(skip_step(kernel.access, members, name, phases))
         for phase in phases:
             ends = bounds.ranges(phase, members, state[: len(members)])
+            ends = steps_with_rows(kernel, name, block) if phase == EVERY_STEP else ends
             state = _loop(kernel, name, block, members, (), state, phase, ends)
     settle(kernel, members, state[: len(members)], block)
 

@@ -49,6 +49,11 @@ class Node:
     cases: tuple[Guard, ...] = ()
 
 
+def is_segment(node: Node) -> bool:
+    """Whether a read is the number of the segment that a position lies in."""
+    return node.op is not None and node.op.name == "segment"
+
+
 @dataclass(frozen=True, eq=False)
 class Access:
     """A region's iteration space and reads; compared by identity.
@@ -56,7 +61,8 @@ class Access:
     ``axes`` are the leaf axes with their extents; ``roots`` the stores ``(output number, read)``; ``nodes`` every read
     in an order in which operands come first;
     ``free`` the leaf axes that each read varies over. A symbol in ``indirect`` stands in index expressions for the
-    value of an integer read (a gather's index).
+    value of an integer read (a gather's index). ``segments`` gives for each ragged axis the axis that numbers the ends
+    of its segments, with its extent: no axis of the space, since a tile lies in one segment.
     """
 
     body: Graph
@@ -65,6 +71,7 @@ class Access:
     nodes: dict[Read, Node]
     free: dict[Read, frozenset[str]]
     indirect: dict[str, Read]
+    segments: dict[str, tuple[str, Size]] = field(default_factory=dict)
 
     def index_reads(self, read: Read) -> dict[str, Read]:
         """The integer reads that ``read``'s index and guard take values from, by the symbols that stand for them."""
@@ -88,12 +95,13 @@ class Space:
     """How a region's axes are chosen: ``defs`` replaces an axis by an expression over others (a merged or split axis, a
     reduced axis identified with another),
     ``leaves`` gives the extents of axes that only occur in definitions, ``parts`` lists leaf axes whose slices are
-    computed as separate tiles.
+    computed as separate tiles, ``ragged`` those of which no tile reaches from one segment into the next.
     """
 
     defs: dict[str, Size] = field(default_factory=dict)
     leaves: dict[str, Size] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
+    ragged: tuple[str, ...] = ()
 
 
 def address(read: Read) -> Size:

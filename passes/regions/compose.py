@@ -7,6 +7,7 @@ Composing access maps backwards from the outputs turns views into index arithmet
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product as cartesian
 
 from rooftile.ir.core import Graph, Value
@@ -15,7 +16,7 @@ from rooftile.ir.graph_ops import flatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import equal
 from rooftile.ir.substitution import substitute
-from rooftile.passes.regions.access import Access, Node, Read, Space, index_reads
+from rooftile.passes.regions.access import Access, Node, Read, Space, index_reads, is_segment
 from rooftile.passes.regions.operands import Walk
 
 
@@ -36,6 +37,14 @@ def compose(body: Graph, space: Space | None = None) -> Access:
     return _Composer(body, space or Space()).access()
 
 
+def with_ends(access: Access) -> Access:
+    """``access`` with the axes that number the ends of segments, which a kernel has and its schedule doesn't."""
+    if not access.segments:
+        return access
+    free = _free_axes(access.nodes, access.indirect, access.segments)
+    return replace(access, axes=access.axes | dict(access.segments.values()), free=free)
+
+
 class _Composer:
     """Where the outputs are stored, and what is read to compute them."""
 
@@ -51,8 +60,11 @@ class _Composer:
             for read in walk.wanted.get(value, ()):
                 walk.nodes[read] = Node(None, ())
         ordered = _operands_first(roots, walk.nodes, walk.indirect)
-        free = _free_axes(ordered, walk.indirect)
-        return Access(self.body, self._used_axes(ordered, roots), tuple(roots), ordered, free, walk.indirect)
+        free = _free_axes(ordered, walk.indirect, walk.segments)
+        ends = {name for name, _ in walk.segments.values()}
+        free = {read: axes - ends for read, axes in free.items()} if ends else free
+        axes = self._used_axes(ordered, roots)
+        return Access(self.body, axes, tuple(roots), ordered, free, walk.indirect, walk.segments)
 
     def find_roots(self) -> list[tuple[int, Read]]:
         """Where each output is stored: the last one spans the space, the others are read in its computation, or have
@@ -111,7 +123,8 @@ class _Composer:
         exprs = dict.fromkeys(e for read in (*(r for _, r in roots), *nodes) for e in read.index)
         used = dict.fromkeys(name for e in exprs for name in sorted(s.name for s in symbols(e)))
         used |= dict.fromkeys(a for node in nodes.values() for a in node.bound)
-        skipped = {*self.space.parts, *self.walk.indirect}
+        ends = (name for name, _ in self.walk.segments.values())
+        skipped = {*self.space.parts, *self.walk.indirect, *ends}
         return {name: self.walk.axes[name] for name in used if name in self.walk.axes and name not in skipped}
 
 
@@ -158,11 +171,16 @@ def _operands_first(
     return ordered
 
 
-def _free_axes(nodes: Mapping[Read, Node], indirect: Mapping[str, Read]) -> dict[Read, frozenset[str]]:
+def _free_axes(
+    nodes: Mapping[Read, Node], indirect: Mapping[str, Read], segments: Mapping[str, tuple[str, Size]]
+) -> dict[Read, frozenset[str]]:
     free: dict[Read, frozenset[str]] = {}
     for read, node in nodes.items():
+        if is_segment(node) and any(s.name in segments for s in symbols(read.index[0])):
+            free[read] = frozenset()
+            continue
         own: list[Size] = [e for case in (*node.cases, read.guard) for e, _ in case]
-        if node.op is None or node.op.name == "iota":
+        if node.op is None or node.op.name in ("iota", "segment"):
             own += read.index
         axes = frozenset().union(*(free[operand] for operand in node.operands))
         for name in {s.name for e in own for s in symbols(e) if s.extent is not None}:

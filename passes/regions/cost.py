@@ -14,10 +14,11 @@ from math import prod
 
 from rooftile.ir.dtypes import DType
 from rooftile.ir.scalar import SCALARS
-from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.access import Access, Read, is_segment
 from rooftile.passes.regions.contractions import Groups, contractions, groups, has_dot, is_loaded, main_contraction
 from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
 from rooftile.passes.regions.parts import obstacle, parts_for
+from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
 
@@ -83,7 +84,8 @@ def _waits_for_operands(access: Access, extents: dict[str, int], target: Target)
         return False
     for read in contractions(access):
         for operand in access.nodes[read].operands:
-            rows = prod(extents[a] for a in access.free[operand].difference(access.nodes[read].bound))
+            outer = access.free[operand].difference(access.nodes[read].bound)
+            rows = prod(-(-extents[a] // segments(access, a)) for a in outer)
             if 1 < rows <= FEW_ROWS and not is_loaded(access, operand):
                 return True
     return False
@@ -108,11 +110,18 @@ def _bytes(access: Access, extents: dict[str, int]) -> int:
     """Each element that the region reads or writes counts once."""
     read: dict[object, int] = {}
     for load in access.loads():
-        touched = prod(extents[a] for a in access.free[load])
+        touched = prod(extents[a] for a in access.free[load]) * segments_read(access, load)
         whole = likely(load.value.type.numel)
         read[load.value] = min(whole, read.get(load.value, 0) + touched)
     total = sum(n * v.dtype.bytes for v, n in read.items())  # type: ignore[attr-defined]
     return int(total) + sum(likely(v.type.bytes) for v in access.body.outputs)
+
+
+def segments_read(access: Access, load: Read) -> int:
+    """Of how many segments the load reads what belongs to each: of all that can have rows."""
+    if not any(is_segment(access.nodes[read]) for read in access.index_reads(load).values()):
+        return 1
+    return prod(segments(access, name) for name in access.segments)
 
 
 def _recomputation(access: Access, extents: dict[str, int], reuse: int) -> dict[Read, int]:

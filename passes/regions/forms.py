@@ -15,7 +15,7 @@ from math import prod
 from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size, symbols
 from rooftile.ir.polynomial import product
-from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.access import Access, Read, is_segment
 from rooftile.passes.regions.contractions import contractions, main_contraction
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
@@ -152,7 +152,7 @@ class Chain:
 @lru_cache(maxsize=32)
 def chain_form(access: Access) -> Chain | Reason:
     """The roles of the region as a chain of reductions, or why it can't be one kernel."""
-    blocked = recomputed(access)
+    blocked = recomputed(access) or _ragged(access)
     if blocked is not None:
         return blocked
     dots = contractions(access)
@@ -186,6 +186,15 @@ def chain_form(access: Access) -> Chain | Reason:
         text = f"%{again.value.name} would be reduced by a sweep again in every step of another one"
         return Reason("roles", again.value, text)
     return _swept(access, Chain(grid, _rows(access, grid), tuple(loops), tuple(whole), plan_sweeps(access, loops)))
+
+
+def _ragged(access: Access) -> Reason | None:
+    """A chain's rows are cut without regard to what they hold."""
+    segment = next((r for r, node in access.nodes.items() if is_segment(node)), None)
+    if segment is None or not access.segments:
+        return None
+    name = next(iter(access.segments))
+    return Reason("roles", segment.value, f"tiles of {name} end where %{segment.value.name} changes, not in a chain")
 
 
 def _is_swept_again(access: Access, read: Read, loops: Sequence[str]) -> bool:

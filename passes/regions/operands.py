@@ -28,6 +28,7 @@ class Walk:
         self.wanted: dict[Value, dict[Read, None]] = {}
         self.nodes: dict[Read, Node] = {}
         self.indirect: dict[str, Read] = {}
+        self.segments: dict[str, tuple[str, Size]] = {}
         self._bound_names: dict[Op, tuple[str, ...]] = {}
 
     def visit(self, body: Graph) -> None:
@@ -73,6 +74,17 @@ class Walk:
 
 def _leaf(walk: Walk, op: Op, read: Read) -> Node:
     return Node(op, ())
+
+
+def _segment(walk: Walk, op: Op, read: Read) -> Node:
+    """Along a ragged axis, one number for each tile, told by the ends that are read over an axis of their own."""
+    ends = op.inputs[0]
+    (at,) = symbols(read.index[0]) or (None,)
+    if at is None or at.name not in walk.space.ragged or axis(at.name, walk.axes[at.name]) != read.index[0]:
+        return Node(op, (walk.want(Read(ends, (0,))),))
+    (name,) = walk.bound(op, [(f"{at.name}_segment", ends.shape[0])])
+    walk.segments[at.name] = (name, ends.shape[0])
+    return Node(op, (walk.want(Read(ends, (0 if ends.shape[0] == 1 else walk.expr(name),))),))
 
 
 def _elementwise(walk: Walk, op: Op, read: Read) -> Node:
@@ -215,6 +227,7 @@ ROWS: Mapping[str, Callable[[Walk, Op, Read], Node]] = {
     "constant": _leaf,
     "size": _leaf,
     "iota": _leaf,
+    "segment": _segment,
     "pointwise": _elementwise,
     "cast": _elementwise,
     "permute": _permute,

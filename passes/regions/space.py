@@ -20,6 +20,7 @@ from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
+from rooftile.passes.regions.ragged import ragged_axes
 from rooftile.passes.rules.correct import dependencies
 
 MOST_PARTS = 4
@@ -32,15 +33,15 @@ def region_access(body: Graph) -> tuple[Space, Access]:
     Raises:
         NoCommonSpace: the body's outputs have no common iteration space.
     """
-    space, access = identify(body, Space())
+    space, access = identify(body, Space(ragged=ragged_axes(compose(body))))
     space, access = split_at_joints(body, space, access)
     return split_at_quotients(body, space, access)
 
 
 def space_of(schedule: Schedule) -> Space:
     """The iteration space that a schedule describes."""
-    parts = tuple(a.name for a in schedule.axes if a.role == "parts")
-    return Space(dict(schedule.defs), {a.name: a.extent for a in schedule.axes}, parts)
+    parts, ragged = (tuple(a.name for a in schedule.axes if a.role == role) for role in ("parts", "ragged"))
+    return Space(dict(schedule.defs), {a.name: a.extent for a in schedule.axes}, parts, ragged)
 
 
 def identify(body: Graph, space: Space) -> tuple[Space, Access]:
@@ -126,7 +127,8 @@ def split_axis(space: Space, access: Access, name: str, size: int, letter: str) 
     outer, inner = unique_name(f"{name}{letter}", access.axes), unique_name(f"{name}r", access.axes)
     whole = add(mul(axis(outer, extent // size), size), axis(inner, size))
     defs = {n: substitute(e, {name: whole}) for n, e in space.defs.items()} | {name: whole}
-    return Space(defs, space.leaves | {outer: extent // size, inner: size}, space.parts), outer, inner
+    leaves = space.leaves | {outer: extent // size, inner: size}
+    return replace(space, defs=defs, leaves=leaves), outer, inner
 
 
 def split_at_quotients(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
@@ -205,7 +207,7 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
         stride = mul(stride, radices[position])
     # A leaf may have the name of an axis that is defined over it: that definition stands, over the new leaf.
     defs = values | {n: substitute(e, values) for n, e in space.defs.items()}
-    grown = Space(defs, space.leaves | {merged: product(extents)}, space.parts)
+    grown = replace(space, defs=defs, leaves=space.leaves | {merged: product(extents)})
     return grown, compose(body, grown), merged
 
 

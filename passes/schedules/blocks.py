@@ -9,8 +9,8 @@ LARGEST_TILE = 256  # along one axis
 
 
 def is_block(access: Access, load: Read) -> bool:
-    """Whether ``load`` is of blocks: at indices that are not read, in aligned steps along every axis, one of them
-    contiguous."""
-    if access.index_reads(load):
+    """Whether ``load`` is of blocks: at indices that are not read, or are numbers that a program reads once, in aligned
+    steps along every axis, one of them contiguous."""
+    if any(access.free[read] for read in access.index_reads(load).values()):
         return False
     return rows_aligned(address(load), access.free[load], load.value.dtype, LARGEST_TILE)

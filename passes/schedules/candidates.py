@@ -12,7 +12,7 @@ from itertools import product
 from math import prod
 
 from rooftile.ir.core import Graph
-from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions, groups, has_dot, main_contraction
@@ -93,7 +93,7 @@ def is_chain(access: Access) -> bool:
 
 def _scaled(first: Schedule, factors: Iterable[float], warps: Iterable[int]) -> Iterator[Schedule]:
     """Larger and smaller tiles of the axis that is tiled most on the grid, and of the loops."""
-    tiled = [a for a in first.axes if a.role == "grid" and a.tile > 1] or [a for a in first.axes if a.role == "grid"]
+    tiled = [a for a in first.axes if a.role in SPREAD and a.tile > 1] or [a for a in first.axes if a.role in SPREAD]
     rows = max(tiled, key=lambda a: a.tile, default=None)
     loops = [a for a in first.axes if a.role == "loop"]
     for on_rows, on_loops, num_warps in product(factors, factors if loops else (1,), warps):
@@ -129,7 +129,7 @@ def _rows_of_dots(m: int, n: int) -> Iterable[Dot]:
 
 def _swept(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
     wide = access.nodes[main_contraction(access)].operands[0].value.dtype.bytes > 2
-    rows = max((a for a in first.axes if a.role == "grid"), key=lambda a: a.tile, default=None)
+    rows = max((a for a in first.axes if a.role in SPREAD), key=lambda a: a.tile, default=None)
     for row in SWEEPS_OF_FP32 if wide else SWEEPS:
         tiles = {a.name: row.step for a in first.axes if a.role == "loop"}
         if rows is not None and rows.tile > 1:
@@ -183,4 +183,4 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
 
 
 def _rows(schedule: Schedule) -> int:
-    return max((a.tile for a in schedule.axes if a.role == "grid"), default=1)
+    return max((a.tile for a in schedule.axes if a.role in SPREAD), default=1)

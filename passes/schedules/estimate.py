@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from math import ceil, prod
 
-from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read
 from rooftile.passes.regions.contractions import contractions, has_dot, loads_of_contractions
 from rooftile.passes.regions.cost import cost
+from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
 
@@ -29,10 +30,10 @@ def seconds(schedule: Schedule, access: Access, target: Target, beside: int = 0)
     ``beside`` programs like these share the launch.
     """
     tiles = {a.name: a for a in schedule.axes if a.role != "parts"}
-    read = programs(schedule) * sum(_read_by_program(access, load, tiles) for load in access.loads())
+    read = programs(schedule, access) * sum(_read_by_program(access, load, tiles) for load in access.loads())
     arithmetic = sum(
         2
-        * prod(_padded(tiles[a]) for a in access.free[r] | set(access.nodes[r].bound) if a in tiles)
+        * prod(_padded(tiles[a], access) for a in access.free[r] | set(access.nodes[r].bound) if a in tiles)
         / target.matmul_rate(access.nodes[r].operands[0].value.dtype.name)
         for r in contractions(access)
     )
@@ -41,9 +42,10 @@ def seconds(schedule: Schedule, access: Access, target: Target, beside: int = 0)
     return max(moved, arithmetic) / _filled(schedule, access, target, beside) + target.launch_seconds
 
 
-def programs(schedule: Schedule) -> int:
-    """How many tiles the grid has, each a program's or a persistent program's turn."""
-    return prod(_tiles(a) for a in schedule.axes if a.role == "grid")
+def programs(schedule: Schedule, access: Access | None = None) -> int:
+    """How many tiles the grid has, each a program's or a persistent program's turn; with ``access``, those of ragged
+    axes are counted by segments that are as long as one another."""
+    return prod(_tiles(a, access) for a in schedule.axes if a.role in SPREAD)
 
 
 def shared_bytes(schedule: Schedule, access: Access) -> int:
@@ -76,7 +78,7 @@ def _filled(schedule: Schedule, access: Access, target: Target, beside: int) -> 
     """The share of the device that is busy, on average, while the programs run in waves."""
     if target.kind == "cpu":
         return 1.0
-    count, at_once = programs(schedule) + beside, _at_once(schedule, access, target)
+    count, at_once = programs(schedule, access) + beside, _at_once(schedule, access, target)
     if count <= at_once:
         return min(1.0, count / target.sm_count)
     return count / (ceil(count / at_once) * at_once)
@@ -98,7 +100,7 @@ def _share_of_bandwidth(schedule: Schedule, access: Access, target: Target, besi
         return 1.0
     tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
     step = max(_tile_bytes(load, access, tiles) for load in loads_of_contractions(access))
-    at_once = min(programs(schedule) + beside, _at_once(schedule, access, target))
+    at_once = min(programs(schedule, access) + beside, _at_once(schedule, access, target))
     steps = max(1, schedule.num_stages - 1) if has_dot(access) else 1
     ahead = at_once * steps * step
     return min(1.0, ahead / (target.bandwidth * LATENCY))
@@ -109,13 +111,15 @@ def _read_by_program(access: Access, load: Read, tiles: dict[str, AxisRole]) -> 
     elements = 1
     for name in access.free[load]:
         axis = tiles[name]
-        elements *= min(axis.tile, likely(axis.extent)) if axis.role == "grid" else likely(axis.extent)
+        elements *= min(axis.tile, likely(axis.extent)) if axis.role in SPREAD else likely(axis.extent)
     return elements * load.value.dtype.bytes
 
 
-def _tiles(axis: AxisRole) -> int:
-    return -(-likely(axis.extent) // axis.tile)
+def _tiles(axis: AxisRole, access: Access | None) -> int:
+    count = 1 if access is None else segments(access, axis.name)
+    longest = -(-likely(axis.extent) // count)
+    return count * -(-longest // axis.tile)
 
 
-def _padded(axis: AxisRole) -> int:
-    return _tiles(axis) * axis.tile
+def _padded(axis: AxisRole, access: Access) -> int:
+    return _tiles(axis, access) * axis.tile

@@ -10,6 +10,7 @@ from rooftile.ir.scalar import SCALARS
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction
+from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge
 from rooftile.passes.schedules.blocks import LARGEST_TILE, is_block
@@ -32,7 +33,7 @@ def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -
     if not is_dot:
         tiles = _product_tiles(access, shape, bound, target)
     order = _heads_last(access, shape, list(kept)) if is_dot else list(kept)
-    roles = [AxisRole(a, kept[a], "grid", tiles.get(a, 1)) for a in order]
+    roles = [AxisRole(a, kept[a], "ragged" if a in access.segments else "grid", tiles.get(a, 1)) for a in order]
     for name in bound:
         size = min(limits.k, max(16, next_power(likely(access.axes[name]))))
         roles.append(AxisRole(name, access.axes[name], "loop", size if is_dot else tiles[name]))
@@ -49,7 +50,7 @@ def _merge_groups(body: Graph, space: Space, access: Access) -> tuple[Space, Acc
     several."""
     for kind, letter in (("m", "m"), ("n", "n")):
         names: tuple[str, ...] = getattr(groups(access, main_contraction(access)), kind)
-        if len(names) > 1:
+        if len(names) > 1 and access.segments.keys().isdisjoint(names):
             space, access, _ = merge(body, space, access, names, letter)
     for number in range(len(contractions(access))):
         bound = groups(access, contractions(access)[number]).k
@@ -65,17 +66,23 @@ def _dots(access: Access, shape: Groups) -> Dots:
     flops, moved = _epilogue(access, access.free[main])
     dtype = access.nodes[main].operands[0].value.dtype
     batch = prod(likely(access.axes[a]) for a in shape.batch)
+    pieces = prod(segments(access, a) for a in shape.m[:1] + shape.n[:1])
     return Dots(
         bytes=dtype.bytes,
         accumulators=len(together),
-        m=likely(access.axes[shape.m[0]]) if shape.m else 1,
-        n=likely(access.axes[shape.n[0]]) if shape.n else 1,
-        batch=batch,
+        m=_rows(access, shape.m[0]) if shape.m else 1,
+        n=_rows(access, shape.n[0]) if shape.n else 1,
+        batch=batch * pieces,
         computed=any(not is_loaded(access, o) for o in operands),
         epilogue=flops,
         epilogue_bytes=moved,
-        blocks=dtype.bytes == 2 and batch == 1 and all(_is_block(access, o) for o in operands),
+        blocks=dtype.bytes == 2 and batch * pieces == 1 and all(_is_block(access, o) for o in operands),
     )
+
+
+def _rows(access: Access, name: str) -> int:
+    """How long an axis is; of a ragged one, a segment that is as long as the others."""
+    return -(-likely(access.axes[name]) // segments(access, name))
 
 
 def _is_block(access: Access, operand: Read) -> bool:

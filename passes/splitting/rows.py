@@ -26,6 +26,13 @@ def _leaf(copies: Copies, op: Op, dim: int | None) -> Copy:
     return copies.parts_first(copies.emit(op, (), {**op.attrs, "size": copies.cut.padded}, False).value, dim)
 
 
+def _segment(copies: Copies, op: Op, dim: int | None) -> Copy:
+    source = copies.of(op.inputs[0], None)
+    if dim is not None or source.parted:
+        raise NotCut(op.output)
+    return copies.emit(op, [source.value], op.attrs, False)
+
+
 def _elementwise(copies: Copies, op: Op, dim: int | None) -> Copy:
     inputs, parted = copies.with_parts([copies.of(v, dim) for v in op.inputs])
     return copies.emit(op, inputs, op.attrs, parted)
@@ -196,6 +203,7 @@ ROWS: Mapping[str, Row] = {
     "constant": _leaf,
     "size": _leaf,
     "iota": _leaf,
+    "segment": _segment,
     "pointwise": _elementwise,
     "cast": _elementwise,
     "expand": _expand,

@@ -16,7 +16,8 @@ from rooftile.ir.builder import IDX, GraphBuilder, axis_exprs
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.dtypes import B1, BF16, F16, F32, I64
 from rooftile.ir.evaluator import evaluate
-from rooftile.ir.expr import symbol
+from rooftile.ir.expr import axis, symbol
+from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.tile_evaluator import OutOfBounds, run_kernel
 from tests.ir.kernels import COPY, EMBEDDING, LAYER, MATMUL, ONE_PROGRAM, REGION, ROW_SOFTMAX
@@ -230,3 +231,20 @@ def test_boolean_and_integer_ops_keep_their_dtype_when_promoted() -> None:
     got = evaluate(graph, [torch.tensor([1, 3, 2])], promote=True)
     assert [g.dtype for g in got] == [B1.torch, B1.torch, I64.torch]
     assert got[2] == 1
+
+
+def test_a_product_with_a_large_gathered_operand_is_evaluated_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = GraphBuilder("rows")
+    x, w = b.input("x", TensorType(F32, (9, 4))), b.input("w", TensorType(F32, (3, 4, 5)))
+    which = b.input("which", TensorType(I64, (9,)))
+    axes = (("t", 9), ("k", 4), ("n", 5))
+    t, k, n = (axis(*each) for each in axes)
+    weights = b.gather(w, [which], axes, [[IDX[1], k, n], [t]])
+    graph = b.finish([b.contract(axes, [x, weights], [[t, k], [t, k, n]], ["t", "n"])])
+    inputs = [torch.randn(9, 4), torch.randn(3, 4, 5), torch.tensor([2, 0, 0, 2, 2, 0, 2, 0, 0])]
+    (whole,) = evaluate(graph, inputs)
+    monkeypatch.setattr("rooftile.ir.gathered.LARGE", 1)
+    monkeypatch.setattr("rooftile.ir.evaluator.GRAPH_OPS", {n: row for n, row in GRAPH_OPS.items() if n != "gather"})
+    (by_index,) = evaluate(graph, inputs)
+    torch.testing.assert_close(by_index, whole)
+    torch.testing.assert_close(whole, torch.einsum("tk,tkn->tn", inputs[0], inputs[1][inputs[2]]))

@@ -98,7 +98,7 @@ class LoopedOverRows(Experts):
 
 # What each leaves to ATen, in one graph.
 LEFT: dict[type[Experts], set[str]] = {
-    Grouped: {"aten.topk.default", "aten.argsort.stable", "aten._grouped_mm.default", "aten.index_put.default"},
+    Grouped: {"aten.topk.default", "aten.argsort.stable", "aten.index_put.default"},
     Batched: {"aten.topk.default"},
     Picked: {"aten.topk.default"},
     LoopedWithWhere: {"aten.topk.default"},

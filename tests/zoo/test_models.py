@@ -23,22 +23,21 @@ from rooftile.runtime.plan import Call
 
 CACHE = {"aten.index_copy.default", "aten.index_put.default"}
 ROUTING = {"aten.topk.default", "aten.sort.default", "aten.index_put.default"}
-EXPERTS = ROUTING | {"transformers.grouped_mm_fallback.default", "aten._grouped_mm.default"}
 CHUNKS = {"aten.linalg_solve_triangular.default"}  # of a gated delta rule
 
 ONE_LAYER = {"num_hidden_layers": 1}
 DECODED: dict[str, tuple[dict[str, Any], set[str]]] = {
     "llama": (ONE_LAYER, set()),
     "gpt2": ({"n_layer": 1}, set()),
-    "gpt_oss": ({}, EXPERTS),
-    "deepseek_v3": ({}, EXPERTS),
-    "qwen3_next": ({}, EXPERTS | CHUNKS),
+    "gpt_oss": ({}, ROUTING),
+    "deepseek_v3": ({}, ROUTING),
+    "qwen3_next": ({}, ROUTING | CHUNKS),
     "t5": ({"num_layers": 1, "num_decoder_layers": 1}, set()),
 }
 FORWARD: dict[str, tuple[dict[str, Any], set[str]]] = {
     "qwen3": (ONE_LAYER, set()),
     "gemma2": ({}, set()),  # a layer with a window, one without
-    "mixtral": (ONE_LAYER, EXPERTS),
+    "mixtral": (ONE_LAYER, ROUTING),
     "bloom": ({"n_layer": 1}, set()),
     "bert": (ONE_LAYER, set()),
     "vit": (ONE_LAYER, set()),

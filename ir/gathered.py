@@ -1,0 +1,89 @@
+"""Contractions with an operand that is gathered, evaluated without that: one index after another.
+
+What is read at an index for each of many rows, such as the matrix that belongs to each, would fill a memory by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import torch
+
+from rooftile.ir.core import Graph, Op, Value, freeze_attrs
+from rooftile.ir.expr import axis
+from rooftile.ir.optable import Evaluation
+from rooftile.ir.reference import contract_reference, gather_reference
+from rooftile.ir.substitution import evaluate
+
+LARGE = 2**25  # elements
+
+
+def late_gathers(graph: Graph, ev: Evaluation) -> dict[Value, Op]:
+    """The large gathers of ``graph`` that nothing but contractions read, by their results; each by one index for each
+    position of its first axis."""
+    users = graph.users()
+    found: dict[Value, Op] = {}
+    for op in graph.ops:
+        if op.name != "gather" or op.output in graph.outputs or len(op.inputs) != 2:
+            continue
+        name, size = op.attrs["axes"][0]
+        by_row = op.attrs["maps"][1] == (axis(name, size),)
+        large = prod(evaluate(s, ev.bindings) for s in op.output.shape) > LARGE
+        if by_row and large and all(_is_read_whole(user, op.output) for user in users.get(op.output, ())):
+            found[op.output] = op
+    return found
+
+
+def _is_read_whole(op: Op, value: Value) -> bool:
+    """Whether ``op`` is a contraction that reads ``value`` once, row by row of its result."""
+    if op.name != "contract" or op.inputs.count(value) != 1:
+        return False
+    sizes = dict(op.attrs["axes"])
+    first, *others = op.attrs["maps"][op.inputs.index(value)]
+    name = next((n for n in op.attrs["out"] if first == axis(n, sizes[n])), None)
+    return (
+        name is not None
+        and all(entry == axis(name, sizes[name]) or not _mentions(entry, name) for m in op.attrs["maps"] for entry in m)
+        and not any(_mentions(entry, name) for entry in others)
+    )
+
+
+def _mentions(entry: Any, name: str) -> bool:
+    return not isinstance(entry, int) and any(s.name == name for m, _ in entry.terms for s in m if hasattr(s, "name"))
+
+
+def contracted(op: Op, gather: Op, values: Mapping[Value, torch.Tensor], ev: Evaluation) -> torch.Tensor:
+    """The result of the contraction ``op``, whose operand ``gather`` gives: for each index, that of its rows."""
+    number = op.inputs.index(gather.output)
+    sizes, out = dict(op.attrs["axes"]), op.attrs["out"]
+    name = next(n for n in out if op.attrs["maps"][number][0] == axis(n, sizes[n]))
+    table, index = (values[v] for v in gather.inputs)
+    result = torch.empty([evaluate(sizes[n], ev.bindings) for n in out], dtype=ev.dtype(op.output.dtype))
+    for at in index.unique():
+        rows = (index == at).nonzero()[:, 0]
+        (one,) = gather_reference(_with_axis(gather, gather.attrs["axes"][0][0], 1), [table, at.reshape(1)], ev)
+        operands: Sequence[torch.Tensor] = [
+            one if n == number else _rows_of(values[v], m, axis(name, sizes[name]), rows)
+            for n, (v, m) in enumerate(zip(op.inputs, op.attrs["maps"], strict=True))
+        ]
+        narrower = _with_axis(op, name, len(rows))
+        maps = tuple((0, *m[1:]) if n == number else m for n, m in enumerate(op.attrs["maps"]))
+        narrower = replace(narrower, attrs=freeze_attrs({**narrower.attrs, "maps": maps}))
+        (part,) = contract_reference(narrower, operands, ev)
+        result.index_copy_(out.index(name), rows, part)
+    return result
+
+
+def _with_axis(op: Op, name: str, size: int) -> Op:
+    axes = tuple((n, size if n == name else s) for n, s in op.attrs["axes"])
+    return replace(op, attrs=freeze_attrs({**op.attrs, "axes": axes}))
+
+
+def _rows_of(x: torch.Tensor, access: Sequence[Any], position: Any, rows: torch.Tensor) -> torch.Tensor:
+    for dim, entry in enumerate(access):
+        if entry == position:
+            x = x.index_select(dim, rows)
+    return x

@@ -1,0 +1,127 @@
+"""Ragged axes: from the ends of segments, each program finds the one that its tile lies in and where the tile starts.
+
+The tiles of a segment start where it does, so that its last one is cut short where the next begins. Numbered without
+having been counted: segment ``s``, whose end is ``e[s]``, has the numbers before ``e[s] // tile + s + 1`` and from the
+same of the segment before on. These are as many as it has tiles, or one more, which has no rows and does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rooftile.ir.core import Op, Value, freeze_attrs
+from rooftile.ir.division import floordiv
+from rooftile.ir.dtypes import I64
+from rooftile.ir.expr import Size, axis
+from rooftile.ir.polynomial import add
+from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.passes.lowering.kernel import Block, Kernel, Rows
+from rooftile.passes.regions.access import Access, Read, is_segment
+from rooftile.passes.regions.sizes import next_power
+
+BEYOND = 2**30  # more than there are positions, and far from where sums with it overflow
+
+
+def tile_axis(name: str) -> str:
+    """The axis of a kernel that numbers the tiles of the ragged axis ``name``."""
+    return f"{name}_tile"
+
+
+def kernel_axes(schedule: Schedule, access: Access) -> list[AxisRole]:
+    """The axes that a kernel has beside those of its schedule: for a ragged one, the numbers of its tiles and of its
+    segments' ends."""
+    found: list[AxisRole] = []
+    for name, (ends, count) in access.segments.items():
+        role = schedule.role(name)
+        found.append(AxisRole(tile_axis(name), tiles_at_most(role, count), "grid", 1))
+        if count != 1:
+            assert isinstance(count, int)
+            found.append(AxisRole(ends, count, "whole", next_power(count)))
+    return found
+
+
+def tiles_at_most(role: AxisRole, ends: Size) -> Size:
+    """How many tiles a ragged axis may have, of segments with ``ends`` between them."""
+    return add(add(floordiv(role.extent, role.tile), ends), 1)
+
+
+def grid_axes(schedule: Schedule) -> dict[str, object]:
+    """The grid and the group of a schedule as a kernel has them: over the numbers of a ragged axis' tiles."""
+    numbered = {a.name: tile_axis(a.name) for a in schedule.axes if a.role == "ragged"}
+    group = schedule.group
+    return {
+        "grid": tuple(numbered.get(name, name) for name in schedule.grid),
+        "group": group and (numbered.get(group[0], group[0]), group[1]),
+    }
+
+
+def place_tiles(kernel: Kernel, block: Block) -> None:
+    """Place the tile of every ragged axis; what is read at its segment knows that from here on."""
+    for name, (ends, count) in kernel.access.segments.items():
+        reads = [r for r, node in kernel.access.nodes.items() if is_segment(node) and not kernel.access.free[r]]
+        operand = kernel.access.nodes[reads[0]].operands[0]
+        numbers = _Numbers(kernel, block, operand, None if count == 1 else ends)
+        group, rows = numbers.placed(name)
+        block.ops.append(Op("place", (kernel.cast(rows.first, I64, block),), (), freeze_attrs({"axis": name})))
+        kernel.rows[name] = rows
+        for read in reads:
+            block.known[read] = kernel.cast(group, read.value.dtype, block)
+
+
+def steps_with_rows(kernel: Kernel, name: str, block: Block) -> list[Value]:
+    """The range of a sweep over the axis ``name``: no step where a ragged axis' tile has no rows; nothing where there
+    is no such axis."""
+    if not kernel.rows:
+        return []
+    start, stop = (kernel.add(block, "index", (), {"expr": expr, "axes": ()}) for expr in (0, kernel.access.axes[name]))
+    for rows in kernel.rows.values():
+        stop = kernel.pointwise("where", [kernel.pointwise("lt", [rows.first, rows.end], block), stop, start], block)
+    return [start, stop]
+
+
+@dataclass
+class _Numbers:
+    """Integer arithmetic on a row of ``ends``, which varies over ``axis`` (None: there is one end)."""
+
+    kernel: Kernel
+    block: Block
+    ends: Read
+    axis: str | None
+
+    def placed(self, name: str) -> tuple[Value, Rows]:
+        """The segment of the program's tile of the axis ``name``, and its rows."""
+        kernel, tile = self.kernel, self.kernel.tiles[name]
+        ends = kernel.emit(self.ends, self.block)
+        self.dtype = ends.dtype
+        inside = kernel.within([self.axis] if self.axis else [], self.block)
+        if inside:
+            ends = self.do("where", kernel.inside(inside, self.block), ends, self.number(BEYOND))
+        mine = self.position(axis(tile_axis(name), kernel.access.axes[tile_axis(name)]))
+        before = self.position(add(axis(self.axis, kernel.access.axes[self.axis]), 1) if self.axis else 1)
+        behind = self.do("add", self.do("floordiv", ends, self.number(tile)), before)
+        passed = self.do("le", behind, mine)
+        segment = self.joined("sum", kernel.cast(passed, self.dtype, self.block))
+        start = self.joined("max", self.do("where", passed, ends, self.number(0)))
+        start = self.do("maximum", start, self.number(0))
+        end = self.joined("min", self.do("where", passed, self.number(BEYOND), ends))
+        end = self.do("minimum", end, self.position(kernel.access.axes[name]))
+        skipped = self.do("add", self.do("floordiv", start, self.number(tile)), segment)
+        ahead = self.do("mul", self.do("sub", mine, skipped), self.number(tile))
+        return segment, Rows(self.do("add", start, ahead), end)
+
+    def do(self, fn: str, *values: Value) -> Value:
+        return self.kernel.pointwise(fn, values, self.block)
+
+    def number(self, value: int) -> Value:
+        return self.kernel.number(value, self.dtype, self.block)
+
+    def position(self, expr: Size) -> Value:
+        held = self.kernel.held(frozenset(self.kernel.axes_in([expr])))
+        return self.kernel.cast(
+            self.kernel.add(self.block, "index", (), {"expr": expr, "axes": held}), self.dtype, self.block
+        )
+
+    def joined(self, fn: str, value: Value) -> Value:
+        if self.axis not in (value.type.axes or ()):
+            return value
+        return self.kernel.add(self.block, "reduce", (value,), {"fn": fn, "axis": self.axis})
