@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rooftile.codegen.emit import Emission, buffer_name, file_context, names_used, rendered
+from rooftile.codegen.emit import Emission, buffer_name, emit, file_context, names_used, rendered
 from rooftile.codegen.example import example_buffer, largest_safe_index
 from rooftile.codegen.grid import launch_grid
 from rooftile.codegen.header import header
@@ -20,6 +20,7 @@ from rooftile.codegen.names import Names, readable
 from rooftile.codegen.statements import Arm, Assign, Branch, Call, Loop, Statement
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.schedule import option
+from rooftile.passes.launches import Launches
 from rooftile.target import Target
 
 
@@ -67,6 +68,17 @@ def emit_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> Ke
     head = header(kernels[0], Emission(kernels[0], target).space, target, body, notes).split("\n", 1)[1]
     context = file_context(f"{name}, for {target.name}.\n{head}", statements, plain, body, members)
     return rendered(plain, context | _example(buffers, plain, len(written)))
+
+
+def emit_all(shared: Launches, target: Target) -> dict[Op, Kernel]:
+    """The Triton text of every launch's kernel."""
+    return {
+        op: emit_together(op, shared.inputs[op], target)
+        if op in shared.inputs
+        else emit(op.regions[1], target, op.regions[0])
+        for op in shared.graph.ops
+        if op.name == "region"
+    }
 
 
 def _member(kernel: Graph, target: Target, names: Names, buffers: dict[Value, str]) -> Member:

@@ -19,7 +19,7 @@ import networkx as nx
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.schedule import OPTIONS, Schedule
 from rooftile.passes.base import PassContext
-from rooftile.passes.launches import alike
+from rooftile.passes.launches import can_share
 from rooftile.passes.packing import LASTING, is_packed
 from rooftile.passes.regions.cost import cost
 from rooftile.passes.schedules.alike import Products
@@ -78,7 +78,7 @@ class Beside:
         apart = sum(seconds(p.schedule, p.access, target) for p in products.values())
         leader = max(products.values(), key=lambda p: cost(p.access, target).seconds)
         tried = ({op: p.like(leader) for op, p in products.items()}, {op: p.alone() for op, p in products.items()})
-        fitting = [each for each in tried if _can_share([p.schedule for p in each.values()])]
+        fitting = [each for each in tried if can_share([p.schedule.attrs() for p in each.values()])]
         if not fitting:
             return None
         best = min(fitting, key=lambda each: _together(list(each.values()), target))
@@ -99,11 +99,6 @@ class Beside:
 
 def _products(op: Op) -> Products | None:
     return Products.of(op.regions[0], Schedule.from_attrs(op.attrs))
-
-
-def _can_share(schedules: Sequence[Schedule]) -> bool:
-    attrs = [s.attrs() for s in schedules]
-    return all(alike(each, attrs[0]) for each in attrs)
 
 
 def _together(products: Sequence[Products], target: Target) -> float:

@@ -6,7 +6,7 @@ in what a launch has one of, such as warps, regions run by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
@@ -27,22 +27,34 @@ class Launches:
 
 def launches(graph: Graph) -> Launches:
     """``graph``, whose regions are lowered, with those that share a launch made one."""
-    groups: dict[int, list[Op]] = {}
-    for op in graph.ops:
-        if "launch" in op.attrs:
-            groups.setdefault(op.attrs["launch"][0], []).append(op)
     joined: dict[Op, Op] = {}  # the last op of each group, where the group's op stands
     gone: set[Op] = set()
     inputs: dict[Op, tuple[tuple[int, ...], ...]] = {}
-    for ops in groups.values():
-        if len(ops) > 1 and all(alike(op.attrs, ops[0].attrs) for op in ops):
-            placed = sorted(ops, key=lambda op: int(op.attrs["launch"][1]))
-            one = _one(placed)
-            joined[ops[-1]] = one
-            gone.update(ops[:-1])
+    position = {op: n for n, op in enumerate(graph.ops)}
+    for placed in sharing(graph.ops):
+        if len(placed) > 1 and can_share([op.attrs for op in placed]):
+            one, last = joined_op(placed), max(placed, key=lambda op: position[op])
+            joined[last] = one
+            gone.update(op for op in placed if op is not last)
             inputs[one] = tuple(tuple(one.inputs.index(v) for v in op.inputs) for op in placed)
     kept = [joined.get(op, op) for op in graph.ops if op not in gone]
     return Launches(replace(graph, ops=tuple(operands_first(kept))) if joined else graph, inputs)
+
+
+def sharing(ops: Iterable[Op]) -> list[tuple[Op, ...]]:
+    """``ops``, those that share a launch as one tuple, in their order there; every other one by itself."""
+    groups: dict[object, list[Op]] = {}
+    for op in ops:
+        groups.setdefault(op.attrs["launch"][0] if "launch" in op.attrs else op, []).append(op)
+    return [
+        tuple(sorted(group, key=lambda op: int(op.attrs["launch"][1]))) if len(group) > 1 else (group[0],)
+        for group in groups.values()
+    ]
+
+
+def can_share(regions: Sequence[Mapping[str, object]]) -> bool:
+    """Whether regions with these attributes can all share a launch."""
+    return all(alike(each, regions[0]) for each in regions)
 
 
 def alike(a: Mapping[str, object], b: Mapping[str, object]) -> bool:
@@ -64,7 +76,8 @@ def operands_first(ops: Sequence[Op]) -> list[Op]:
     return ordered
 
 
-def _one(ops: Sequence[Op]) -> Op:
+def joined_op(ops: Sequence[Op]) -> Op:
+    """``ops``, which are lowered, as one."""
     inputs = tuple(dict.fromkeys(v for op in ops for v in op.inputs))
     outputs = tuple(v for op in ops for v in op.outputs)
     name = f"{ops[0].attrs['name']}_and_others"

@@ -18,21 +18,19 @@ from typing import TypeVar
 import torch
 
 from rooftile.bucketed import Bucketed, Choice
-from rooftile.codegen.emit import emit
-from rooftile.codegen.kernel import Kernel
-from rooftile.codegen.together import emit_together
+from rooftile.codegen.together import emit_all
 from rooftile.compilation import Compilation, Runnable
 from rooftile.config import CompileOptions, Config
 from rooftile.dump import dump_folder, write_dump, write_repro
 from rooftile.errors import InternalError, OptionError, nearest
 from rooftile.externs import note_externs, require_none
 from rooftile.first_call import Built
-from rooftile.ir.core import Graph, Op
+from rooftile.ir.core import Graph
 from rooftile.ir.polynomial import mul
 from rooftile.logs import listen, log_compilation
 from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
-from rooftile.passes.launches import Launches, launches
+from rooftile.passes.launches import launches
 from rooftile.passes.manager import REQUIRED, Manager
 from rooftile.passes.pipeline import pipeline
 from rooftile.passes.reschedule import Reschedule
@@ -152,17 +150,6 @@ def _dump(compilation: Compilation, base: Path) -> None:
     except OSError as error:
         fix = "name another folder, by ROOFTILE_DUMP or the option dump"
         raise OptionError(f"nothing can be dumped into {base}: {error.strerror}", fix=fix) from error
-
-
-def emit_all(shared: Launches, target: Target) -> dict[Op, Kernel]:
-    """The Triton text of every launch's kernel."""
-    return {
-        op: emit_together(op, shared.inputs[op], target)
-        if op in shared.inputs
-        else emit(op.regions[1], target, op.regions[0])
-        for op in shared.graph.ops
-        if op.name == "region"
-    }
 
 
 def fp32_precision(target: Target) -> str:

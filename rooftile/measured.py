@@ -7,22 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
 from rooftile.config import Config
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Symbol, of
+from rooftile.passes.launches import sharing
 from rooftile.passes.packing import is_packed
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.reschedule import Better
 from rooftile.runtime.tuning.clocks import clock_for
-from rooftile.runtime.tuning.lock import Entry, device_key, read_lock, region_key, update_lock
-from rooftile.runtime.tuning.locked import Locked, Misfit, buckets, choice_of, entry_of, made_with
+from rooftile.runtime.tuning.lock import Entry, device_key, read_lock, update_lock
+from rooftile.runtime.tuning.locked import Locked, Misfit, buckets, choice_of, entry_of, key_in, made_with
 from rooftile.runtime.tuning.search import EFFORTS, Search
 from rooftile.target import Target
 
 _LOG = logging.getLogger("rooftile.tuning")
+
+Unit: TypeAlias = tuple[Op, ...]
+"""A region op, or several that share a launch: what is tuned as one."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,23 @@ class Measured:
         return self.autotuned(regions)
 
     def matching(self, entries: Iterable[Entry], regions: Sequence[Op]) -> dict[Op, Better]:
-        """What ``entries`` say of the regions; one that does not fit its region is left out, and logged."""
+        """What ``entries`` say of the regions; one that does not fit its region is left out, and logged, and so are
+        those of regions that share its launch."""
         locked = Locked.of(entries, self.target)
         found: dict[Op, Better] = {}
-        for op in regions:
-            entry = locked.entry(op, self.precision, self.sizes)
+        for unit in sharing(regions):
+            held = {op: e for op in unit if (e := locked.entry(unit, op, self.precision, self.sizes)) is not None}
+            if len(held) < len(unit):  # what shares a launch was measured together
+                continue
             try:
-                if entry is not None:
-                    choice = choice_of(entry, op, self.target, library=self.config.library)
-                    found[op] = Better(choice, _reason(entry))
+                library = self.config.library
+                found |= {
+                    op: Better(choice_of(entry, op, self.target, library=library), _reason(entry))
+                    for op, entry in held.items()
+                }
             except Misfit as misfit:
-                _LOG.warning("the entry for %s fits no more: %s", op.attrs["name"], misfit)
+                names = ", ".join(str(op.attrs["name"]) for op in unit)
+                _LOG.warning("the entry for %s fits no more: %s", names, misfit)
         return found
 
     def autotuned(self, regions: Sequence[Op]) -> dict[Op, Better]:
@@ -78,22 +89,25 @@ class Measured:
         kind = self.config.autotune if self.config.library else f"{self.config.autotune}-generated"
         path = self.config.cache_dir / f"tuned-{kind}.lock"
         known = [e for e in (read_lock(path) if path.exists() else []) if e.made_with == made_with()]
-        wanted = {op: buckets(self._sizes_of(op)) for op in distinct(regions, self.precision)}
         here = {(e.region, tuple(e.sizes.items())) for e in known if e.device == device_key(self.target)}
-        missing = [
-            op for op, b in wanted.items() if (region_key(op.regions[0], self.precision), tuple(b.items())) not in here
-        ]
+        missing = [u for u in distinct(sharing(regions), self.precision) if not here.issuperset(self._places(u))]
         clock, effort = clock_for(self.target, self.device), EFFORTS[self.config.autotune]
         search = Search(self.target, self.device, self.config, self.precision, effort, clock)
-        for outcome in search.run([(op, self._sizes_of(op)) for op in missing]):
+        for outcome in search.run([(unit, self._sizes_of(unit)) for unit in missing]):
             if outcome.microseconds is not None:
                 known.append(entry_of(outcome, self.target, self.precision))
                 update_lock(path, known[-1:])
         return self.matching(known, regions)
 
-    def _sizes_of(self, op: Op) -> Mapping[str, int]:
-        """A value for each of a region's run-time sizes."""
-        return {s.name: self.sizes.get(s.name, _likely(s)) for s in op.regions[0].size_symbols()}
+    def _places(self, unit: Unit) -> set[tuple[str, tuple[tuple[str, int], ...]]]:
+        """Where the entries of the regions stand."""
+        bucket = tuple(buckets(self._sizes_of(unit)).items())
+        return {(key_in(unit, op, self.precision), bucket) for op in unit}
+
+    def _sizes_of(self, unit: Unit) -> Mapping[str, int]:
+        """A value for each of the regions' run-time sizes."""
+        symbols = (s for op in unit for s in op.regions[0].size_symbols())
+        return {s.name: self.sizes.get(s.name, _likely(s)) for s in symbols}
 
 
 def _likely(s: Symbol) -> int:
@@ -107,14 +121,14 @@ def _reason(entry: Entry) -> str:
     return f"{by}{entry.microseconds:.1f} us, the first choice {entry.first_choice:.1f} us, on {entry.device}"
 
 
-def distinct(regions: Iterable[Op], precision: str) -> Iterator[Op]:
-    """The first of every group of regions that compute the same."""
-    seen: set[str] = set()
-    for op in regions:
-        key = region_key(op.regions[0], precision)
+def distinct(units: Iterable[Unit], precision: str) -> Iterator[Unit]:
+    """The first of all units that compute the same."""
+    seen: set[tuple[str, ...]] = set()
+    for unit in units:
+        key = tuple(key_in(unit, op, precision) for op in unit)
         if key not in seen:
             seen.add(key)
-            yield op
+            yield unit
 
 
 @cache

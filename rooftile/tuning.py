@@ -16,7 +16,8 @@ from rooftile.config import CompileOptions, Config
 from rooftile.driver import fp32_precision
 from rooftile.errors import OptionError, nearest
 from rooftile.ir.core import Op
-from rooftile.measured import distinct
+from rooftile.measured import Unit, distinct
+from rooftile.passes.launches import sharing
 from rooftile.passes.packing import is_packed
 from rooftile.report.explaining import compile_afresh
 from rooftile.report.text import Table, rich_table
@@ -137,7 +138,7 @@ def tune_compiled(
     clock = clock or clock_for(target, device)
     search = Search(target, device, config or Config.from_env(), precision, effort, clock, progress)
     found: list[Outcome] = []
-    for outcome in search.run([(op, sizes) for op, sizes in _regions(compilations, precision)]):
+    for outcome in search.run(list(_units(compilations, precision))):
         found.append(outcome)
         if outcome.microseconds is not None:
             update_lock(lock, [entry_of(outcome, target, precision)])
@@ -145,11 +146,12 @@ def tune_compiled(
     return TuningReport(device_key(target), lock, tuple(rows), search.interrupted)
 
 
-def _regions(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Op, Mapping[str, int]]]:
-    """The regions of all graphs, each once, with the sizes that it was called with."""
-    sizes = {op: c.sizes for c in compilations for op in c.lowered.ops if _is_tuned(op)}
-    for op in distinct(sizes, precision):
-        yield op, {s.name: sizes[op][s.name] for s in op.regions[0].size_symbols()}
+def _units(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Unit, Mapping[str, int]]]:
+    """The regions of all graphs, those that share a launch together, each once, with the sizes that it was called
+    with."""
+    sizes = {unit: c.sizes for c in compilations for unit in sharing(filter(_is_tuned, c.lowered.ops))}
+    for unit in distinct(sizes, precision):
+        yield unit, {s.name: sizes[unit][s.name] for op in unit for s in op.regions[0].size_symbols()}
 
 
 def _is_tuned(op: Op) -> bool:
@@ -177,9 +179,10 @@ def check_lock(compilations: Sequence[Compilation], lock: Path) -> list[CheckedK
     for compilation in compilations:
         target = compilation.target
         locked, precision = Locked.of(entries, target), fp32_precision(target)
-        for op in distinct(filter(_is_tuned, compilation.lowered.ops), precision):
-            status, text = _status(locked.entry(op, precision), op, target)
-            rows.append(CheckedKernel(str(op.attrs["name"]), status, text))
+        for unit in distinct(sharing(filter(_is_tuned, compilation.lowered.ops)), precision):
+            for op in unit:
+                status, text = _status(locked.entry(unit, op, precision), op, target)
+                rows.append(CheckedKernel(str(op.attrs["name"]), status, text))
     return rows
 
 

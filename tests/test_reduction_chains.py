@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 import rooftile
 from rooftile.accuracy import error, promised, truth
+from rooftile.codegen.together import emit_all
 from rooftile.compilation import Compilation, Runnable
 from rooftile.config import CompileOptions, Config
-from rooftile.driver import compile_graph, emit_all
+from rooftile.driver import compile_graph
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, Op

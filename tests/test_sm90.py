@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from rooftile.codegen.kernel import Kernel
-from rooftile.driver import emit_all
+from rooftile.codegen.together import emit_all
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks import naive
 from rooftile.codegen.kernel import Kernel
-from rooftile.driver import emit_all
+from rooftile.codegen.together import emit_all
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.passes.base import PassContext

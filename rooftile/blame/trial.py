@@ -11,9 +11,10 @@ import torch
 from rooftile.accuracy import error
 from rooftile.blame.subject import Subject, seeded
 from rooftile.codegen.emit import emit
+from rooftile.codegen.together import emit_all
 from rooftile.compilation import Runnable
 from rooftile.config import Config
-from rooftile.driver import emit_all, fp32_precision
+from rooftile.driver import fp32_precision
 from rooftile.ir.core import Graph, Op, TensorType
 from rooftile.ir.evaluator import Compute, Tensors, evaluate
 from rooftile.ir.substitution import evaluate as number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import metadata
 from math import log2
@@ -39,7 +39,7 @@ def entry_of(outcome: Outcome, target: Target, precision: str) -> Entry:
     """What the lock file holds of an outcome."""
     return Entry(
         name=str(outcome.op.attrs["name"]),
-        region=region_key(outcome.op.regions[0], precision),
+        region=key_in(outcome.unit, outcome.op, precision),
         device=device_key(target),
         **_choice(outcome.schedule),
         sizes=buckets(outcome.sizes),
@@ -47,6 +47,12 @@ def entry_of(outcome: Outcome, target: Target, precision: str) -> Entry:
         first_choice=outcome.first_microseconds,
         made_with=made_with(),
     )
+
+
+def key_in(unit: Sequence[Op], op: Op, precision: str) -> str:
+    """What ``op`` is known by: one of the regions ``unit``, which share a launch, or the only one."""
+    beside = [each.regions[0] for each in unit] if len(unit) > 1 else []
+    return region_key(op.regions[0], precision, beside)
 
 
 def _choice(choice: Choice) -> dict[str, Any]:
@@ -136,10 +142,12 @@ class Locked:
                 found[entry.region] = (*found.get(entry.region, ()), entry)
         return Locked(found)
 
-    def entry(self, op: Op, precision: str, sizes: Mapping[str, int] = MappingProxyType({})) -> Entry | None:
-        """The entry for a region op; of several, for run-time sizes, the one nearest to ``sizes``, or for sizes that
-        are not known to those that one plans for."""
-        found = self.entries.get(region_key(op.regions[0], precision), ())
+    def entry(
+        self, unit: Sequence[Op], op: Op, precision: str, sizes: Mapping[str, int] = MappingProxyType({})
+    ) -> Entry | None:
+        """The entry for a region op, one of ``unit``, which share a launch; of several, for run-time sizes, the one
+        nearest to ``sizes``, or for sizes that are not known to those that one plans for."""
+        found = self.entries.get(key_in(unit, op, precision), ())
         return min(found, key=lambda entry: _distance(entry, buckets(sizes)), default=None)
 
 

@@ -13,16 +13,18 @@ import torch
 from rooftile.config import Config
 from rooftile.errors import RooftileError
 from rooftile.ir.core import Op
+from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.candidates import candidates
 from rooftile.passes.schedules.estimate import seconds
 from rooftile.passes.schedules.library import Choice, Library, library_of
+from rooftile.passes.schedules.together import Together, candidates_together
 from rooftile.runtime.tuning.clocks import Clock
 from rooftile.runtime.tuning.faults import Faulted, is_remembered
 from rooftile.runtime.tuning.halving import halve, ranking
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
-from rooftile.runtime.tuning.trials import Built, Trial, build
+from rooftile.runtime.tuning.trials import Built, Pick, Trial, build
 from rooftile.target import Target
 
 COMPILING = 0.7  # the share of the budget after which no further candidate is compiled
@@ -50,7 +52,7 @@ EFFORTS: Mapping[str, Effort] = {"quick": Effort(8, 20.0), "full": Effort(24, 90
 class Tried:
     """A candidate that was timed: the median in microseconds of so many ``runs``."""
 
-    schedule: Choice
+    schedule: Pick
     microseconds: float
     runs: int
 
@@ -58,9 +60,13 @@ class Tried:
 @dataclass(frozen=True)
 class Outcome:
     """What tuning found for a region: its schedule, the times of this one and of the first choice in microseconds
-    (None where nothing was timed), and all candidates that were timed, the fastest first."""
+    (None where nothing was timed), and all candidates that were timed, the fastest first.
+
+    ``unit`` are the regions that share its launch, itself among them, whose times these are; or it alone.
+    """
 
     op: Op
+    unit: tuple[Op, ...]
     sizes: Mapping[str, int]
     schedule: Choice
     microseconds: float | None = None
@@ -74,18 +80,27 @@ class Outcome:
 
 
 @dataclass
-class _Region:
-    """A region op on its way: its candidates, how long the first is estimated to take, and those built, by rank."""
+class _Unit:
+    """A region on its way, or those that share a launch: the candidates, how long the first is estimated to take, and
+    those built, by rank."""
 
-    op: Op
+    ops: tuple[Op, ...]
     sizes: Mapping[str, int]
-    schedules: Sequence[Choice]
+    schedules: Sequence[Pick]
     estimate: float
     built: dict[int, Built] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        return str(self.op.attrs["name"])
+        return ", ".join(str(op.attrs["name"]) for op in self.ops)
+
+    def outcomes(
+        self, pick: Pick, found: float | None = None, first: float | None = None, tried: tuple[Tried, ...] = ()
+    ) -> Iterator[Outcome]:
+        """One for each region."""
+        each = pick.schedules if isinstance(pick, Together) else (pick,)
+        for op, schedule in zip(self.ops, each, strict=True):
+            yield Outcome(op, self.ops, self.sizes, schedule, found, first, tried)
 
 
 @dataclass
@@ -101,14 +116,15 @@ class Search:
     progress: Progress = lambda what, done, total: None
     interrupted: bool = False
 
-    def run(self, regions: Sequence[tuple[Op, Mapping[str, int]]]) -> Iterator[Outcome]:
+    def run(self, regions: Sequence[tuple[Op | tuple[Op, ...], Mapping[str, int]]]) -> Iterator[Outcome]:
         """An outcome for each region op, as soon as it is known; the regions that matter most come first.
 
-        A region comes with the run-time sizes that it is timed for. When the time is up, or Ctrl-C is pressed, what
-        has been found so far counts, and regions that were not timed keep their first choice.
+        A region, or those that share a launch, come with the run-time sizes that they are timed for. When the time is
+        up, or Ctrl-C is pressed, what has been found so far counts, and regions that were not timed keep their first
+        choice.
         """
         deadline = self.clock.now() + self.effort.seconds
-        waiting = sorted((self._region(*each) for each in regions), key=lambda r: r.estimate, reverse=True)
+        waiting = sorted((self._unit(*each) for each in regions), key=lambda r: r.estimate, reverse=True)
         for region in waiting:
             if region.estimate < MINOR * waiting[0].estimate:
                 region.schedules = region.schedules[: max(2, self.effort.candidates // 3)]
@@ -118,14 +134,22 @@ class Search:
             self._interrupt()
         for number, region in enumerate(waiting):
             self.progress(f"timing {region.name}", number, len(waiting))
-            yield self._outcome(region, deadline)
+            yield from self._outcomes(region, deadline)
         self.progress("done", len(waiting), len(waiting))
 
-    def _region(self, op: Op, sizes: Mapping[str, int]) -> _Region:
-        schedules = candidates(op.regions[0], self.target, self.effort.candidates)
-        access = compose(op.regions[0], space_of(schedules[0]))
+    def _unit(self, ops: Op | tuple[Op, ...], sizes: Mapping[str, int]) -> _Unit:
+        most = self.effort.candidates
+        if isinstance(ops, tuple) and len(ops) > 1:
+            firsts = [Schedule.from_attrs(op.attrs) for op in ops]
+            estimate = sum(map(self._seconds, ops, firsts))
+            return _Unit(ops, sizes, candidates_together(ops, self.target, most), estimate)
+        op = ops[0] if isinstance(ops, tuple) else ops
+        schedules = candidates(op.regions[0], self.target, most)
         choices = (schedules[0], *self._library(op), *schedules[1:])
-        return _Region(op, sizes, choices, seconds(schedules[0], access, self.target))
+        return _Unit((op,), sizes, choices, self._seconds(op, schedules[0]))
+
+    def _seconds(self, op: Op, schedule: Schedule) -> float:
+        return seconds(schedule, compose(op.regions[0], space_of(schedule)), self.target)
 
     def _library(self, op: Op) -> tuple[Choice, ...]:
         """A library's kernels, where they may be chosen; not on the CPU, where anything is faster than interpreting."""
@@ -140,7 +164,7 @@ class Search:
         self.interrupted = True
         _LOG.warning("interrupted: what has been found so far is kept")
 
-    def _build(self, regions: Sequence[_Region], deadline: float) -> None:
+    def _build(self, regions: Sequence[_Unit], deadline: float) -> None:
         """Compile on all cores: every region's first choice, then every region's second, and so on."""
         until = deadline - (1 - COMPILING) * self.effort.seconds
         jobs = sorted((rank, n) for n, region in enumerate(regions) for rank in range(len(region.schedules)))
@@ -148,8 +172,8 @@ class Search:
         try:
             futures: dict[Future[Built], tuple[int, int]] = {}
             for rank, n in jobs:
-                op, schedule = regions[n].op, regions[n].schedules[rank]
-                future = pool.submit(build, op, schedule, self.precision, self.target, self.config)
+                unit, schedule = regions[n].ops, regions[n].schedules[rank]
+                future = pool.submit(build, unit, schedule, self.precision, self.target, self.config)
                 futures[future] = rank, n
             pending = set(futures)
             while pending and self.clock.now() < until:
@@ -160,7 +184,7 @@ class Search:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _collect(self, future: Future[Built], region: _Region, rank: int) -> None:
+    def _collect(self, future: Future[Built], region: _Unit, rank: int) -> None:
         if rank and not future.done():  # the first choice is waited for, since it is what the others are held against
             future.cancel()
             return
@@ -169,16 +193,17 @@ class Search:
         except Exception as error:  # whatever is the matter with a candidate, there are others
             _LOG.info("%s with %s: %s", region.name, schedule_text(region.schedules[rank]), error)
 
-    def _outcome(self, region: _Region, deadline: float) -> Outcome:
+    def _outcomes(self, region: _Unit, deadline: float) -> Iterator[Outcome]:
         if 0 in region.built and not self._over(deadline):
             try:
                 return self._race(region, deadline)
             except KeyboardInterrupt:
                 self._interrupt()
-        return Outcome(region.op, region.sizes, region.schedules[0])
+        return region.outcomes(region.schedules[0])
 
-    def _race(self, region: _Region, deadline: float) -> Outcome:
-        tensors = example_tensors(region.op, region.sizes, self.device)
+    def _race(self, region: _Unit, deadline: float) -> Iterator[Outcome]:
+        op = region.built[0].op
+        tensors = example_tensors(op, region.sizes, self.device)
         trials = self._trials(region, tensors)
         expected = trials[0].results()
 
@@ -189,13 +214,12 @@ class Search:
         tried = _tried(trials, times)
         for number in ranking(times):
             schedule = trials[number].built.schedule
-            if number == 0 or agree(trials[number].results(), expected, tolerance(region.op)):
-                found, first = median(times[number]), median(times[0])
-                return Outcome(region.op, region.sizes, schedule, found, first, tried)
+            if number == 0 or agree(trials[number].results(), expected, tolerance(op)):
+                return region.outcomes(schedule, median(times[number]), median(times[0]), tried)
             _LOG.warning("%s with %s gives another answer: not used", region.name, schedule_text(schedule))
         raise AssertionError("the first choice agrees with itself")
 
-    def _trials(self, region: _Region, tensors: Sequence[torch.Tensor]) -> list[Trial]:
+    def _trials(self, region: _Unit, tensors: Sequence[torch.Tensor]) -> list[Trial]:
         """What is worth timing, the first choice at the front; each kernel once."""
         first = region.built[0]
         kernels: dict[str, Built] = {}
@@ -229,10 +253,13 @@ def _tried(trials: Sequence[Trial], times: Mapping[int, Sequence[float]]) -> tup
     return tuple(sorted(found, key=lambda tried: tried.microseconds))
 
 
-def schedule_text(schedule: Choice) -> str:
+def schedule_text(schedule: Pick) -> str:
     """Tiles, warps, stages, how tiles are grouped, and unusual options, in a line; or what a library does."""
     if isinstance(schedule, Library):
         return str(schedule)
+    if isinstance(schedule, Together):
+        texts = " beside ".join(map(schedule_text, schedule.schedules))
+        return texts if schedule.is_shared else f"in launches of their own: {texts}"
     options = "".join(f", {name}={value}" for name, value in schedule.options().items())
     group = "" if schedule.group is None else f", {schedule.group[0]} in groups of {schedule.group[1]}"
     return f"{schedule}; {schedule.num_warps} warps, {schedule.num_stages} stages{group}{options}"

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 
-from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
+from rooftile.codegen.together import emit_all
 from rooftile.config import Config
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
+from rooftile.passes.launches import joined_op, launches
 from rooftile.passes.reschedule import chosen
-from rooftile.passes.schedules.library import Choice
+from rooftile.passes.schedules.library import Choice, Library
+from rooftile.passes.schedules.together import Together
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.cache_key import cache_key
 from rooftile.runtime.frame import Frame, Memory
@@ -22,6 +25,8 @@ from rooftile.runtime.loading import kernel_cache, load
 from rooftile.runtime.plan import make_plan
 from rooftile.runtime.tuning.faults import Faulted, remember
 from rooftile.target import Target
+
+Pick: TypeAlias = "Choice | Together"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Built:
     ``binary`` is that of the one kernel of a schedule; None on the CPU, which compiles nothing, and for a library.
     """
 
-    schedule: Choice
+    schedule: Pick
     op: Op
     ops: tuple[Op, ...]
     kernels: Mapping[Op, Kernel]
@@ -57,18 +62,27 @@ class Built:
         return None
 
 
-def build(op: Op, schedule: Choice, precision: str, target: Target, config: Config) -> Built:
-    """Lower, emit and compile; for threads of a pool.
+def build(unit: Sequence[Op], schedule: Pick, precision: str, target: Target, config: Config) -> Built:
+    """Lower, emit and compile a region, or those that share a launch; for threads of a pool.
 
     Raises CompileError where Triton refuses the kernel or it does not fit on the target, InternalError where it cannot
     be written down.
     """
-    ops = chosen(op, schedule, precision, target, ())
-    kernels = {o: emit(o.regions[1], target, o.regions[0]) for o in ops if o.name == "region"}
+    op = one_op(unit)
+    each = schedule.schedules if isinstance(schedule, Together) else (schedule,)
+    ops = tuple(made for o, s in zip(unit, each, strict=True) for made in chosen(o, s, precision, target, ()))
+    shared = launches(Graph("trial", op.inputs, ops, op.outputs))
+    kernels = emit_all(shared, target)
     binary: Binary | None = None
     for kernel in kernels.values() if target.kind == "cuda" else ():
         binary = kernel_cache(config.cache_dir).get_or_build(kernel, target)
-    return Built(schedule, op, ops, kernels, binary if isinstance(schedule, Schedule) else None)
+    alone = len(kernels) == 1 and not isinstance(schedule, Library)
+    return Built(schedule, op, shared.graph.ops, kernels, binary if alone else None)
+
+
+def one_op(unit: Sequence[Op]) -> Op:
+    """The region, or those that share a launch as one."""
+    return joined_op(unit) if len(unit) > 1 else unit[0]
 
 
 class Trial:

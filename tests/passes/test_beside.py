@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from rooftile.driver import emit_all
+from rooftile.codegen.together import emit_all
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, freeze_attrs

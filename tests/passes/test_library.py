@@ -88,7 +88,7 @@ def test_calls_give_what_the_kernel_gives(name: str, dtype: torch.dtype) -> None
     assert choice == Library(calls)
     tensors = example_tensors(op, {}, DEVICE)
     ours, theirs = (
-        Trial(build(op, c, "ieee", CPU, Config.from_env()), tensors, {}, CPU, DEVICE, Config.from_env())
+        Trial(build((op,), c, "ieee", CPU, Config.from_env()), tensors, {}, CPU, DEVICE, Config.from_env())
         for c in (Schedule.from_attrs(op.attrs), choice)
     )
     for _ in range(2):  # a trial runs many times
@@ -117,7 +117,7 @@ def lock(tmp_path: Path) -> Path:
     op = region(model, inputs)
     choice = library_of(op, CPU)
     assert choice is not None
-    update_lock(tmp_path / "rooftile.lock", [entry_of(Outcome(op, {}, choice, 1.0, 2.0), CPU, "ieee")])
+    update_lock(tmp_path / "rooftile.lock", [entry_of(Outcome(op, (op,), {}, choice, 1.0, 2.0), CPU, "ieee")])
     return tmp_path / "rooftile.lock"
 
 

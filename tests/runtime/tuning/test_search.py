@@ -89,7 +89,7 @@ def test_a_kernel_that_faults_is_named_and_not_tried_again(
     config = replace(Config.from_env(), cache_dir=tmp_path)
     slow = outcome(product, Scripted(smallest_tiles)).tried[-2].schedule
     trial = Trial(
-        build(product, slow, "ieee", CPU, config), example_tensors(product, {}, DEVICE), {}, CPU, DEVICE, config
+        build((product,), slow, "ieee", CPU, config), example_tensors(product, {}, DEVICE), {}, CPU, DEVICE, config
     )
     trial._device = torch.device("cuda")
     with (
@@ -128,10 +128,10 @@ def test_candidates_that_do_not_compile_are_left_out(
 ) -> None:
     first = Schedule.from_attrs(product.attrs)
 
-    def refuse(op: Op, schedule: Schedule, *rest: Any) -> Built:
+    def refuse(unit: tuple[Op, ...], schedule: Schedule, *rest: Any) -> Built:
         if schedule != first:
             raise CompileError("out of resource: shared memory")
-        return build(op, schedule, *rest)
+        return build(unit, schedule, *rest)
 
     monkeypatch.setattr(module, "build", refuse)
     with caplog.at_level(logging.INFO, "rooftile.tuning"):

@@ -31,7 +31,7 @@ def plain(product: Op) -> Schedule:
 
 
 def built(op: Op, schedule: Schedule) -> Built:
-    return build(op, schedule, "ieee", H100, Config.from_env())
+    return build((op,), schedule, "ieee", H100, Config.from_env())
 
 
 def test_specialisation_that_did_not_happen_is_noticed(product: Op, plain: Schedule) -> None:
