@@ -4,29 +4,34 @@ It is no part of the pipeline: what is better was measured, so the lowered graph
 
     region  roles ((i, grid, 128), (j, grid, 256), (k, loop, 64))  ->  roles ((i, grid, 128), (j, grid, 128), ...)
 
-Where a library's product was faster, the region becomes ATen calls and a region of the rest.
+Where a library's product was faster, the region becomes ATen calls and a region of the rest; where its sweep was faster
+in parts, a region of these and one that merges them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
 from rooftile.passes.liveness import live_ops
 from rooftile.passes.lower import Lower
-from rooftile.passes.schedules.library import Choice, library_ops
+from rooftile.passes.schedules.library import Library, library_ops
 from rooftile.passes.schedules.override import rescheduled, untold
+from rooftile.passes.splitting.choice import InParts, part_ops
 from rooftile.passes.summarize import Around, Summarize
 from rooftile.target import Target
+
+# How a region is run.
+Choice: TypeAlias = "Schedule | Library | InParts"
 
 
 @dataclass(frozen=True)
 class Better:
-    """A schedule, or a library's kernels, and the reason in words."""
+    """A schedule, or a library's kernels, or a sweep in parts, and the reason in words."""
 
     schedule: Choice
     reason: str
@@ -70,5 +75,8 @@ def chosen(op: Op, choice: Choice, precision: str, target: Target, names: Collec
     are those of the graph around."""
     if isinstance(choice, Schedule):
         return (Lower(precision).lower(rescheduled(op, choice)),)
-    parts = library_ops(untold(op), target, names)
+    if isinstance(choice, InParts):
+        parts = part_ops(untold(op), choice.count, target, names)
+    else:
+        parts = library_ops(untold(op), target, names)
     return tuple(part if part.name == "extern" else Lower(precision).lower(part) for part in parts)

@@ -17,22 +17,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from string import ascii_letters
-from typing import TypeAlias
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
 from rooftile.ir.dtypes import BF16, F16, F32
 from rooftile.ir.expr import Size, axis
 from rooftile.ir.extern import encode
 from rooftile.ir.polynomial import mul
-from rooftile.ir.schedule import Schedule
 from rooftile.passes.liveness import live_ops
 from rooftile.passes.regions.compose import NoCommonSpace
 from rooftile.passes.regions.forms import Unschedulable
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.target import Target
-
-# How a region is run.
-Choice: TypeAlias = "Schedule | Library"
 
 _EINSUM = "aten.einsum.default"
 _DTYPES = frozenset({BF16, F16, F32})

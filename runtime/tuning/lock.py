@@ -36,9 +36,9 @@ class Entry:
     """What was chosen for a region on a device.
 
     ``axes`` are the schedule's axes in order, each ``"name: role tile"``; ``grid`` and ``group`` name axes; ``options``
-    are its other fields. Where a library's kernels were faster, ``library`` names the ATen calls instead. ``sizes`` is
-    the bucket of run-time sizes that it was timed in: powers of two. Times are microseconds; ``made_with`` are the
-    versions that they were taken with.
+    are its other fields. Where a library's kernels were faster, ``library`` names the ATen calls instead; where the
+    sweep was faster in parts, ``parts`` is their number. ``sizes`` is the bucket of run-time sizes that it was timed
+    in: powers of two. Times are microseconds; ``made_with`` are the versions that they were taken with.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Entry:
     group: tuple[str, int] | None = None
     options: Mapping[str, int | bool] = field(default_factory=dict)
     library: tuple[str, ...] = ()
+    parts: int | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     microseconds: float | None = None
     first_choice: float | None = None
@@ -98,7 +99,7 @@ _FIX = "write it anew: rooftile tune MODEL --lock FILE"
 def _entry(path: Path, row: Mapping[str, Any]) -> Entry:
     try:
         group = row.get("group")
-        schedule = row if "library" not in row else {"axes": (), "grid": (), "options": {}}
+        schedule = {"axes": (), "grid": (), "options": {}} if row.keys() & {"library", "parts"} else row
         return Entry(
             name=str(row["name"]),
             region=str(row["region"]),
@@ -108,6 +109,7 @@ def _entry(path: Path, row: Mapping[str, Any]) -> Entry:
             group=None if group is None else (str(group[0]), int(group[1])),
             options=dict(schedule["options"]),
             library=tuple(map(str, row.get("library", ()))),
+            parts=None if "parts" not in row else int(row["parts"]),
             sizes=dict(row.get("sizes", {})),
             microseconds=row.get("microseconds"),
             first_choice=row.get("first_choice"),

@@ -13,7 +13,9 @@ from rooftile import __version__
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.sizes import LIKELY_SIZE, next_power
-from rooftile.passes.schedules.library import Choice, Library, library_of
+from rooftile.passes.reschedule import Choice
+from rooftile.passes.schedules.library import Library, library_of
+from rooftile.passes.splitting.choice import InParts, part_ops
 from rooftile.runtime.tuning.lock import Entry, device_key, region_key
 from rooftile.runtime.tuning.search import Outcome
 from rooftile.target import Target
@@ -58,6 +60,8 @@ def key_in(unit: Sequence[Op], op: Op, precision: str) -> str:
 def _choice(choice: Choice) -> dict[str, Any]:
     if isinstance(choice, Library):
         return {"library": choice.calls}
+    if isinstance(choice, InParts):
+        return {"parts": choice.count}
     options = {"num_warps": choice.num_warps, "num_stages": choice.num_stages} | choice.options()
     axes = tuple(_axis_text(a) for a in choice.axes)
     return {"axes": axes, "grid": choice.grid, "group": choice.group, "options": options}
@@ -78,6 +82,10 @@ def choice_of(entry: Entry, op: Op, target: Target, *, library: bool = True) -> 
     Raises:
         Misfit: the region has another form now, or it is a library's, and ``library`` is off.
     """
+    if entry.parts is not None:
+        if not part_ops(op, entry.parts, target, ()):
+            raise Misfit(f"it is for a sweep in {entry.parts} parts, into which the region's can't be cut")
+        return InParts(entry.parts)
     if not entry.library:
         return schedule_of(entry, Schedule.from_attrs(op.attrs))
     calls = ", ".join(entry.library)

@@ -16,10 +16,12 @@ from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.space import space_of
+from rooftile.passes.reschedule import Choice
 from rooftile.passes.schedules.candidates import candidates
 from rooftile.passes.schedules.estimate import seconds
-from rooftile.passes.schedules.library import Choice, Library, library_of
+from rooftile.passes.schedules.library import Library, library_of
 from rooftile.passes.schedules.together import Together, candidates_together
+from rooftile.passes.splitting.choice import InParts, in_parts
 from rooftile.runtime.tuning.clocks import Clock
 from rooftile.runtime.tuning.faults import Faulted, is_remembered
 from rooftile.runtime.tuning.halving import halve, ranking
@@ -145,7 +147,8 @@ class Search:
             return _Unit(ops, sizes, candidates_together(ops, self.target, most), estimate)
         op = ops[0] if isinstance(ops, tuple) else ops
         schedules = candidates(op.regions[0], self.target, most)
-        choices = (schedules[0], *self._library(op), *schedules[1:])
+        parts = in_parts(op, self.target) if self.target.kind == "cuda" else ()
+        choices = (schedules[0], *self._library(op), *parts, *schedules[1:])
         return _Unit((op,), sizes, choices, self._seconds(op, schedules[0]))
 
     def _seconds(self, op: Op, schedule: Schedule) -> float:
@@ -254,8 +257,8 @@ def _tried(trials: Sequence[Trial], times: Mapping[int, Sequence[float]]) -> tup
 
 
 def schedule_text(schedule: Pick) -> str:
-    """Tiles, warps, stages, how tiles are grouped, and unusual options, in a line; or what a library does."""
-    if isinstance(schedule, Library):
+    """Tiles, warps, stages, how tiles are grouped, and unusual options, in a line; or what else is done."""
+    if isinstance(schedule, Library | InParts):
         return str(schedule)
     if isinstance(schedule, Together):
         texts = " beside ".join(map(schedule_text, schedule.schedules))

@@ -15,8 +15,8 @@ from rooftile.config import Config
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.launches import joined_op, launches
-from rooftile.passes.reschedule import chosen
-from rooftile.passes.schedules.library import Choice, Library
+from rooftile.passes.reschedule import Choice, chosen
+from rooftile.passes.schedules.library import Library
 from rooftile.passes.schedules.together import Together
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.cache_key import cache_key
