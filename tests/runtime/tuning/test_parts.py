@@ -1,4 +1,4 @@
-"""Sweeps in parts as candidates: the same results, a place in the lock file, and a reason where a sweep can't be cut."""
+"""Sweeps in parts as candidates: the same results, a place in the lock file, and a reason where one can't be cut."""
 
 from __future__ import annotations
 
