@@ -64,7 +64,7 @@ def measured(
         group = names[start : start + together]
         print(f"preparing {', '.join(group)}", flush=True)
         trials = [["benchmarks.attention_trial", name, device, str(length), *contenders] for name in group]
-        for name, findings in zip(group, run_in_turn(trials, limit, environment), strict=True):
+        for name, findings in zip(group, run_in_turn(trials, limit, [environment] * len(trials)), strict=True):
             yield _described(name, device, length, findings)
 
 

@@ -51,26 +51,26 @@ def blocks_section(records: Sequence[Record]) -> str:
 def _row(case: Case) -> tuple[str, ...]:
     found = case["contenders"]
     sides = (("eager",), TORCH, UNTUNED, TUNED, WITH_LIBRARY)
-    theirs, *ours = (_best(found, names) for names in (TORCH, UNTUNED, TUNED, WITH_LIBRARY))
+    theirs, *ours = (best_of(found, names) for names in (TORCH, UNTUNED, TUNED, WITH_LIBRARY))
     ratios = [f"{theirs[1] / best[1]:.2f}" if best and theirs else "-" for best in ours]
     return (
         case["title"],
-        *(_time(_best(found, names), names) for names in sides),
+        *(time_of(best_of(found, names), names) for names in sides),
         " / ".join(ratios) if theirs and any(ours) else "",
         _pair(_least(found, TORCH, "peak_bytes"), _least(found, UNTUNED, "peak_bytes"), 2**20, "MiB"),
         _pair(_least(found, TORCH[:1], "host_us"), _least(found, UNTUNED[:1], "host_us"), 1, "us"),
         _pair(_cold(found, TORCH[0]), _cold(found, UNTUNED[0]), 1, "s", digits=1),
-        "; ".join(_faults(case)),
+        "; ".join(faults(case)),
     )
 
 
-def _best(found: Mapping[str, Found], names: Sequence[str]) -> tuple[str, float] | None:
+def best_of(found: Mapping[str, Found], names: Sequence[str]) -> tuple[str, float] | None:
     """The fastest of ``names`` whose results were right, and its milliseconds."""
     times = {n: found[n]["ms"] for n in names if "ms" in found.get(n, {}) and found[n].get("kept", True)}
     return min(times.items(), key=lambda item: item[1]) if times else None
 
 
-def _time(best: tuple[str, float] | None, names: Sequence[str]) -> str:
+def time_of(best: tuple[str, float] | None, names: Sequence[str]) -> str:
     if best is None:
         return ""
     name, ms = best
@@ -93,7 +93,7 @@ def _pair(theirs: float | None, ours: float | None, unit: float, name: str, digi
     return f"{' / '.join(texts)} {name}"
 
 
-def _faults(case: Case) -> list[str]:
+def faults(case: Case) -> list[str]:
     """Who failed, and whose results broke the promise."""
     found = [f"failed: {case['failure']}"] if case.get("failure") else []
     for name, of_name in case["contenders"].items():

@@ -40,7 +40,7 @@ def main() -> None:
         for start in range(0, len(asked.models), _AT_ONCE):
             names = asked.models[start : start + _AT_ONCE]
             trials = [["benchmarks.zoo.trial", "speed", name, *asked.contenders] for name in names]
-            for name, found in zip(names, run_in_turn(trials, asked.limit, fresh), strict=True):
+            for name, found in zip(names, run_in_turn(trials, asked.limit, [fresh] * len(trials)), strict=True):
                 title = ARCHITECTURES[name].like
                 save({"case": name, "title": title, **found}, "cuda", asked.out, "benchmarks.models")
 

@@ -42,10 +42,14 @@ def run(arguments: Sequence[str], limit: float, environment: Mapping[str, str] |
         return trial.findings()
 
 
-def run_in_turn(trials: Sequence[Sequence[str]], limit: float, environment: Mapping[str, str]) -> Iterator[Findings]:
-    """The findings of trials that ``wait_for_turn``, in order; ``limit`` holds for each of their two parts."""
+def run_in_turn(
+    trials: Sequence[Sequence[str]], limit: float, environments: Sequence[Mapping[str, str]]
+) -> Iterator[Findings]:
+    """The findings of trials that ``wait_for_turn``, in order, each with variables of its own; ``limit`` holds for each
+    of their two parts."""
     with ExitStack() as stack:
-        running = [stack.enter_context(closing(_Trial(each, limit, environment))) for each in trials]
+        pairs = zip(trials, environments, strict=True)
+        running = [stack.enter_context(closing(_Trial(each, limit, own))) for each, own in pairs]
         for trial in running:
             trial.prepare()
         for trial in running:

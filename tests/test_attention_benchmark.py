@@ -62,7 +62,7 @@ def test_masks_are_counted() -> None:
 def test_trials_prepare_together_and_are_measured_in_turn() -> None:
     trials = [python(f"{SAYS}import time; time.sleep(1); wait_for_turn(); tell({{'n': {n}}})") for n in range(2)]
     failing = python("raise SystemExit('no such card')")
-    found = list(run_in_turn([trials[0], failing, trials[1]], 60, {}))
+    found = list(run_in_turn([trials[0], failing, trials[1]], 60, [{}] * 3))
     assert found == [{"n": 0}, {"failure": "SystemExit: no such card"}, {"n": 1}]
 
 
@@ -70,7 +70,7 @@ def test_a_trial_that_never_ends_is_ended() -> None:
     start = perf_counter()
     sleeping = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(100)'])"
     assert run(python(sleeping), limit=1) == {"failure": "more than 1 s"}
-    assert list(run_in_turn([python(sleeping)], 1, {})) == [{"failure": "more than 1 s"}]
+    assert list(run_in_turn([python(sleeping)], 1, [{}])) == [{"failure": "more than 1 s"}]
     assert perf_counter() - start < 50
 
 

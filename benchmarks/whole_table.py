@@ -1,0 +1,72 @@
+"""The findings of ``benchmarks.whole``: a row for each case, and what our kernels take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.blocks_table import TORCH, UNTUNED, best_of, faults, time_of
+from benchmarks.markdown import table
+from benchmarks.records import Record
+
+_COLUMNS = (
+    "model",
+    "eager",
+    "torch.compile's best",
+    "rooftile",
+    "speed against torch.compile",
+    "launches",
+    "first call, cold",
+    "peak memory",
+    "faults",
+)
+
+
+def whole_markdown(cases: Sequence[Mapping[str, Any]]) -> str:
+    """The table of cases. A cell with a time names the mode that was the fastest, where it isn't the plain one; where a
+    cell has two numbers, torch.compile's comes first."""
+    return table(_COLUMNS, [_row(case) for case in cases])
+
+
+def whole_section(records: Sequence[Record]) -> str:
+    """The tables, each under the device and the versions that it was measured with."""
+    if not records:
+        return "Nothing has been measured yet: `python -m benchmarks.whole --device cuda`."
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for r in records:
+        versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
+        groups.setdefault(f"{r['device']}, {versions}, {r['date']}", []).extend(r["cases"])
+    return "\n\n".join(f"{heading}:\n\n{whole_markdown(cases)}" for heading, cases in groups.items())
+
+
+def _row(case: Mapping[str, Any]) -> tuple[str, ...]:
+    found: Mapping[str, Any] = case["contenders"]
+    theirs, ours = best_of(found, TORCH), best_of(found, UNTUNED)
+    plain = found.get("torch.compile", {}), found.get("rooftile", {})
+    steps = plain[1].get("steps", [])
+    return (
+        case["title"],
+        *(time_of(best_of(found, names), names) for names in (("eager",), TORCH, UNTUNED)),
+        f"{theirs[1] / ours[1]:.2f}" if theirs and ours else "",
+        str(sum(steps)) if steps else "",
+        _pair([run.get("first_call") for run in plain], 1, "s"),
+        _pair([run.get("peak_bytes") for run in plain], 2**20, "MiB"),
+        "; ".join(faults(case)),
+    )
+
+
+def _pair(numbers: Sequence[float | None], unit: float, name: str) -> str:
+    if all(n is None for n in numbers):
+        return ""
+    return f"{' / '.join('-' if n is None else f'{n / unit:.0f}' for n in numbers)} {name}"
+
+
+def kernels_text(case: Mapping[str, Any], most: int = 40) -> str:
+    """What each kernel of ours takes in a call, the slowest first, and how much of the call no kernel ran in."""
+    lines = []
+    for name, found in case["contenders"].items():
+        if rows := found.get("kernels"):
+            total = sum(row["us"] for row in rows)
+            lines.append(f"{case['case']}, {name}: {found['ms'] * 1e3:.0f} us, in kernels {total:.0f} us")
+            lines += [f"  {row['us']:8.1f} us {row['count']:6.1f} x {row['name'][:90]}" for row in rows[:most]]
+    return "\n".join(lines)
