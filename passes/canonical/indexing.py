@@ -51,10 +51,48 @@ class _Follow:
             return self.expression(op.inputs[0], at, depth - 1)
         if op.name in _THROUGH:
             return self.expression(op.inputs[0], tuple(_THROUGH[op.name](op, at)), depth - 1)
+        if op.name == "concat":
+            return self._of_pieces(op, at, depth)
         if op.name != "pointwise" or op.attrs["fn"] not in _ARITHMETIC:
             return None
         operands = [self.expression(v, at, depth - 1) for v in op.inputs]
         return None if any(operand is None for operand in operands) else _ARITHMETIC[op.attrs["fn"]](*operands)
+
+    def _of_pieces(self, op: Op, at: tuple[Size, ...], depth: int) -> Size | None:
+        """Pieces each of which goes on where the one before ends, such as ``-1`` before ``0, 1, 2``: what is found for
+        one of them holds in all."""
+        dim = op.attrs["dim"]
+        pieces: list[_Piece] = []
+        start: Size = 0
+        for number, piece in enumerate(op.inputs):
+            names = [f"piece{depth}_{number}_{d}" for d in range(len(at))]
+            found = self.expression(piece, tuple(map(axis, names, piece.shape)), depth - 1)
+            if found is None:
+                return None
+            pieces.append(_Piece(names, piece.shape, dim, start, found))
+            start = add(start, piece.shape[dim])
+        goes_on = (p for p in pieces if all(equal(p.continued(q.index()), q.found) for q in pieces))
+        return next((p.continued(at) for p in goes_on), None)
+
+
+class _Piece(NamedTuple):
+    """What is ``found`` in a piece of a concatenation, over the axes ``names`` of its dims; it begins at ``start``."""
+
+    names: Sequence[str]
+    shape: Sequence[Size]
+    dim: int
+    start: Size
+    found: Size
+
+    def index(self) -> list[Size]:
+        """Where the piece's elements are in the whole."""
+        axes = map(axis, self.names, self.shape)
+        return [add(a, self.start) if d == self.dim else a for d, a in enumerate(axes)]
+
+    def continued(self, index: Sequence[Size]) -> Size:
+        """What would be found at ``index`` of the whole if all of it went on like this piece."""
+        own = [add(i, mul(self.start, -1)) if d == self.dim else i for d, i in enumerate(index)]
+        return substitute(self.found, dict(zip(self.names, own, strict=True)))
 
 
 def _holds(dtype: DType, size: Size) -> bool:
