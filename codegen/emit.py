@@ -12,7 +12,14 @@ import jinja2
 
 from rooftile.codegen.bounds import range_of_symbol
 from rooftile.codegen.epilogue import epilogue_of, pieces, without_repeated_loads
-from rooftile.codegen.example import example_buffer, example_size, example_visits, largest_safe_index
+from rooftile.codegen.example import (
+    example_buffer,
+    example_copies,
+    example_size,
+    example_visits,
+    largest_safe_index,
+    with_copies,
+)
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
 from rooftile.codegen.header import carriers_note, header
@@ -130,9 +137,9 @@ class Emission:
     def context(self, statements: list[Statement], kernel: Kernel, body: Graph | None) -> dict[str, Any]:
         """What the templates print."""
         head = header(self.graph, self.space, self.target, body, self.notes)
-        return file_context(head, statements, kernel, body) | self.example(kernel)
+        return file_context(head, statements, kernel, body) | self.example(kernel, body)
 
-    def example(self, kernel: Kernel) -> dict[str, Any]:
+    def example(self, kernel: Kernel, body: Graph | None) -> dict[str, Any]:
         """The arguments with which the file checks itself."""
         sizes = [example_size(s, n) for s, n in self.sizes.items()]
         bindings = {size.symbol: size.example for size in sizes}
@@ -148,7 +155,7 @@ class Emission:
         ]
         return {
             "sizes": [asdict(size) for size in sizes],
-            "buffers": buffers,
+            "buffers": with_copies(buffers, example_copies(body, names)),
             "grid": kernel.programs(bindings)[0],
             "inputs": [name for v, name in [*self.buffers.items()][:first_output] if v not in told],
             "outputs": names[first_output:],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from rooftile.ir.core import Value
+from rooftile.ir.core import Graph, Value
 from rooftile.ir.expr import Size, Symbol
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.visits import row_length
@@ -56,6 +57,15 @@ def example_buffer(
     return ExampleBuffer(name, text)
 
 
+def example_copies(body: Graph | None, names: Sequence[str]) -> list[str | None]:
+    """For each output of a region the name of the buffer of which it is a copy with elements replaced, if it is one;
+    the buffers of the body's inputs are the first of ``names``."""
+    if body is None:
+        return []
+    scattered = {op.output: names[body.inputs.index(op.inputs[0])] for op in body.ops if op.name == "scatter"}
+    return [scattered.get(v) for v in body.outputs]
+
+
 def example_visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuffer:
     """Text for the buffer that tells a kernel which steps it is to visit: all of them, in order, none without its
     mask, as is right for all data."""
@@ -67,6 +77,13 @@ def example_visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuf
 
 def _numbers(of: tuple[Size, ...], sizes: dict[str, int]) -> str:
     return str(tuple(evaluate(size, sizes) for size in of))
+
+
+def with_copies(buffers: Sequence[ExampleBuffer], copies: Sequence[str | None]) -> list[ExampleBuffer]:
+    """``buffers``, of which the last ones, the outputs, are ``copies`` where that names others."""
+    first = len(buffers) - len(copies)
+    outputs = zip(buffers[first:], copies, strict=True)
+    return [*buffers[:first], *(b if of is None else replace(b, text=f"{of}.clone()") for b, of in outputs)]
 
 
 def largest_safe_index(buffers: tuple[Value, ...], sizes: dict[str, int]) -> int:

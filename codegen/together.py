@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from rooftile.codegen.emit import Emission, buffer_name, emit, file_context, names_used, rendered
-from rooftile.codegen.example import example_buffer, largest_safe_index
+from rooftile.codegen.example import example_buffer, example_copies, largest_safe_index, with_copies
 from rooftile.codegen.grid import launch_grid
 from rooftile.codegen.header import header
 from rooftile.codegen.kernel import Kernel, KernelParam
@@ -67,7 +67,7 @@ def emit_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> Ke
     plain = Kernel(name, "", params, (total,), attrs["num_warps"], attrs["num_stages"], most, notes)
     head = header(kernels[0], Emission(kernels[0], target).space, target, body, notes).split("\n", 1)[1]
     context = file_context(f"{name}, for {target.name}.\n{head}", statements, plain, body, members)
-    return rendered(plain, context | _example(buffers, plain, len(written)))
+    return rendered(plain, context | _example(buffers, plain, body))
 
 
 def emit_all(shared: Launches, target: Target) -> dict[Op, Kernel]:
@@ -114,14 +114,14 @@ def _note(members: Sequence[Member]) -> str:
     return f"One launch of {len(members)} kernels, tiles in this order: {counts}."
 
 
-def _example(buffers: dict[Value, str], kernel: Kernel, outputs: int) -> dict[str, object]:
-    first = len(buffers) - outputs
+def _example(buffers: dict[Value, str], kernel: Kernel, body: Graph) -> dict[str, object]:
+    first = len(buffers) - len(body.outputs)
     safe = largest_safe_index(tuple(buffers), {})
     names = list(buffers.values())
     shown = [example_buffer(v, names[n], {}, output=n >= first, largest_index=safe) for n, v in enumerate(buffers)]
     return {
         "sizes": [],
-        "buffers": shown,
+        "buffers": with_copies(shown, example_copies(body, names)),
         "grid": kernel.programs({})[0],
         "inputs": names[:first],
         "outputs": names[first:],

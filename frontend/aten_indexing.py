@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -81,6 +82,24 @@ def index_select(im: Import, x: Value, dim: int, index: Value) -> Value:
 
 @row(aten.index.Tensor, aten._unsafe_index.Tensor)
 def index(im: Import, x: Value, indices: Sequence[Value | None]) -> Value:
+    read = indexed(im, x, indices)
+    return im.b.gather(x, read.tables, read.axes, read.maps)
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """The elements ``x[maps[0]]`` over ``axes``, where ``IDX[n]`` stands for ``tables[n - 1]`` at ``maps[n]``."""
+
+    tables: Sequence[Value]
+    axes: Sequence[tuple[str, Size]]
+    maps: Sequence[Sequence[Size]]
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        return tuple(size for _, size in self.axes)
+
+
+def indexed(im: Import, x: Value, indices: Sequence[Value | None]) -> Indexed:
     """NumPy's indexing by integer tensors: they broadcast together; apart from one another they go to the front."""
     given = {d: i for d, i in enumerate(indices) if i is not None}
     decline_if(any(i.dtype is B1 for i in given.values()), "a boolean index: its size depends on the data")
@@ -88,14 +107,15 @@ def index(im: Import, x: Value, indices: Sequence[Value | None]) -> Value:
     together = broadcast_shapes([i.shape for i in given.values()])
     adjacent = max(given) - min(given) == len(given) - 1
     at = min(given) if adjacent else 0  # where the dimensions of the indices stand in the result
-    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
+    others = [size for d, size in enumerate(x.shape) if d not in given]
+    axes = [(f"a{n}", size) for n, size in enumerate((*others[:at], *together, *others[at:]))]
     places = im.axes(axes)
     shared = places[at : at + len(together)]
     kept = iter([*places[:at], *places[at + len(together) :]])
     read: list[Size] = [IDX[list(given).index(d) + 1] if d in given else next(kept) for d in range(x.type.rank)]
     tables = [_from_front(im, i, x.shape[d]) for d, i in given.items()]
     maps = [_broadcast_map(t, shared) for t in tables]
-    return im.b.gather(x, tables, axes, [read, *maps])
+    return Indexed(tables, axes, [read, *maps])
 
 
 def _broadcast_map(index: Value, shared: Sequence[Expr]) -> list[Size]:

@@ -86,16 +86,16 @@ def slice_(
     im: Import, x: Value, dim: int = 0, start: Size | None = None, end: Size | None = None, step: int = 1
 ) -> Value:
     dim %= x.type.rank
-    return im.b.slice(x, dim, _from_front(start or 0, x.shape[dim]), im.shape[dim], step)
+    return im.b.slice(x, dim, from_front(start or 0, x.shape[dim]), im.shape[dim], step)
 
 
 @row(aten.narrow.default)
 def narrow(im: Import, x: Value, dim: int, start: Size, length: Size) -> Value:
     dim %= x.type.rank
-    return im.b.slice(x, dim, _from_front(start, x.shape[dim]), length)
+    return im.b.slice(x, dim, from_front(start, x.shape[dim]), length)
 
 
-def _from_front(start: Size, size: Size) -> Size:
+def from_front(start: Size, size: Size) -> Size:
     """A position that may count from the end, clamped to the dimension; torch has decided how a symbolic one lies."""
     if isinstance(start, int) and start < 0:
         start = add(size, start)
@@ -233,7 +233,7 @@ def slice_scatter(
     """``x`` with a slice replaced: the part before it, the new one, the part behind it."""
     decline_if(step != 1, "a slice with steps")
     dim %= x.type.rank
-    first = _from_front(start or 0, x.shape[dim])
+    first = from_front(start or 0, x.shape[dim])
     behind = add(first, source.shape[dim])
     return _replaced(im, x, im.b.cast(source, x.dtype), dim, first, behind)
 

@@ -7,8 +7,9 @@ An op without a row is taken apart by torch's own decomposition where that consi
 from __future__ import annotations
 
 import operator
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from rooftile.frontend import (  # noqa: F401  (each fills its part of the table
     aten_reductions,
     aten_views,
 )
+from rooftile.frontend.aten_updates import IN_PLACE
 from rooftile.frontend.captured import Captured
 from rooftile.frontend.decomposing import decomposed
 from rooftile.frontend.importing import Import, tensor_type
@@ -36,10 +38,11 @@ from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.rows import ROWS, ROWS_BY_NAME, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import is_contiguous, to_size, to_strides
+from rooftile.frontend.updates import chains, updates
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Attr, Graph, TensorType, Value
 from rooftile.ir.dtypes import from_torch
-from rooftile.ir.extern import UPDATES, encode
+from rooftile.ir.extern import encode
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
 
@@ -69,7 +72,7 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
         UnsupportedError: an input or a result is of a dtype that the IR doesn't have.
         InternalError: a row built something else than what torch computes.
     """
-    importer = _Importer(GraphBuilder(name), _written_in_part(captured))
+    importer = _Importer(GraphBuilder(name), {call: c.alone for c in chains(captured) for call in c.calls})
     kinds: list[str] = []
     written = {m.input for m in captured.mutations}
     for number, described in enumerate(captured.inputs):
@@ -87,40 +90,18 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
     outputs = [importer.tensor(node) for node in captured.results]
     kinds += ["constant"] * len(importer.constants)
     attrs: dict[str, Attr] = {"kinds": tuple(kinds)}
-    if updates := _updates(captured):
-        attrs["updates"] = updates
+    if pairs := updates(captured):
+        attrs["updates"] = pairs
     return Imported(importer.im.b.finish(outputs, attrs), tuple(importer.constants))
-
-
-def _updates(captured: Captured) -> tuple[tuple[int, int], ...]:
-    """Pairs of an output and the graph input that it is to be written over. Where autograd records, it wants old and
-    new values side by side."""
-    if any(captured.results_require_grad):
-        return ()
-    tensors = [number for number, each in enumerate(captured.inputs) if each.kind != "size"]
-    return tuple((m.result, tensors.index(m.input)) for m in captured.mutations)
-
-
-def _written_in_part(captured: Captured) -> set[fx.Node]:
-    """The calls that replace a slice of an input that is to be written over: ATen writes that slice alone, where as ops
-    of the graph they would make all of the input anew."""
-    found: set[fx.Node] = set()
-    for output, number in _updates(captured):
-        node, calls = captured.results[output], set()
-        while node.op == "call_function" and str(node.target) in UPDATES and isinstance(node.args[0], fx.Node):
-            calls.add(node)
-            node = node.args[0]
-        if node is [each.node for each in captured.inputs if each.kind != "size"][number]:
-            found |= calls
-    return found
 
 
 class _Importer:
     """The state of one import: what each node has become."""
 
-    def __init__(self, builder: GraphBuilder, calls: Container[fx.Node] = ()) -> None:
+    def __init__(self, builder: GraphBuilder, in_place: Mapping[fx.Node, bool] = MappingProxyType({})) -> None:
         self.im = Import(builder)
-        self._calls = calls  # to be made by ATen, whatever the table says
+        # Calls that replace elements, whatever the table says of them; if not by a kernel (True), then by ATen.
+        self._in_place = in_place
         self.values: dict[fx.Node, Any] = {}
         self.constants: list[torch.Tensor] = []
         self._made_here: set[fx.Node] = set()  # from numbers alone: such a value is on no device
@@ -172,9 +153,9 @@ class _Importer:
             raise UnsupportedError(f"the graph calls {node.target}", where=loc_of(node).source)
         if all(n in self._made_here for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)):
             self._made_here.add(node)
-        if node in self._calls:
-            return self._extern(node)
         arguments, options = self._resolve(node.args), self._resolve(dict(node.kwargs))
+        if node in self._in_place:
+            return self._update(node, arguments, options) or self._extern(node)
         return self._by_row(node, arguments, options) or self._by_parts(node) or self._extern(node)
 
     def _item(self, node: fx.Node) -> Value:
@@ -209,6 +190,21 @@ class _Importer:
             return None
         _check(results, node)
         return results if isinstance(results, (Value, Mapping)) else list(results)
+
+    def _update(self, node: fx.Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Value | None:
+        """The call as a scatter over the tensor that it updates, where nobody else wants the old elements."""
+        assert isinstance(node.target, OpOverload)
+        row = IN_PLACE.get(node.target)
+        if row is None or not self._in_place[node] or self._is_for_aten(node):
+            return None
+        before = len(self.im.b.ops)
+        try:
+            result = row(self.im, *arguments, **options)
+        except (DeclinedError, InferenceError):
+            self.im.forget_from(before)
+            return None
+        _check(result, node)
+        return result
 
     def _is_for_aten(self, node: fx.Node) -> bool:
         """Whether only ATen can make the call, whatever the table says of the op."""

@@ -216,6 +216,20 @@ class GraphBuilder(Builder):
         """For each of ``size`` positions how many of ``ends``, which never decrease, are at or before it."""
         return self.op("segment", [ends], {"size": size})
 
+    def scatter(
+        self,
+        x: Value,
+        source: Value,
+        indices: Sequence[Value],
+        axes: Sequence[tuple[str, Size]],
+        maps: Sequence[Sequence[Size]],
+    ) -> Value:
+        """``x``, but ``out[maps[0]] = source[axes]``, where ``IDX[n]`` in a map stands for ``indices[n - 1]`` at
+        ``maps[n]``."""
+        place, *read = (tuple(m) for m in maps)
+        attrs = {"axes": tuple(axes), "maps": (place, tuple(axis_exprs(axes).values()), *read)}
+        return self.op("scatter", (x, source, *indices), attrs)
+
     def region(
         self, body: Graph, inputs: Sequence[Value], attrs: Mapping[str, Any], loc: Loc = UNKNOWN
     ) -> tuple[Value, ...]:

@@ -20,7 +20,7 @@ Complaints = Iterator[str]
 ROLES = ("grid", "ragged", "loop", "whole")
 PLACED = {"loop": ("loop",), "place": ("loop", "ragged")}  # the roles of axes that an op gives positions
 # The first operand that `idx1` may stand for; -1 where there is none.
-FIRST_INDEX_OPERAND = {"gather": 1, "load": 1, "store": 2, "index": 0, "inside": 0}
+FIRST_INDEX_OPERAND = {"gather": 1, "scatter": 2, "load": 1, "store": 2, "index": 0, "inside": 0}
 
 
 # Rules about an op.

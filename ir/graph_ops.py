@@ -1,8 +1,8 @@
 """The graph-level op table: small and closed. Every op is a whole-tensor function with an explicit shape rule.
 
-Axis-carrying ops (``contract``, ``gather``) hold ``axes``: ``((name, size), ...)``, and ``maps``: for each operand one
-index expression per dimension, over those axes. In a gather's map the symbol ``idxN`` stands for the value of operand
-``N`` at its own map.
+Axis-carrying ops (``contract``, ``gather``, ``scatter``) hold ``axes``: ``((name, size), ...)``, and ``maps``: for each
+operand one index expression per dimension, over those axes. In a map of a gather or scatter the symbol ``idxN`` stands
+for the value of its index operand ``N`` at that one's own map.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from rooftile.ir.core import Op, TensorType
 from rooftile.ir.division import floordiv
 from rooftile.ir.dtypes import B1, I64
 from rooftile.ir.expr import Size
+from rooftile.ir.indexed_ops import INDEXED_OPS
 from rooftile.ir.optable import Evaluation, InferenceError, OpDef, require
 from rooftile.ir.polynomial import add, mul, product
 from rooftile.ir.ranges import at_least, equal
-from rooftile.ir.reference import contract_reference, gather_reference
+from rooftile.ir.reference import contract_reference
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 from rooftile.ir.schedule import OPTIONS
 from rooftile.ir.substitution import evaluate
@@ -43,12 +44,6 @@ def _infer_size(_: Types, __: Attrs) -> tuple[TensorType, ...]:
 
 def _infer_iota(_: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(attrs["dtype"], (attrs["size"],)),)
-
-
-def _infer_segment(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    (ends,) = types
-    require(ends.rank == 1 and ends.dtype.kind == "int", f"segment wants a row of integers, got {ends}")
-    return (TensorType(ends.dtype, (attrs["size"],)),)
 
 
 def _infer_pointwise(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -152,15 +147,6 @@ def _infer_pad(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(x.dtype, tuple(add(add(s, a), b) for s, a, b in zip(x.shape, low, high, strict=True))),)
 
 
-def _infer_gather(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    require(len(attrs["maps"]) == len(types), f"gather has {len(types)} operands and {len(attrs['maps'])} maps")
-    for t, m in zip(types, attrs["maps"], strict=True):
-        require(len(m) == t.rank, f"a gather map of {len(m)} entries for an operand of rank {t.rank}")
-    for t in types[1:]:
-        require(t.dtype.kind == "int", f"gather wants integer indices, got {t.dtype}")
-    return (TensorType(types[0].dtype, tuple(size for _, size in attrs["axes"])),)
-
-
 def _infer_extern(_: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return tuple(TensorType(dtype, tuple(shape)) for dtype, shape in attrs["types"])
 
@@ -179,11 +165,6 @@ def _eval_size(op: Op, _: Tensors, ev: Evaluation) -> tuple[torch.Tensor, ...]:
 
 def _eval_iota(op: Op, _: Tensors, ev: Evaluation) -> tuple[torch.Tensor, ...]:
     return (torch.arange(evaluate(op.output.shape[0], ev.bindings), dtype=ev.dtype(op.output.dtype)),)
-
-
-def _eval_segment(op: Op, x: Tensors, ev: Evaluation) -> tuple[torch.Tensor, ...]:
-    places = torch.arange(evaluate(op.attrs["size"], ev.bindings), dtype=x[0].dtype, device=x[0].device)
-    return (torch.searchsorted(x[0].contiguous(), places, right=True).to(x[0].dtype),)
 
 
 def _eval_pointwise(op: Op, x: Tensors, _: Evaluation) -> tuple[torch.Tensor, ...]:
@@ -244,14 +225,6 @@ GRAPH_OPS: dict[str, OpDef] = {
         OpDef("constant", "A scalar known at compile time.", ("value", "dtype"), _infer_constant, _eval_constant),
         OpDef("size", "A run-time size as an i64 scalar.", ("value",), _infer_size, _eval_size),
         OpDef("iota", "0, 1, ..., size - 1.", ("size", "dtype"), _infer_iota, _eval_iota),
-        OpDef(
-            "segment",
-            "For each of size positions the segment that it lies in: how many of the ends, which never decrease, "
-            "are at or before it.",
-            ("size",),
-            _infer_segment,
-            _eval_segment,
-        ),
         OpDef("pointwise", "A scalar function of operands of one shape.", ("fn",), _infer_pointwise, _eval_pointwise),
         OpDef("cast", "The same values in another dtype.", ("dtype",), _infer_cast, _eval_cast),
         OpDef("reduce", "Combine the elements along dims, which vanish.", ("fn", "dims"), _infer_reduce, _eval_reduce),
@@ -290,13 +263,7 @@ GRAPH_OPS: dict[str, OpDef] = {
             _eval_pad,
             view=True,
         ),
-        OpDef(
-            "gather",
-            "Read operand 0 at indices computed from axes and from the values of the integer operands 1, 2, ...",
-            ("axes", "maps"),
-            _infer_gather,
-            gather_reference,
-        ),
+        *INDEXED_OPS,
         OpDef("extern", "An ATen call kept as it is.", ("target", "args", "kwargs", "types"), _infer_extern, None),
         OpDef(
             "region",

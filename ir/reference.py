@@ -66,6 +66,21 @@ def gather_reference(op: Op, inputs: Sequence[torch.Tensor], ev: Evaluation) -> 
     return (read.expand(sizes),)
 
 
+def scatter_reference(op: Op, inputs: Sequence[torch.Tensor], ev: Evaluation) -> tuple[torch.Tensor, ...]:
+    """``x``, but ``x[map over axes and index values] = source[axes]``."""
+    axes: Any = op.attrs["axes"]
+    maps: Any = op.attrs["maps"]
+    x, source, *indices = inputs
+    grid, sizes = _positions(axes, ev, x.device)
+    names = dict(grid)
+    for number, (index, access) in enumerate(zip(indices, maps[2:], strict=True), start=1):
+        names[f"idx{number}"] = _read(index, [index_value(e, grid, ev.bindings) for e in access], sizes)
+    places = [torch.as_tensor(index_value(e, names, ev.bindings), device=x.device) for e in maps[0]]
+    out = x.clone()
+    out[tuple(p.expand(sizes) for p in places)] = source
+    return (out,)
+
+
 def contract_reference(op: Op, inputs: Sequence[torch.Tensor], ev: Evaluation) -> tuple[torch.Tensor, ...]:
     """The sum of products, with operands and sum in the accumulation dtype, one cast at the end."""
     axes: Any = op.attrs["axes"]

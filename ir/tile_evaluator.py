@@ -18,6 +18,7 @@ from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Size, symbols
 from rooftile.ir.printer import print_op
 from rooftile.ir.reference import Index, index_value
+from rooftile.ir.replacing import replaced_operands
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.text import TILE
@@ -33,9 +34,14 @@ class OutOfBounds(InternalError):
 
 
 def run_region(op: Op, inputs: Sequence[torch.Tensor], bindings: Mapping[str, int]) -> list[torch.Tensor]:
-    """The results of a lowered region op, computed by its kernel into buffers that start out undefined."""
+    """The results of a lowered region op, computed by its kernel into buffers that start out undefined, or as copies of
+    what it replaces elements of."""
     outputs = []
+    over = replaced_operands(op)
     for value in op.outputs:
+        if value in over:
+            outputs.append(inputs[op.inputs.index(over[value])].clone())
+            continue
         shape = [evaluate(s, bindings) for s in value.shape]
         outputs.append(torch.full(shape, undefined(value.dtype), dtype=value.dtype.torch))
     run_kernel(op.regions[1], [*inputs, *outputs], bindings)

@@ -77,7 +77,7 @@ def feeds_computation(body: Graph) -> set[Value]:
     """The values that a pointwise op, reduction, scan or cast reads, directly or through views."""
     found: set[Value] = set()
     for op in reversed(body.ops):
-        if op.output in found if op.name in _VIEWS else op.name != "contract":
+        if op.output in found if op.name in _VIEWS else op.name not in ("contract", "scatter"):
             found.update(op.inputs)
     return found
 

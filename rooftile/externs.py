@@ -45,7 +45,7 @@ def _why(op: Op) -> str:
 def why(target: str) -> str:
     """Why a call of ``target`` on numbers that kernels know stays one."""
     if target in UPDATES:
-        return "writes at indices that are data or in part of a tensor, which no kernel does"
+        return "replaces elements of a tensor in a way that no kernel does, or of one that is wanted as it was, too"
     name = target.split(".")[1]
     undone = next((what for start, what in _UNDONE.items() if name.startswith(start)), None)
     return f"{undone}, which no kernel does" if undone else "has no row in the import table for this form"

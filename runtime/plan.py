@@ -23,6 +23,7 @@ from rooftile.runtime.updates import InPlace, in_place
 Role: TypeAlias = Literal["input", "weight", "intermediate", "output"]
 Home: TypeAlias = Literal["argument", "arena", "fresh", "aten"]
 
+_INDICES_FROM = {"gather": 1, "scatter": 2}  # the operand from which on there are indices
 WEIGHTS = frozenset({"parameter", "buffer", "constant", "state", "packed"})
 
 
@@ -79,8 +80,8 @@ class Launch:
 
     @property
     def gathers(self) -> tuple[str, ...]:
-        """Where in the model the region reads at indices that are data."""
-        ops = [op for op in self.op.regions[0].ops if op.name == "gather" and len(op.inputs) > 1]
+        """Where in the model the region reads or writes at indices that are data."""
+        ops = [op for op in self.op.regions[0].ops if len(op.inputs) > _INDICES_FROM.get(op.name, len(op.inputs))]
         return tuple(dict.fromkeys(op.loc.source or op.loc.module or "an unknown line" for op in ops))
 
 

@@ -1,8 +1,10 @@
 """Which values are written into the memory of the value that they update, so that nothing is copied for that.
 
-Two rules, for a value ``x`` that nobody reads afterwards:
+Three rules, for a value ``x`` that nobody reads afterwards:
 
-* an ATen call that replaces some elements of ``x`` (``index_copy``) does so in place;
+* a kernel that puts elements into ``x`` (its body ends in a ``scatter``) stores them there: it has to, as it makes no
+  others;
+* an ATen call that replaces some elements of ``x`` (``index_add``) does so in place;
 * where a result is to be written over its input ``x``, the kernel that computes the result writes there at once, if it
   reads ``x`` nowhere but at the element that it writes.
 
@@ -14,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.extern import updated_operand
+from rooftile.ir.replacing import replaced_operands
 from rooftile.passes.regions.compose import NoCommonSpace, compose
 
 
@@ -39,7 +43,8 @@ def in_place(graph: Graph) -> InPlace:
     ops = _updates_last(graph.ops, updates)
     search = _Search(graph, ops, updates)
     for op in ops:
-        search.call(op)
+        for new, old in _replaced(op):
+            search.replace(op, new, old)
     for value, over in updates:
         search.result(value, over)
     return InPlace(tuple(ops), search.homes)
@@ -53,6 +58,14 @@ def _updates_last(ops: Sequence[Op], updates: Sequence[tuple[Value, Value]]) -> 
     return [op for op in ops if op not in last] + last
 
 
+def _replaced(op: Op) -> list[tuple[Value, Value]]:
+    """The results of ``op`` that are an operand with some elements replaced, each with that operand."""
+    if op.name == "extern":
+        old = updated_operand(op)
+        return [(op.output, old)] if old is not None and len(op.outputs) == 1 else []
+    return list(replaced_operands(op).items())
+
+
 class _Search:
     """The homes found so far."""
 
@@ -64,16 +77,20 @@ class _Search:
         self._place = {v: n for n, op in enumerate(ops) for v in op.outputs}
         self._last_read = {v: n for n, op in enumerate(ops) for v in op.inputs}
 
-    def call(self, op: Op) -> None:
-        """Let an ATen call write into the operand that it updates."""
-        old = updated_operand(op) if op.name == "extern" else None
-        if old is None or len(op.outputs) != 1:
-            return
-        (new,) = op.outputs
+    def replace(self, op: Op, new: Value, old: Value) -> None:
+        """Let ``op``, which replaces elements of ``old``, write into it.
+
+        Raises:
+            InternalError: a kernel that puts elements into a value cannot write there.
+        """
         home = self.homes.get(old, old)
         written = home not in self._inputs or (home in self._over.values() and self._leaves_only_over(new, home))
         if written and self._dies(old, new):
             self.homes[new] = home
+        elif op.name == "region":
+            raise InternalError(
+                f"%{new.name} is stored into %{old.name}, which is wanted as it was", where=op.loc.source
+            )
 
     def result(self, value: Value, over: Value) -> None:
         """Let the kernel that makes ``value``, to be written over the input ``over``, write there at once."""

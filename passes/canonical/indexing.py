@@ -71,7 +71,7 @@ class _Follow:
                 return None
             pieces.append(_Piece(names, piece.shape, dim, start, found))
             start = add(start, piece.shape[dim])
-        goes_on = (p for p in pieces if all(equal(p.continued(q.index()), q.found) for q in pieces))
+        goes_on = (p for p in pieces if all(equal(p.continued(q.whole()), q.found) for q in pieces))
         return next((p.continued(at) for p in goes_on), None)
 
 
@@ -84,7 +84,7 @@ class _Piece(NamedTuple):
     start: Size
     found: Size
 
-    def index(self) -> list[Size]:
+    def whole(self) -> list[Size]:
         """Where the piece's elements are in the whole."""
         axes = map(axis, self.names, self.shape)
         return [add(a, self.start) if d == self.dim else a for d, a in enumerate(axes)]

@@ -192,7 +192,8 @@ class Search:
         for user in self.partition.users.get(value, ()):
             for out in user.outputs:
                 seen_through = user.name == "cast" or is_renaming(user) or is_repetition(user)
-                found += self.uses(out) if seen_through else [likely(out.type.numel)]
+                given = user.inputs[1] if user.name == "scatter" else out
+                found += self.uses(out) if seen_through else [likely(given.type.numel)]
         return found
 
     def flops(self, value: Value) -> int:

@@ -11,13 +11,14 @@ from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import Symbol, axis, of, symbols
 from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.compensation import compensated
+from rooftile.passes.lowering.indices import checked_indices
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.ragged import steps_with_rows
 from rooftile.passes.lowering.states import identity, run_members, settle
 from rooftile.passes.lowering.visits import Visiting, step_axis
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
 from rooftile.passes.masks.summary import Summary
-from rooftile.passes.regions.access import Node, Read, address
+from rooftile.passes.regions.access import Guard, Node, Read, address
 from rooftile.passes.switches import permitted
 
 
@@ -36,14 +37,21 @@ def _store(kernel: Kernel, number: int, block: Block) -> None:
     kernel.stored.add(number)
     output, read = kernel.access.roots[number]
     value = kernel.cast(kernel.emit(read, block), kernel.outputs[output].dtype, block)
+    place = kernel.access.stored_at(output, read)
     names = kernel.axes_in(read.index)
     ragged = [n for n in names if n in kernel.rows]
     guard = kernel.within((n for n in names if n not in ragged), block) + read.guard
-    guard += tuple((axis(n, kernel.access.axes[n]), of(Symbol(f"idx{k}"))) for k, n in enumerate(ragged, start=1))
+    guard += checked_indices(kernel, place, block) if place is not read else ()
+    exprs, operands = kernel.with_indices(
+        [*place.index, *(e for e, _ in guard)], kernel.access.index_reads(place), block
+    )
+    index, conditions = exprs[: len(place.index)], exprs[len(place.index) :]
+    inside: Guard = tuple((e, n) for e, (_, n) in zip(conditions, guard, strict=True))
+    first = len(operands) + 1
+    inside += tuple((axis(n, kernel.access.axes[n]), of(Symbol(f"idx{k}"))) for k, n in enumerate(ragged, first))
     ends = (kernel.rows[n].end for n in ragged)
-    attrs = freeze_attrs({"index": read.index, "guard": guard})
-    op = Op("store", (kernel.outputs[output], value, *ends), (), attrs)
-    block.ops.append(op)
+    attrs = freeze_attrs({"index": tuple(index), "guard": inside})
+    block.ops.append(Op("store", (kernel.outputs[output], value, *operands, *ends), (), attrs))
 
 
 def _root_axes(kernel: Kernel, read: Read) -> frozenset[str]:

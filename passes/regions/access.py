@@ -62,7 +62,8 @@ class Access:
     in an order in which operands come first;
     ``free`` the leaf axes that each read varies over. A symbol in ``indirect`` stands in index expressions for the
     value of an integer read (a gather's index). ``segments`` gives for each ragged axis the axis that numbers the ends
-    of its segments, with its extent: no axis of the space, since a tile lies in one segment.
+    of its segments, with its extent: no axis of the space, since a tile lies in one segment. ``places`` says where a
+    root is stored whose output is a scatter: at an index of the output, while the root reads what is put there.
     """
 
     body: Graph
@@ -72,6 +73,11 @@ class Access:
     free: dict[Read, frozenset[str]]
     indirect: dict[str, Read]
     segments: dict[str, tuple[str, Size]] = field(default_factory=dict)
+    places: dict[tuple[int, Read], Read] = field(default_factory=dict)
+
+    def stored_at(self, number: int, root: Read) -> Read:
+        """The element of output ``number`` that ``root`` is stored at."""
+        return self.places.get((number, root), root)
 
     def index_reads(self, read: Read) -> dict[str, Read]:
         """The integer reads that ``read``'s index and guard take values from, by the symbols that stand for them."""

@@ -6,7 +6,7 @@ Composing access maps backwards from the outputs turns views into index arithmet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product as cartesian
 
@@ -17,7 +17,7 @@ from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import equal
 from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Access, Node, Read, Space, index_reads, is_segment
-from rooftile.passes.regions.operands import Walk
+from rooftile.passes.regions.operands import Walk, scattered_index
 
 
 class NoCommonSpace(Exception):
@@ -51,29 +51,40 @@ class _Composer:
     def __init__(self, body: Graph, space: Space) -> None:
         self.body, self.space = body, space
         self.walk = Walk(space)
+        self.scatters = {op.output: op for op in body.ops if op.name == "scatter"}
+        # What is computed for each output: of a scatter the elements that it puts into place.
+        self.stored = [self.scatters[v].inputs[1] if v in self.scatters else v for v in body.outputs]
 
     def access(self) -> Access:
         roots = self.find_roots()
         walk = self.walk
+        places = {(n, r): self.place(n, r) for n, r in roots if self.body.outputs[n] in self.scatters}
         walk.visit(self.body)
         for value in self.body.inputs:
             for read in walk.wanted.get(value, ()):
                 walk.nodes[read] = Node(None, ())
-        ordered = _operands_first(roots, walk.nodes, walk.indirect)
+        ordered = _operands_first([r for _, r in roots], places.values(), walk.nodes, walk.indirect)
         free = _free_axes(ordered, walk.indirect, walk.segments)
         ends = {name for name, _ in walk.segments.values()}
         free = {read: axes - ends for read, axes in free.items()} if ends else free
         axes = self._used_axes(ordered, roots)
-        return Access(self.body, axes, tuple(roots), ordered, free, walk.indirect, walk.segments)
+        return Access(self.body, axes, tuple(roots), ordered, free, walk.indirect, walk.segments, places)
+
+    def place(self, number: int, root: Read) -> Read:
+        """The element of output ``number``, a scatter, at which ``root`` is put."""
+        op = self.scatters[self.body.outputs[number]]
+        names = [name for name, _ in op.attrs["axes"]]
+        index = scattered_index(self.walk, op, dict(zip(names, root.index, strict=True)), root.guard)
+        return Read(op.output, index, root.guard)
 
     def find_roots(self) -> list[tuple[int, Read]]:
         """Where each output is stored: the last one spans the space, the others are read in its computation, or have
         its shape or its first dimensions."""
         roots: list[tuple[int, Read]] = []
-        main = len(self.body.outputs) - 1
-        index = self.root_index(self.body.outputs[main])
-        for number, value in enumerate(self.body.outputs):
-            if number == main or _same_shape(value, self.body.outputs[main]):
+        main = len(self.stored) - 1
+        index = self.root_index(self.stored[main])
+        for number, value in enumerate(self.stored):
+            if number == main or _same_shape(value, self.stored[main]):
                 roots += [(number, self.walk.want(Read(value, i))) for i in self.part_indices(index)]
         taps = [n for n in range(main) if not any(n == r for r, _ in roots)]
         return roots + self._taps(taps, roots, index)
@@ -105,7 +116,7 @@ class _Composer:
         probe.visit(self.body)
         found: list[tuple[int, Read]] = []
         for number in outputs:
-            value = self.body.outputs[number]
+            value = self.stored[number]
             reads = [r for r in probe.wanted.get(value, ()) if not r.guard]
             covering = [r for r in reads if covers(r.index, value.shape)]
             if not covering and not self._is_prefix(value):
@@ -115,7 +126,7 @@ class _Composer:
         return found
 
     def _is_prefix(self, value: Value) -> bool:
-        main = self.body.outputs[-1].shape
+        main = self.stored[-1].shape
         return value.type.rank <= len(main) and all(equal(a, b) for a, b in zip(value.shape, main, strict=False))
 
     def _used_axes(self, nodes: Mapping[Read, Node], roots: Sequence[tuple[int, Read]]) -> dict[str, Size]:
@@ -154,10 +165,11 @@ def _same_shape(a: Value, b: Value) -> bool:
 
 
 def _operands_first(
-    roots: Sequence[tuple[int, Read]], nodes: Mapping[Read, Node], indirect: Mapping[str, Read]
+    roots: Sequence[Read], places: Iterable[Read], nodes: Mapping[Read, Node], indirect: Mapping[str, Read]
 ) -> dict[Read, Node]:
     ordered: dict[Read, Node] = {}
-    stack: list[tuple[Read, bool]] = [(read, False) for _, read in reversed(roots)]
+    wanted = [*roots, *(index for place in places for index in index_reads(place, indirect).values())]
+    stack: list[tuple[Read, bool]] = [(read, False) for read in reversed(wanted)]
     while stack:
         read, done = stack.pop()
         if read in ordered:

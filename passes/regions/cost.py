@@ -114,7 +114,8 @@ def _bytes(access: Access, extents: dict[str, int]) -> int:
         whole = likely(load.value.type.numel)
         read[load.value] = min(whole, read.get(load.value, 0) + touched)
     total = sum(n * v.dtype.bytes for v, n in read.items())  # type: ignore[attr-defined]
-    return int(total) + sum(likely(v.type.bytes) for v in access.body.outputs)
+    stored = {number: root.value.type for number, root in access.roots}
+    return int(total) + sum(likely(type.bytes) for type in stored.values())
 
 
 def segments_read(access: Access, load: Read) -> int:
@@ -219,5 +220,5 @@ def _as_chain(access: Access) -> Chain | None:
 def _call_overhead(access: Access, target: Target) -> float:
     if not target.op_seconds:
         return 0.0
-    elements = max((likely(v.type.numel) for v in access.body.outputs), default=1)
+    elements = max((likely(root.value.type.numel) for _, root in access.roots), default=1)
     return target.op_seconds * len(access.nodes) * max(1, elements // 2**18)

@@ -100,6 +100,12 @@ def _gather(op: Op) -> Pairs:
         yield Dim(op, d), Dim(op.output, d)
 
 
+def _scatter(op: Op) -> Pairs:
+    yield from _mapped(op)
+    for d in range(op.output.type.rank):
+        yield Dim(op.inputs[0], d), Dim(op.output, d)
+
+
 _ROWS: dict[str, Callable[[Op], Pairs]] = {
     "pointwise": _elementwise,
     "cast": _elementwise,
@@ -113,4 +119,5 @@ _ROWS: dict[str, Callable[[Op], Pairs]] = {
     "reshape": _reshape,
     "contract": _contract,
     "gather": _gather,
+    "scatter": _scatter,
 }

@@ -210,13 +210,22 @@ def _contract(walk: Walk, op: Op, read: Read) -> Node:
 
 def _gather(walk: Walk, op: Op, read: Read) -> Node:
     values = {name: e for (name, _), e in zip(op.attrs["axes"], read.index, strict=True)}
-    for number, (index, access) in enumerate(zip(op.inputs[1:], op.attrs["maps"][1:], strict=True), start=1):
-        extent = next(
-            (s for s, e in zip(op.inputs[0].shape, op.attrs["maps"][0], strict=True) if _mentions(e, number)), 1
-        )
-        at = Read(index, tuple(substitute(e, values) for e in access), read.guard)
+    return _through(walk, op, read, _indirect(walk, op, 1, values, read.guard))
+
+
+def scattered_index(walk: Walk, op: Op, values: Mapping[str, Size], guard: Guard) -> tuple[Size, ...]:
+    """Where a scatter puts the element at ``values`` of its axes, if ``guard`` holds."""
+    return _indirect(walk, op, 2, dict(values), guard)
+
+
+def _indirect(walk: Walk, op: Op, first: int, values: dict[str, Size], guard: Guard) -> tuple[Size, ...]:
+    """The map of operand 0 at ``values`` of the op's axes; its index operands are those from ``first`` on."""
+    x, place = op.inputs[0], op.attrs["maps"][0]
+    for number, (index, access) in enumerate(zip(op.inputs[first:], op.attrs["maps"][first:], strict=True), start=1):
+        extent = next((s for s, e in zip(x.shape, place, strict=True) if _mentions(e, number)), 1)
+        at = Read(index, tuple(substitute(e, values) for e in access), guard)
         values[f"idx{number}"] = walk.indirect_index(at, extent)
-    return _through(walk, op, read, [substitute(e, values) for e in op.attrs["maps"][0]])
+    return tuple(substitute(e, values) for e in place)
 
 
 def _mentions(expr: Size, number: int) -> bool:

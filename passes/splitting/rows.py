@@ -165,6 +165,14 @@ def _plain_dim(op: Op, access: Sequence[Size], name: str | None, sizes: Mapping[
     return dims[0]
 
 
+def _unparted(copies: Copies, op: Op, dim: int | None) -> Copy:
+    """An op on what is the same for all parts."""
+    operands = [copies.of(x, None) for x in op.inputs]
+    if dim is not None or any(o.parted for o in operands):
+        raise NotCut(op.output)
+    return copies.emit(op, [o.value for o in operands], op.attrs, False)
+
+
 def _gather(copies: Copies, op: Op, dim: int | None) -> Copy:
     """Where an operand is read at a function of the cut axis, it stays whole, and is read at the part's positions."""
     axes, maps = op.attrs["axes"], op.attrs["maps"]
@@ -216,4 +224,5 @@ ROWS: Mapping[str, Row] = {
     "reduce": _reduce,
     "contract": _contract,
     "gather": _gather,
+    "scatter": _unparted,
 }

@@ -12,6 +12,7 @@ from rooftile.blame.replay import GRAPH, INPUTS, kernel_keeps, on_random_inputs,
 from rooftile.blame.shrink import shrunk
 from rooftile.ir.core import Graph
 from rooftile.ir.printer import print_graph
+from rooftile.ir.replacing import graph_of
 
 _SCRIPT = '''"""{what}
 
@@ -71,7 +72,7 @@ def _of_kernel(culprit: Culprit, folder: Path) -> tuple[Graph, str, str]:
     op, trial = culprit.op, culprit.trial
     assert op is not None
     region = replace(op, regions=op.regions[:1])
-    graph = Graph(culprit.name, op.inputs, (region,), op.outputs)
+    graph = graph_of(culprit.name, region)
     if kernel_keeps(on_random_inputs(graph, trial.subject.device), trial.target):
         write_inputs(Parts(trial).seen()[op][0], trial.subject.sizes, folder)
     return graph, "kernel_is_right", repr(trial.target.name)

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from rooftile.errors import RooftileError
 from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.replacing import graph_of
 from rooftile.passes.liveness import live_ops
 
 Fails = Callable[[Graph], bool]
@@ -30,7 +31,7 @@ def shrunk(graph: Graph, fails: Fails, near: str = "") -> Graph:
 def _alone(region: Op, body: Graph) -> Graph:
     """A graph of nothing but ``region`` with this body."""
     op = Op("region", body.inputs, body.outputs, region.attrs, (body,), region.loc)
-    return Graph(body.name, body.inputs, (op,), body.outputs)
+    return graph_of(body.name, op)
 
 
 def _smaller(graph: Graph, fails: Fails, near: str, deadline: float) -> Graph:

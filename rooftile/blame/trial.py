@@ -17,6 +17,7 @@ from rooftile.config import Config
 from rooftile.driver import fp32_precision
 from rooftile.ir.core import Graph, Op, TensorType
 from rooftile.ir.evaluator import Compute, Tensors, evaluate
+from rooftile.ir.replacing import graph_of
 from rooftile.ir.substitution import evaluate as number
 from rooftile.ir.tile_evaluator import run_region
 from rooftile.passes.base import Pass, PassContext
@@ -25,6 +26,7 @@ from rooftile.passes.manager import Manager, Stage
 from rooftile.passes.pipeline import pipeline
 from rooftile.passes.switches import Switches
 from rooftile.plans import Plans
+from rooftile.runtime.arguments import laid_out_copy
 from rooftile.runtime.loading import load
 from rooftile.runtime.plan import make_plan
 from rooftile.target import Target
@@ -115,11 +117,16 @@ class Trial:
 
     def compiled(self, op: Op) -> Compute:
         """The Triton text of a region's kernel, by itself, compiled for the device and run."""
-        alone = Graph(str(op.attrs["name"]), op.inputs, (op,), op.outputs)
-        plan, sizes = make_plan(alone, {op: emit(op.regions[1], self.target, op.regions[0])}), self.subject.sizes
+        kernels = {op: emit(op.regions[1], self.target, op.regions[0])}
+        plan, sizes = make_plan(graph_of(str(op.attrs["name"]), op), kernels), self.subject.sizes
         program = load(plan, self.target, self._device(), Config.from_env())
         types = [v.type for v in op.inputs]
-        return lambda inputs: program([laid_out(x, t, sizes) for x, t in zip(inputs, types, strict=True)], sizes)
+
+        def run(inputs: Tensors) -> list[torch.Tensor]:
+            placed = [laid_out(x, t, sizes) for x, t in zip(inputs, types, strict=True)]
+            return program([laid_out_copy(x) if n in plan.updated else x for n, x in enumerate(placed)], sizes)
+
+        return run
 
     @cached_property
     def plans(self) -> Plans:

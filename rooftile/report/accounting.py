@@ -53,8 +53,9 @@ def kernel_work(body: Graph) -> Work:
     moved: Size = 0
     for value, elements in elements_read(body).items():
         moved = add(moved, mul(elements, value.dtype.bytes))
+    scattered = {op.output: op.inputs[1] for op in body.ops if op.name == "scatter"}
     for value in body.outputs:
-        moved = add(moved, value.type.bytes)
+        moved = add(moved, scattered.get(value, value).type.bytes)
     matmul, scalar = arithmetic(body)
     return Work(moved, matmul, scalar, _operand_dtype(body))
 
@@ -81,6 +82,8 @@ def elements_read(body: Graph) -> dict[Value, Size]:
 def _touched(value: Value, users: list[Op]) -> Size:
     total: Size = 0
     for op in users:
+        if op.name == "scatter" and value is op.inputs[0]:
+            continue  # written into, not read
         selects = op.name == "slice" or (op.name == "gather" and value not in op.inputs[1:])
         if not selects:
             return value.type.numel
@@ -116,9 +119,13 @@ def _op_bytes(op: Op, behind: Mapping[Value, Size]) -> Size:
     total: Size = 0
     for value in dict.fromkeys(op.inputs):
         elements = behind.get(value, value.type.numel)
+        if op.name == "scatter" and value is op.inputs[0]:
+            continue
         if op.name == "gather" and value is op.inputs[0]:
             elements = _smaller(op.output.type.numel, elements)
         total = add(total, mul(elements, value.dtype.bytes))
+    if op.name == "scatter":  # eager writes in place, too
+        return add(total, op.inputs[1].type.bytes)
     for value in op.outputs:
         total = add(total, value.type.bytes)
     return total

@@ -13,6 +13,7 @@ from rooftile.codegen.kernel import Kernel
 from rooftile.codegen.together import emit_all
 from rooftile.config import Config
 from rooftile.ir.core import Graph, Op
+from rooftile.ir.replacing import graph_of
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.launches import joined_op, launches
 from rooftile.passes.reschedule import Choice, chosen
@@ -105,9 +106,7 @@ class Trial:
         self._device = device
         self._remember = partial(remember, config.cache_dir, built.key(target))
         op = built.op
-        self._plan = make_plan(
-            Graph("trial", op.inputs[: len(op.regions[0].inputs)], built.ops, op.outputs), built.kernels
-        )
+        self._plan = make_plan(graph_of("trial", op, built.ops), built.kernels)
         program = load(self._plan, target, device, config)
         binding = program.binding(tensors, {s.name: sizes[s.name] for s in self._plan.symbols})
         same = shared is not None and len(shared._memory.results) == len(binding.fresh)

@@ -21,7 +21,7 @@ from rooftile.driver import collecting
 from rooftile.report.breaks import breaks_seen
 from rooftile.runtime.plan import Call
 
-CACHE = {"aten.index_copy.default", "aten.index_put.default"}
+CACHE = {"aten.index_put.default"}  # of a window, which is moved as well
 ROUTING = {"aten.topk.default", "aten.sort.default", "aten.index_put.default"}
 CHUNKS = {"aten.linalg_solve_triangular.default"}  # of a gated delta rule
 

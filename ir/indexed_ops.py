@@ -1,0 +1,78 @@
+"""Graph-level ops whose places are data: rows of the table in ``rooftile.ir.graph_ops``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from rooftile.ir.core import Op, TensorType
+from rooftile.ir.expr import axis
+from rooftile.ir.optable import Evaluation, OpDef, require
+from rooftile.ir.reference import gather_reference, scatter_reference
+from rooftile.ir.substitution import evaluate
+
+Types = Sequence[TensorType]
+Attrs = Mapping[str, Any]
+Tensors = Sequence[torch.Tensor]
+
+
+def _infer_segment(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    (ends,) = types
+    require(ends.rank == 1 and ends.dtype.kind == "int", f"segment wants a row of integers, got {ends}")
+    return (TensorType(ends.dtype, (attrs["size"],)),)
+
+
+def _infer_gather(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    require(len(attrs["maps"]) == len(types), f"gather has {len(types)} operands and {len(attrs['maps'])} maps")
+    for t, m in zip(types, attrs["maps"], strict=True):
+        require(len(m) == t.rank, f"a gather map of {len(m)} entries for an operand of rank {t.rank}")
+    for t in types[1:]:
+        require(t.dtype.kind == "int", f"gather wants integer indices, got {t.dtype}")
+    return (TensorType(types[0].dtype, tuple(size for _, size in attrs["axes"])),)
+
+
+def _infer_scatter(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, source, *indices = types
+    require(len(attrs["maps"]) == len(types), f"scatter has {len(types)} operands and {len(attrs['maps'])} maps")
+    for t, m in zip(types, attrs["maps"], strict=True):
+        require(len(m) == t.rank, f"a scatter map of {len(m)} entries for an operand of rank {t.rank}")
+    own = tuple(axis(name, size) for name, size in attrs["axes"])
+    require(tuple(attrs["maps"][1]) == own, f"scatter reads its elements at {own}, not at {attrs['maps'][1]}")
+    require(x.dtype is source.dtype, f"scatter of {source.dtype} into {x.dtype}")
+    for t in indices:
+        require(t.dtype.kind == "int", f"scatter wants integer indices, got {t.dtype}")
+    return (TensorType(x.dtype, x.shape, strides=x.strides),)
+
+
+def _eval_segment(op: Op, x: Tensors, ev: Evaluation) -> tuple[torch.Tensor, ...]:
+    places = torch.arange(evaluate(op.attrs["size"], ev.bindings), dtype=x[0].dtype, device=x[0].device)
+    return (torch.searchsorted(x[0].contiguous(), places, right=True).to(x[0].dtype),)
+
+
+INDEXED_OPS: tuple[OpDef, ...] = (
+    OpDef(
+        "segment",
+        "For each of size positions the segment that it lies in: how many of the ends, which never decrease, "
+        "are at or before it.",
+        ("size",),
+        _infer_segment,
+        _eval_segment,
+    ),
+    OpDef(
+        "gather",
+        "Read operand 0 at indices computed from axes and from the values of the integer operands 1, 2, ...",
+        ("axes", "maps"),
+        _infer_gather,
+        gather_reference,
+    ),
+    OpDef(
+        "scatter",
+        "Operand 0 with the elements of operand 1 at places computed from axes and from the values of the integer "
+        "operands 2, 3, ...; which of two that go to one place stays is open. A kernel writes over operand 0.",
+        ("axes", "maps"),
+        _infer_scatter,
+        scatter_reference,
+    ),
+)
