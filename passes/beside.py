@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import ClassVar
 
 import networkx as nx
@@ -61,9 +62,17 @@ class Beside:
                 for value in dict.fromkeys(op.inputs):
                     if value not in weights:
                         readers.setdefault(value, []).append(op)
-        for value, ops in readers.items():
-            products = {op: p for op in ops if op not in taken and (p := _products(op)) is not None}
-            together = _independent(list(products), order)[:MOST_TOGETHER]
+        products = {op: p for op in dict.fromkeys(chain(*readers.values())) if (p := _products(op)) is not None}
+        several = {v: found for v, ops in readers.items() if len(found := [op for op in ops if op in products]) > 1}
+        # The largest groups first: what all layers read, such as a counter of positions, tears no group apart.
+        waiting = {value: _independent(found, order)[:MOST_TOGETHER] for value, found in several.items()}
+        while waiting:
+            value = max(waiting, key=lambda v: len(waiting[v]))
+            together = _independent([op for op in several[value] if op not in taken], order)[:MOST_TOGETHER]
+            if 1 < len(together) < len(waiting[value]):
+                waiting[value] = together
+                continue
+            del waiting[value]
             if len(together) < 2:
                 continue
             found = self.choice(value, {op: products[op] for op in together}, ctx)
