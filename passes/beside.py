@@ -1,7 +1,8 @@
 """Pass ``beside``: products that read the same values run in one launch, the tiles of one beside those of the next.
 
 What it gains are the multiprocessors that would wait at the end of each kernel, and launches; each region keeps its own
-epilogue and layout. So the projections to queries, keys and values become one launch, whatever is done to each::
+epilogue and layout. So the projections to queries, keys and values become one launch, whatever is done to each. Small
+results that nothing waits for share one, too::
 
     %q = region(%x, %wq, %cos, %sin)         %q = region(%x, %wq, %cos, %sin) launch=[0, 0]
     %k = region(%x, %wk, %cos, %sin)   ->    %k = region(%x, %wk, %cos, %sin) launch=[0, 1]
@@ -10,7 +11,7 @@ epilogue and layout. So the projections to queries, keys and values become one l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import ClassVar
@@ -22,7 +23,9 @@ from rooftile.ir.schedule import OPTIONS, Schedule
 from rooftile.passes.base import PassContext
 from rooftile.passes.launches import can_share
 from rooftile.passes.packing import LASTING, is_packed
+from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.cost import cost
+from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.alike import Products
 from rooftile.passes.schedules.estimate import programs, seconds
 from rooftile.passes.switches import permitted
@@ -58,14 +61,14 @@ class Beside:
         weights = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING or kind == "packed"}
         readers: dict[Value, list[Op]] = {}
         for op in graph.ops:
-            if op.name == "region" and "roles" in op.attrs and not is_packed(op) and not op.regions[0].size_symbols():
+            if _is_scheduled(op):
                 for value in dict.fromkeys(op.inputs):
                     if value not in weights:
                         readers.setdefault(value, []).append(op)
         products = {op: p for op in dict.fromkeys(chain(*readers.values())) if (p := _products(op)) is not None}
-        several = {v: found for v, ops in readers.items() if len(found := [op for op in ops if op in products]) > 1}
+        several = {v: some for v, ops in readers.items() if len(some := [op for op in ops if op in products]) > 1}
         # The largest groups first: what all layers read, such as a counter of positions, tears no group apart.
-        waiting = {value: _independent(found, order)[:MOST_TOGETHER] for value, found in several.items()}
+        waiting = {value: _independent(some, order)[:MOST_TOGETHER] for value, some in several.items()}
         while waiting:
             value = max(waiting, key=lambda v: len(waiting[v]))
             together = _independent([op for op in several[value] if op not in taken], order)[:MOST_TOGETHER]
@@ -80,6 +83,28 @@ class Beside:
                 taken.update(found)
                 _contract(order, list(found))
                 yield found
+        yield from self.ends(graph, taken, ctx)
+
+    def ends(self, graph: Graph, taken: Container[Op], ctx: PassContext) -> Iterator[dict[Op, Schedule]]:
+        """Regions without reductions that nothing waits for, such as counters that are counted up, as long as the
+        device runs them all at once."""
+        read = {v for op in graph.ops for v in op.inputs}
+        small: dict[Op, Schedule] = {}
+        room = ctx.target.sm_count
+        for op in graph.ops:
+            if op in taken or not _is_scheduled(op) or not read.isdisjoint(op.outputs):
+                continue
+            schedule = Schedule.from_attrs(op.attrs)
+            reduces = compose(op.regions[0], space_of(schedule)).reductions()
+            if not reduces and programs(schedule) <= room and _can_share([*small.values(), schedule]):
+                small[op] = schedule
+                room -= programs(schedule)
+        if len(small) > 1 and permitted("ends", [*small][-1].outputs[-1], [*small][-1].loc):
+            names = [v.name for op in small for v in op.outputs]
+            gain = (len(small) - 1) * ctx.target.launch_seconds * 1e6
+            text = f"{len(small)} small results that nothing waits for share a launch: {gain:.1f} us less by the model"
+            ctx.ledger.add("fused", rule="launch", values=names, reason=text, bytes=0, locs=[op.loc for op in small])
+            yield small
 
     def choice(self, value: Value, products: dict[Op, Products], ctx: PassContext) -> dict[Op, Schedule] | None:
         """The schedules with which these regions, which read ``value``, share a launch, if that takes less time."""
@@ -104,6 +129,12 @@ class Beside:
         # Triton 3.6 lets the operands' places in shared memory coincide only if those with smaller tiles come first.
         placed = sorted(best, key=lambda op: -best[op].accumulators)
         return {op: best[op].schedule for op in placed}
+
+
+def _is_scheduled(op: Op) -> bool:
+    """Whether ``op`` is a region that is run in every call, with sizes that are known."""
+    is_region = op.name == "region" and "roles" in op.attrs
+    return is_region and not is_packed(op) and not op.regions[0].size_symbols()
 
 
 def _products(op: Op) -> Products | None:

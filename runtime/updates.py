@@ -14,12 +14,13 @@ An input over which no result is to be written stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.extern import updated_operand
 from rooftile.ir.replacing import replaced_operands
+from rooftile.passes.liveness import live_ops
 from rooftile.passes.regions.compose import NoCommonSpace, compose
 
 
@@ -101,7 +102,7 @@ class _Search:
             return
         if not all(self._leaves_only_over(v, over) for v in alike):
             return
-        if self._dies(over, first) and _reads_only_where_it_writes(maker, over):
+        if self._dies(over, first) and _reads_only_where_it_writes(maker, first, over):
             self.homes |= dict.fromkeys(alike, over)
 
     def _dies(self, old: Value, new: Value) -> bool:
@@ -115,16 +116,20 @@ class _Search:
         return value not in self._outputs or self._over.get(value) == over
 
 
-def _reads_only_where_it_writes(op: Op, over: Value) -> bool:
-    """Whether a region reads ``over`` at no element but the one that it computes from it. With several results, one
-    may be stored before another reads."""
+def _reads_only_where_it_writes(op: Op, value: Value, over: Value) -> bool:
+    """Whether a region reads ``over`` at no element but the one of its result ``value`` that it computes from it. What
+    computes another result, which may be stored later, must not read it at all."""
     if over not in op.inputs:
         return True
     body = op.regions[0]
     inside = {b for b, v in zip(body.inputs, op.inputs, strict=False) if v == over}
+    (result,) = (b for b, v in zip(body.outputs, op.outputs, strict=True) if v == value)
+    others = [b for b in body.outputs if b is not result]
+    if any(not inside.isdisjoint((b, *(v for o in live_ops(body.ops, [b]) for v in o.inputs))) for b in others):
+        return False
     try:
-        access = compose(body)
+        access = compose(replace(body, ops=tuple(live_ops(body.ops, [result])), outputs=(result,)))
     except NoCommonSpace:
         return False
-    ((_, stored), *others) = access.roots
-    return not others and all(read.index == stored.index for read in access.loads() if read.value in inside)
+    stored = [root.index for _, root in access.roots]
+    return all([read.index] == stored for read in access.loads() if read.value in inside)

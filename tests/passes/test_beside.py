@@ -159,6 +159,55 @@ def test_a_launch_that_would_take_longer_is_said_and_left() -> None:
     assert entry.decision == "cut" and "one for all takes" in entry.reason
 
 
+COUNTERS = """\
+graph main(%x: f32[4, 64], %first: i64[], %second: i64[], %third: i64[]) {
+    with updates=[[1, 1], [2, 2], [3, 3]]
+    %one = constant(value=1) : i64[]
+    %a = expand(%first, dims=[]) : i64[4, 64]
+    %b = expand(%second, dims=[]) : i64[4, 64]
+    %c = pointwise.add(%a, %b) : i64[4, 64]
+    %d = cast(%c) : f32[4, 64]
+    %e = pointwise.add(%x, %d) : f32[4, 64]
+    %sum = reduce.sum(%e, dims=[1]) : f32[4]
+    %next = pointwise.add(%first, %one) : i64[]
+    %other = pointwise.add(%second, %one) : i64[]
+    %last = pointwise.add(%third, %second) : i64[]
+    return %sum, %next, %other, %last
+}
+"""
+
+
+def test_counters_are_counted_up_in_one_launch() -> None:
+    """Each where it is, once all has read it; the third reads the second, which therefore is made apart."""
+    graph = parse_graph(COUNTERS)
+    result, context = lowered(graph)
+    shared = launches(result)
+    assert [len(kernels) for kernels in shared.inputs.values()] == [3]
+    assert [e for e in context.ledger if e.rule == "launch" and "nothing waits for" in e.reason]
+    given = [torch.ones(4, 64), torch.tensor(3), torch.tensor(5), torch.tensor(7)]
+    total, *counters = evaluated(result, given)
+    assert torch.equal(total, torch.full((4,), 64.0 * 9)) and [int(c) for c in counters] == [4, 6, 12]
+    plan = Plans.of(shared.graph, emit_all(shared, FEW)).every
+    assert plan.results_that_are_arguments == (None, 1, None, 3)
+
+
+def test_what_all_layers_read_tears_no_group_apart() -> None:
+    """Two layers of three products, of which two in each read one number as well."""
+
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = (nn.ModuleList(nn.Linear(512, 512) for _ in range(3)) for _ in range(2))
+
+        def forward(self, x: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+            for a, b, c in (self.first, self.second):
+                x = (a(x) * number).cumsum(-1) + (b(x) * number).cumsum(-1) * c(x).cumsum(-1)
+            return x
+
+    result, _ = lowered(imported(Layers(), (256, 512), (1,)))
+    assert sorted(len(kernels) for kernels in launches(result).inputs.values()) == [3, 3]
+
+
 def test_on_the_cpu_each_region_has_its_launch() -> None:
     graph = imported(Plain(128, 256), (300, 128))
     from rooftile.target import target_named
