@@ -96,7 +96,8 @@ class Beside:
                 continue
             schedule = Schedule.from_attrs(op.attrs)
             reduces = compose(op.regions[0], space_of(schedule)).reductions()
-            if not reduces and programs(schedule) <= room and _can_share([*small.values(), schedule]):
+            fits = can_share([s.attrs() for s in (*small.values(), schedule)])
+            if fits and not reduces and programs(schedule) <= room:
                 small[op] = schedule
                 room -= programs(schedule)
         if len(small) > 1 and permitted("ends", [*small][-1].outputs[-1], [*small][-1].loc):
