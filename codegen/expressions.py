@@ -113,6 +113,7 @@ POINTWISE: dict[str, Row] = {
     "tanh": Row(floats="quick_tanh({0})", double="libdevice.tanh({0})"),
     "sigmoid": Row(floats="quick_sigmoid({0})", double="tl.sigmoid({0})"),
     "erf": Row(floats="tl.erf({0})"),
+    "erfc": Row(floats="quick_erfc({0})", double="libdevice.erfc({0})"),
     "floor": Row(floats="tl.floor({0})"),
     "ceil": Row(floats="tl.ceil({0})"),
     "round": _library("rint"),
@@ -135,9 +136,10 @@ POINTWISE: dict[str, Row] = {
 }
 
 # Where no narrow float goes in or out of a kernel, errors that grow with the operand would be seen: in fp32, `exp` has
-# one from its multiplication by log2(e), `quick_sigmoid` too, `quick_tanh` from its difference.
+# one from its multiplication by log2(e), `quick_sigmoid` and `quick_erfc` too, `quick_tanh` from its difference.
 ACCURATE: dict[str, Row] = {
     "exp": _library("exp"),
+    "erfc": _library("erfc"),
     "tanh": _library("tanh"),
     "sigmoid": Row(floats="tl.sigmoid({0})"),
 }

@@ -34,6 +34,7 @@ _FLOAT = {
     aten.tanh.default: "tanh",
     aten.sigmoid.default: "sigmoid",
     aten.erf.default: "erf",
+    aten.erfc.default: "erfc",
 }
 
 # One operand of any dtype.

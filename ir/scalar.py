@@ -136,6 +136,7 @@ _SMOOTH_OR_ROUNDING = tuple(
         ("atan", torch.atan, True, 16),
         ("tanh", torch.tanh, True, 8),
         ("erf", torch.erf, True, 8),
+        ("erfc", torch.erfc, False, 8),
         ("floor", torch.floor, True, 1),
         ("ceil", torch.ceil, True, 1),
         ("round", torch.round, True, 1),

@@ -1,8 +1,8 @@
-"""Pass ``sigmoids``: one and a hyperbolic tangent are twice a sigmoid.
+"""Pass ``sigmoids``: one and a curve from minus one to one are a curve that starts from zero.
 
-``1 + tanh(u) = 2 * sigmoid(2 * u)``, which takes half the instructions and cancels nothing where ``tanh(u)`` is near
-minus one. The two goes into a number that the sum is multiplied by, the other one into a number that ``u`` is, so that
-``0.5 * x * (1 + tanh(0.8 * v))`` becomes ``x * sigmoid(1.6 * v)``. Before and after::
+``1 + tanh(u) = 2 * sigmoid(2 * u)`` and ``1 + erf(u) = erfc(-u)``, which take half the instructions and cancel nothing
+where the curve is near minus one. The numbers go into one that the sum is multiplied by, and into one that ``u`` is, so
+that ``0.5 * x * (1 + tanh(0.8 * v))`` becomes ``x * sigmoid(1.6 * v)``. Before and after::
 
     %t = pointwise.tanh(%u)                       %v = pointwise.mul(%u, expand(2))
     %s = pointwise.add(%t, expand(1))             %t = pointwise.sigmoid(%v)
@@ -30,8 +30,20 @@ from rooftile.passes.switches import permitted
 
 
 @dataclass(frozen=True)
+class _Curve:
+    """``1 + f(u)`` as ``outside * fn(inside * u)``; both are powers of two, or such with a sign."""
+
+    fn: str
+    inside: float
+    outside: float
+
+
+CURVES: Mapping[str, _Curve] = {"tanh": _Curve("sigmoid", 2.0, 2.0), "erf": _Curve("erfc", -1.0, 1.0)}
+
+
+@dataclass(frozen=True)
 class Sigmoids:
-    """Rewrites sums of one and a hyperbolic tangent in regions on narrow floats."""
+    """Rewrites sums of one and such a curve in regions on narrow floats."""
 
     name: ClassVar[str] = "sigmoids"
 
@@ -41,55 +53,56 @@ class Sigmoids:
 
 
 def with_sigmoids(body: Graph) -> Graph:
-    """``body`` with sigmoids for its fp32 sums of one and a hyperbolic tangent; the same object where there are
-    none."""
+    """``body`` without its fp32 sums of one and a curve from minus one; the same object where there are none."""
     if not is_on_narrow_floats(body):
         return body
     producers = body.producers()
-    sums = {op: u for op in body.ops if (u := _tangent_s_operand(op, producers)) is not None}
-    sums = {op: u for op, u in sums.items() if permitted("tangent", op.output, op.loc)}
+    sums = {op: made for op in body.ops if (made := _curve_in(op, producers)) is not None}
+    sums = {op: made for op, made in sums.items() if permitted("sum", op.output, op.loc)}
     return _rewritten(body, sums, producers) if sums else body
 
 
-def _rewritten(body: Graph, sums: Mapping[Op, Value], producers: Mapping[Value, Op]) -> Graph:
+def _rewritten(body: Graph, sums: Mapping[Op, Op], producers: Mapping[Value, Op]) -> Graph:
     builder = GraphBuilder.beside(body)
-    halves: dict[Value, Value] = {}
+    parts: dict[Value, tuple[Value, float]] = {}  # of each sum, the new curve and what it is multiplied by
     for op in body.ops:
         with builder.at(op.loc):
             if op in sums:
-                inside = _scaled(builder, sums[op], 2.0, producers)
-                halves[op.output] = builder.pointwise("sigmoid", inside)
-                _ending_in(builder, builder.pointwise("mul", halves[op.output], _number(builder, 2.0, op)), op)
-            elif (pair := _half_and_other(op, halves)) is not None:
-                half, other = pair
-                doubled = _scaled(builder, other, 2.0, producers)
-                _ending_in(builder, builder.pointwise("mul", doubled, half), op)
+                curve = CURVES[sums[op].attrs["fn"]]
+                new = builder.pointwise(curve.fn, _scaled(builder, sums[op].inputs[0], curve.inside, producers))
+                parts[op.output] = new, curve.outside
+                if curve.outside != 1:
+                    new = builder.pointwise("mul", new, _number(builder, curve.outside, op))
+                _ending_in(builder, new, op)
+            elif (pair := _part_and_other(op, parts)) is not None:
+                (new, factor), other = pair
+                _ending_in(builder, builder.pointwise("mul", _scaled(builder, other, factor, producers), new), op)
             else:
                 builder.ops.append(op)
     return replace(body, ops=tuple(live_ops(builder.ops, body.outputs)))
 
 
-def _tangent_s_operand(op: Op, producers: Mapping[Value, Op]) -> Value | None:
-    """``u`` where ``op`` is ``1 + tanh(u)`` in fp32."""
+def _curve_in(op: Op, producers: Mapping[Value, Op]) -> Op | None:
+    """The op that makes the curve, where ``op`` is one and it in fp32."""
     if op.attrs.get("fn") != "add" or op.output.dtype is not F32:
         return None
     for value, other in (op.inputs, op.inputs[::-1]):
         made = producers.get(value)
-        if made is not None and made.attrs.get("fn") == "tanh" and number_in(other, producers.get) == 1:
-            return made.inputs[0]
+        if made is not None and made.attrs.get("fn") in CURVES and number_in(other, producers.get) == 1:
+            return made
     return None
 
 
-def _half_and_other(op: Op, halves: Mapping[Value, Value]) -> tuple[Value, Value] | None:
-    """Half of one operand, where ``op`` is a product and that is known, and the other operand."""
+def _part_and_other(op: Op, parts: Mapping[Value, tuple[Value, float]]) -> tuple[tuple[Value, float], Value] | None:
+    """Where ``op`` is the product of such a sum and another operand: the new curve with its factor, and the other."""
     if op.attrs.get("fn") != "mul":
         return None
-    pairs = ((halves[v], other) for v, other in (op.inputs, op.inputs[::-1]) if v in halves)
+    pairs = ((parts[v], other) for v, other in (op.inputs, op.inputs[::-1]) if v in parts and parts[v][1] != 1)
     return next(pairs, None)
 
 
 def _scaled(builder: GraphBuilder, value: Value, factor: float, producers: Mapping[Value, Op]) -> Value:
-    """``factor``, a power of two, times ``value``; a number that it has been multiplied by takes the factor."""
+    """``factor``, which rounds nothing, times ``value``; a number that it has been multiplied by takes the factor."""
     made, number = producers.get(value), number_in(value, producers.get)
     if number is not None and made is not None:
         return _number(builder, factor * float(number), made)

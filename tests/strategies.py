@@ -191,6 +191,7 @@ SMOOTH: dict[str, tuple[float, bool, Callable[[float], float]]] = {
     "tanh": (LARGEST, False, lambda b: 1.0),
     "sigmoid": (LARGEST, False, lambda b: 1.0),
     "erf": (LARGEST, False, lambda b: 1.0),
+    "erfc": (LARGEST, False, lambda b: 2.0),
     "atan": (LARGEST, False, lambda b: 1.6),
     "exp": (3.0, False, lambda b: 21.0),
     "exp2": (3.0, False, lambda b: 8.0),

@@ -43,6 +43,7 @@ UNARY: dict[str, Callable[[Tensor], Any]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "erf": torch.erf,
+    "erfc": torch.erfc,
     "neg": torch.neg,
     "abs": torch.abs,
     "sign": torch.sign,
