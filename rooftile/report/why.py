@@ -13,7 +13,7 @@ from rooftile.compilation import Compilation
 from rooftile.errors import OptionError
 from rooftile.ir.core import Graph, Loc, Op
 from rooftile.ir.printer import print_op
-from rooftile.report.data import DerivationRow, LedgerRow, NoteRow, Report
+from rooftile.report.data import DerivationRow, KernelRow, LedgerRow, NoteRow, Report
 from rooftile.report.tree import line_of
 
 
@@ -72,8 +72,9 @@ def _about(report: Report, compilation: Compilation, name: str) -> WhyRow | None
     if not found and given is None:
         return None
     loc = found[-1][1].loc if found else Loc()
-    prefix = "" if len(report.compilations) == 1 else f"{report.compilations.index(compilation)}/"
+    prefix = _prefix(report, compilation)
     kernels = _kernels_of(report, compilation)
+    readers = [k for k in kernels if prefix + name in k.reads]
     computed = tuple(k.name for k in kernels if name in k.values)
     stored = tuple(k.name for k in kernels if prefix + name in k.writes)
     decisions = tuple(row for row in report.ledger if name in row.values)
@@ -85,15 +86,20 @@ def _about(report: Report, compilation: Compilation, name: str) -> WhyRow | None
         made=_differing(found),
         computed_by=computed,
         stored_by=stored,
-        read_by=tuple(k.name for k in kernels if prefix + name in k.reads),
-        verdict=_verdict(compilation, name, given is not None, stored, computed, decisions),
+        read_by=tuple(k.name for k in readers),
+        verdict=_verdict(compilation, name, given is not None, stored, computed, readers, decisions),
         decisions=decisions,
         derivations=tuple(row for row in report.derivations if row.value == name or _mentioned(name, row)),
         notes=tuple(row for row in report.notes if row.value == name),
     )
 
 
-def _kernels_of(report: Report, compilation: Compilation) -> Sequence[Any]:
+def _prefix(report: Report, compilation: Compilation) -> str:
+    """What tells the buffers of one graph from those of others."""
+    return "" if len(report.compilations) == 1 else f"{report.compilations.index(compilation)}/"
+
+
+def _kernels_of(report: Report, compilation: Compilation) -> Sequence[KernelRow]:
     first = 0
     for each in report.compilations:
         count = len(each.plan.steps) if each.plan else 0
@@ -137,11 +143,12 @@ def _verdict(
     given: bool,
     stored: Sequence[str],
     computed: Sequence[str],
+    readers: Sequence[KernelRow],
     decisions: Sequence[LedgerRow],
 ) -> str:
     """Why the value is in memory, or why not."""
     cuts = [row for row in decisions if row.decision == "cut" and row.values[0] == name]
-    fused = [row for row in decisions if row.decision == "fused" and row.values[0] == name]
+    fused = [row for row in decisions if row.decision == "fused" and row.values[0] == name and row.rule != "launch"]
     if given:
         return "it is an input of the graph, or a weight"
     if cuts:
@@ -149,7 +156,7 @@ def _verdict(
     if any(v.name == name for v in compilation.imported.outputs):
         return "it is stored since it is a result of the graph"
     if stored and not fused:
-        return "it is stored: an ATen call needs it, or several kernels start from it"
+        return _undecided(name, readers)
     if fused and stored:
         return "it is stored on the way: " + fused[-1].reason
     if fused:
@@ -157,6 +164,38 @@ def _verdict(
     if computed:
         return "it stays on chip: it costs little, and each kernel that reads it computes it"
     return "it is gone: a rewrite has put another value in its place, or it only renames elements"
+
+
+def _undecided(name: str, readers: Sequence[KernelRow]) -> str:
+    """Why a value is stored of which no decision says so."""
+    calls = [kernel.name for kernel in readers if kernel.kind != "triton"]
+    if calls:
+        return f"it is stored, since a call that is no kernel of ours reads it: {', '.join(calls)}"
+    if len(readers) > 1:
+        return f"it is stored, since several kernels start from it: {', '.join(kernel.name for kernel in readers)}"
+    return "it is stored: a pass behind fuse cut its kernel, or looks at what the reader's loop is to visit"
+
+
+def why_stored(report: Report, compilation: Compilation) -> dict[str, tuple[str, str]]:
+    """For each value that passes from one kernel to another, why it is stored, and what would change that."""
+    prefix = _prefix(report, compilation)
+    about: dict[str, list[LedgerRow]] = {}
+    for row in report.ledger:
+        for value in dict.fromkeys(row.values):
+            about.setdefault(value, []).append(row)
+    readers: dict[str, list[KernelRow]] = {}
+    kernels = _kernels_of(report, compilation)
+    for kernel in kernels:
+        for buffer in kernel.reads:
+            readers.setdefault(buffer, []).append(kernel)
+    found = {}
+    for kernel in kernels:
+        for buffer in kernel.writes:
+            name, rows = buffer.removeprefix(prefix), about.get(buffer.removeprefix(prefix), [])
+            told = _verdict(compilation, name, False, (kernel.name,), (), readers.get(buffer, ()), rows)
+            changes = [row.change for row in rows if row.decision == "cut" and row.values[0] == name and row.change]
+            found[name] = told, changes[-1] if changes else ""
+    return found
 
 
 def about_line(report: Report, place: str) -> Report:

@@ -14,6 +14,7 @@ from rooftile.ir.steps import loop_visits
 from rooftile.report.data import Report
 from rooftile.report.page.diagram import diagram_of
 from rooftile.report.page.texts import Texts
+from rooftile.report.why import why_stored
 from rooftile.runtime.plan import Launch, Plan, Step
 
 _MOST_ROWS = 128  # of a picture of visited tiles
@@ -23,7 +24,10 @@ _AROUND = 2  # lines of the model shown before and behind each that a kernel com
 def content_of(report: Report) -> tuple[dict[str, Any], dict[str, object]]:
     """Everything but the texts, and the texts: IR and kernels."""
     texts = Texts()
-    programs = [_program(compilation, texts) for compilation in report.compilations]
+    programs = [
+        {**_program(each, texts), "stored": why_stored(report, each) if each.plan is not None else {}}
+        for each in report.compilations
+    ]
     found = {"report": report.to_dict(), "programs": programs, "sources": source_lines(report)}
     return found, texts.to_dict()
 

@@ -61,5 +61,9 @@ async function textOf(number) {
 const spent = (kernel) => kernel.time_us ?? kernel.roofline?.estimate_us ?? null;
 const timesFloor = (kernel) => (spent(kernel) !== null && kernel.floor_us ? spent(kernel) / kernel.floor_us : null);
 const measured = () => called().some((kernel) => kernel.time_us !== null);
+// Which kernels of a graph read or write a buffer, and why it is in memory: [why, what would change that].
+const readersOf = (name) => called().filter((kernel) => kernel.reads.includes(name));
+const writersOf = (name) => called().filter((kernel) => kernel.writes.includes(name));
+const whyStored = (name, number) => data.programs[number].stored[withoutPrefix(name)] ?? null;
 const bufferNamed = (name) => data.report.buffers.find((buffer) => buffer.name === name);
 const withoutPrefix = (name) => name.replace(/^\d+\//, "");

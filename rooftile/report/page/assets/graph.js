@@ -72,12 +72,22 @@ const legend = () =>
 class GraphView {
   constructor(canvas, group, diagram) {
     Object.assign(this, { diagram, canvas, matches: [], match: -1, inside: new Map() });
-    this.flows = diagram.flows.map((flow) =>
-      explains(svg("path", { class: "flow", d: curve(flow.points) }), () => flowFacts(flow, diagram)),
-    );
+    this.flows = diagram.flows.map((flow) => this.flow(flow));
     this.boxes = diagram.boxes.map((box) => this.box(box));
     group.append(...this.flows, ...this.boxes);
     this.port = new Viewport(canvas, group, diagram, () => this.redraw());
+  }
+  flow(flow) {
+    const path = curve(flow.points);
+    const node = svg("g", { class: "flow" }, svg("path", { class: "hold", d: path }), svg("path", { d: path }));
+    node.addEventListener("click", () => this.open(flow));
+    return explains(node, () => flowFacts(flow, this.diagram));
+  }
+  // The kernel that stores the value, whose summary says why.
+  open(flow) {
+    const [start, end] = [flow.start, flow.end].map((at) => this.diagram.boxes[at].step);
+    const step = start >= 0 ? start : end;
+    if (step >= 0) go({ kernel: kernelAt(step).index, tab: "summary" });
   }
   begin() {
     this.port.start();
@@ -177,6 +187,7 @@ class GraphView {
 }
 
 function flowFacts(flow, diagram) {
+  const why = whyStored(flow.value, here.program);
   const buffer = data.report.buffers.find((each) => withoutPrefix(each.name) === flow.value);
   return [
     el("b", null, "%" + flow.value),
@@ -186,6 +197,8 @@ function flowFacts(flow, diagram) {
       ["from", diagram.boxes[flow.start].name],
       ["to", diagram.boxes[flow.end].name],
     ]),
+    why ? el("p", { class: "why-stored" }, why[0]) : "",
+    why?.[1] ? el("p", { class: "soft" }, why[1]) : "",
   ];
 }
 

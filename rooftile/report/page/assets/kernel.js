@@ -122,7 +122,7 @@ function kernelSummary(kernel) {
           kernel.notes.map((note) => el("p", null, note)),
         )
       : null,
-    part("Memory", bufferList("reads", kernel.reads), bufferList("writes", kernel.writes)),
+    part("Memory", bufferList("reads", kernel), bufferList("writes", kernel)),
     aboutKernel(kernel),
   ];
 }
@@ -184,19 +184,43 @@ function scheduleOf({ schedule, loops }) {
   ];
 }
 
-function bufferList(what, names) {
-  const rows = names.map((name, n) => {
+function bufferList(what, kernel) {
+  const rows = kernel[what].map((name, n) => {
     const buffer = bufferNamed(name);
-    return el(
-      "tr",
-      null,
-      el("td", { class: "soft", style: "width: 56px" }, n ? "" : what),
-      el("td", { class: "mono" }, "%" + withoutPrefix(name)),
-      el("td", { class: "mono soft" }, buffer ? `${buffer.dtype}[${buffer.shape.join(", ")}]` : ""),
-      buffer ? amountCell(buffer.bytes, "B") : el("td"),
-    );
+    return [
+      el(
+        "tr",
+        null,
+        el("td", { class: "soft", style: "width: 56px" }, n ? "" : what),
+        el("td", { class: "mono" }, "%" + withoutPrefix(name)),
+        el("td", { class: "mono soft" }, buffer ? `${buffer.dtype}[${buffer.shape.join(", ")}]` : ""),
+        buffer ? amountCell(buffer.bytes, "B") : el("td"),
+      ),
+      passedOn(what, name, kernel),
+    ];
   });
-  return rows.length ? table(rows) : null;
+  return rows.length ? table(rows.flat()) : null;
+}
+
+// Who is at the other end of a buffer, and why it passes through memory.
+function passedOn(what, name, kernel) {
+  const others = what === "reads" ? writersOf(name) : readersOf(name);
+  const why = isCalled(kernel) ? whyStored(name, kernel.program) : null;
+  if (!others.length && !why) return null;
+  const links = others.slice(0, 6).map((other, n) => [n ? ", " : "", kernelLink(other)]);
+  const more = others.length > 6 ? ` and ${others.length - 6} more` : "";
+  return el(
+    "tr",
+    { class: "behind" },
+    el("td"),
+    el(
+      "td",
+      { colspan: 3, class: "soft" },
+      others.length ? el("div", null, what === "reads" ? "from " : "to ", links, more) : null,
+      why ? el("div", { class: "why-stored" }, valuesIn(why[0])) : null,
+      why?.[1] ? el("div", { class: "change" }, why[1]) : null,
+    ),
+  );
 }
 
 function aboutKernel(kernel) {
