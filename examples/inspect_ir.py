@@ -1,8 +1,10 @@
-"""Look inside a compilation: the IR after every pass, the kernels as files, and passes run by hand on IR text.
+"""Look inside a compilation: the IR after every pass, the kernels as files, passes run by hand on IR text, and a
+schedule that is edited.
 
 python examples/inspect_ir.py
 """
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,6 +67,19 @@ def main() -> None:
 
         # Passes run by name on text, for any target. `rooftile opt FILE --passes ... --target ...` does the same.
         print(run_named(text, ["canonicalize", "axes", "fuse"], target_named("h100")))
+
+        # A schedule is a part of the text, so it can be edited: here the rows of a tile. Lowered again, the kernel is
+        # another one, and computes the same; with `lowered`, the evaluator runs kernels in place of what they are from.
+        (scheduled,) = folder.glob("*-tile.ir")
+        before = scheduled.read_text()
+        rows = re.search(r"\[i, (grid|loop|whole), (\d+)\]", before)
+        assert rows is not None
+        edited = before.replace(rows[0], "[i, grid, 16]").replace("grid=[]", "grid=[i]")
+        graph = parse_graph(run_named(edited, ["lower"], target_named("cpu")))
+        with torch.no_grad():
+            (result,) = evaluate(graph, [named[value.name] for value in graph.inputs], lowered=True)
+        print(f"{rows[0]} edited: the kernel differs, the result by {(result - expected).abs().max():.0e}")
+        assert print_graph(graph) != (folder / "18-lower.ir").read_text() and torch.allclose(result, expected, atol=1e-5)
 
         # Each kernel is a file that runs on its own, checks itself on random inputs and, on a GPU, times itself.
         (file,) = (folder / "kernels").glob("*.py")

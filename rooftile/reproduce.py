@@ -14,11 +14,14 @@ from rooftile.accuracy import Accuracy, promised, truth
 from rooftile.codegen.example import example_size, largest_safe_index
 from rooftile.config import CompileOptions
 from rooftile.driver import build_program
-from rooftile.ir.core import Graph, TensorType
+from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.evaluator import evaluate
+from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.substitution import evaluate as number
 from rooftile.runtime.plan import row_major, span
+
+_OF_POSITIVE = frozenset({"sqrt", "rsqrt", "log", "log2"})
 
 
 def reproduce(path: Path, target: str | None = None, device: str | None = None, seed: int = 0) -> list[Accuracy]:
@@ -45,16 +48,41 @@ def reproduce(path: Path, target: str | None = None, device: str | None = None, 
 def random_inputs(graph: Graph, device: torch.device, seed: int = 0) -> tuple[list[torch.Tensor], dict[str, int]]:
     """Inputs for ``graph``, and the run-time sizes they have:
 
-    normal floats, coins, and integers that index any dimension.
+    normal floats (positive ones where a root or a logarithm is taken of them as they are), coins, and integers that
+    index any dimension.
     """
     sizes = {s.name: example_size(s, s.name).example for s in graph.size_symbols()}
     generator = torch.Generator().manual_seed(seed)
     limit = largest_safe_index(graph.inputs, sizes)
-    return [_random(v.type, sizes, limit, generator, device) for v in graph.inputs], sizes
+    positive = _positive(graph)
+    return [_random(v.type, sizes, limit, generator, device, v in positive) for v in graph.inputs], sizes
+
+
+def _positive(graph: Graph) -> set[Value]:
+    """The inputs that a function of positive numbers is applied to, with nothing but views, casts and sums between."""
+    producers = graph.producers()
+    stack = [op.inputs[0] for op in graph.ops if op.attrs.get("fn") in _OF_POSITIVE and op.name == "pointwise"]
+    seen: set[Value] = set()
+    while stack:
+        value = stack.pop()
+        op = producers.get(value)
+        if value not in seen and (op is None or op.name == "cast" or GRAPH_OPS[op.name].view or _is_sum(op)):
+            stack += op.inputs if op is not None else ()
+        seen.add(value)
+    return {v for v in graph.inputs if v in seen and v.dtype.kind == "float"}
+
+
+def _is_sum(op: Op) -> bool:
+    return op.name == "pointwise" and op.attrs["fn"] == "add"
 
 
 def _random(
-    type: TensorType, sizes: Mapping[str, int], limit: int, generator: torch.Generator, device: torch.device
+    type: TensorType,
+    sizes: Mapping[str, int],
+    limit: int,
+    generator: torch.Generator,
+    device: torch.device,
+    positive: bool,
 ) -> torch.Tensor:
     shape = tuple(number(s, sizes) for s in type.shape)
     strides = row_major(shape) if type.strides is None else tuple(number(s, sizes) for s in type.strides)
@@ -62,6 +90,7 @@ def _random(
     if type.dtype.kind in ("float", "complex"):
         drawn = torch.complex64 if type.dtype.kind == "complex" else torch.float32
         line = torch.randn(length, generator=generator, dtype=drawn).to(type.dtype.torch)
+        line = line.abs() if positive else line
     else:
         highest = 1 if type.dtype.kind == "bool" else limit
         line = torch.randint(0, highest + 1, length, generator=generator).to(type.dtype.torch)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,17 +79,6 @@ def test_a_time_is_shown_and_makes_no_difference(dump: Dump) -> None:
     (b / "report.json").write_text(json.dumps(report))
     found = diff_dumps(a, b)
     assert found.same and [(c.name, c.a, c.b) for c in found.kernels[0].changes] == [("time_us", None, 3.5)]
-
-
-@pytest.mark.parametrize("model", BLOCKS)
-def test_every_model_s_dumps_are_compared(dump: Dump, model: str) -> None:
-    a = dump("a", model, target="h100")
-    b = a.with_name("b")
-    shutil.copytree(a, b)
-    for file in b.glob("*.ir"):
-        file.write_text(re.sub(r"%(?=\w)", "%z", file.read_text()))
-    found = diff_dumps(a, b)
-    assert found.same and len(found.passes) > len(found.kernels) > 0
 
 
 def test_the_command_prints_and_says_by_its_exit_code(dump: Dump) -> None:

@@ -191,6 +191,15 @@ def test_threads_compile_and_run_at_once() -> None:
             done.result()
 
 
+def test_random_inputs_are_positive_where_roots_are_taken_of_them() -> None:
+    b = GraphBuilder("roots")
+    variance, x = b.input("variance", TensorType(F32, (64,))), b.input("x", TensorType(F32, (3, 64)))
+    shifted = b.pointwise("add", variance, b.pointwise("mul", variance, variance))
+    scale = b.broadcast(b.pointwise("rsqrt", shifted), (3, 64))
+    tensors, _ = random_inputs(b.finish([b.pointwise("mul", x, scale)]), CPU)
+    assert tensors[0].min() >= 0 and tensors[1].min() < 0
+
+
 def test_random_inputs_have_the_types_of_the_graph() -> None:
     b = GraphBuilder("typed")
     types = [TensorType(F32, (4, 6), strides=(1, 5)), TensorType(I64, (3,)), TensorType(B1, (5,)), TensorType(BF16, ())]
