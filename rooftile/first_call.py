@@ -20,6 +20,7 @@ from rooftile.runtime.graphs import GraphProgram
 from rooftile.runtime.packed import Packed
 from rooftile.runtime.plan import Plan
 from rooftile.runtime.program import Program
+from rooftile.runtime.tuning.clocks import clock_for
 
 
 class Built:
@@ -61,7 +62,8 @@ class Built:
             if told and self._looked_at:
                 compilation.visits = program.intermediates(told, tensors, sizes)
             if self._timed:
-                compilation.step_us = program.time_steps(tensors, sizes)
+                clock = clock_for(compilation.target, program.device)
+                compilation.step_us = program.time_steps(tensors, sizes, clock)
         elif compilation.plan is not None and compilation.device.type != "meta" and self._looked_at:
             compilation.visits = _told_by_reference(compilation, compilation.plan, tensors, sizes)
         if compilation.dump is not None:

@@ -6,8 +6,9 @@ each set of sizes, so that a call checks its inputs, makes two or three allocati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from statistics import median
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from rooftile.runtime.plan import Plan
 from rooftile.runtime.profiling import is_profiling, run_in_ranges, step_ranges
 from rooftile.runtime.resources import Resources
 from rooftile.runtime.steps import bind_steps
+from rooftile.runtime.tuning.clocks import Clock
 
 # Bindings kept; a program that is called with more different sizes than this works some out again.
 _BINDINGS_KEPT = 1024
@@ -72,10 +74,13 @@ class Program:
         return results
 
     def time_steps(
-        self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None, repeats: int = 20
+        self,
+        tensors: Sequence[torch.Tensor],
+        sizes: Mapping[str, int] | None,
+        clock: Clock,
+        repeats: int = 20,
     ) -> list[float]:
-        """What each step of the plan takes on the GPU, in microseconds: the mean of ``repeats`` runs of it, one
-        after another.
+        """What each step of the plan takes by ``clock``, in microseconds: the median of ``repeats`` runs of it.
 
         Raises:
             InputError: as for a call.
@@ -83,10 +88,14 @@ class Program:
         binding = self.binding(tensors, sizes)
         updated = self.plan.updated
         tensors = [laid_out_copy(t) if number in updated else t for number, t in enumerate(tensors)]
+        found = []
         with self.on_device():
             frame = Frame(binding, drops=False)  # a step that is repeated wants its inputs again
             frame.enter(tensors, binding.memory())
-            return [_time(act, repeats) for act in frame.actions]
+            for act in frame.actions:  # one may be repeated: it writes what it wrote before
+                act()
+                found.append(median(clock.microseconds([act], repeats)[0]))
+        return found
 
     def intermediates(
         self, numbers: Collection[int], tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None
@@ -148,18 +157,6 @@ class Program:
                 self._bindings.clear()
             binding = self._bindings[key] = _bind(self.plan, self._launchers, self.device, sizes)
         return binding
-
-
-def _time(step: Callable[[], None], repeats: int) -> float:
-    """Microseconds on the current stream. A step may be repeated: it writes what it wrote before."""
-    step()
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    for _ in range(repeats):
-        step()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) * 1e3 / repeats
 
 
 def _bind(plan: Plan, launchers: Sequence[Launcher], device: torch.device, sizes: Mapping[str, int]) -> Binding:

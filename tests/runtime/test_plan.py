@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,9 @@ from rooftile.runtime import steps
 from rooftile.runtime.arena import ALIGNMENT, Life, place
 from rooftile.runtime.launch import CpuLauncher
 from rooftile.runtime.plan import Plan, make_plan
+from rooftile.runtime.plan_faults import plan_faults
 from rooftile.runtime.program import Program
+from rooftile.runtime.tuning.clocks import WallClock
 
 CPU = torch.device("cpu")
 N = symbol("n", lo=2, hi=4096)
@@ -136,6 +138,37 @@ def test_an_aten_call_stands_between_kernels() -> None:
     torch.testing.assert_close(between, -(x + y))
     torch.testing.assert_close(after, -x)
     assert plan.buffers[3].home == "aten" and plan.buffers[3].role == "output"
+
+
+def test_every_step_is_timed_on_what_those_before_it_left() -> None:
+    left = []
+
+    class Watching(WallClock):
+        def microseconds(self, calls: Sequence[Callable[[], None]], repeats: int) -> list[list[float]]:
+            left.append(repeats)
+            return super().microseconds(calls, repeats)
+
+    found = program(sums(3)).time_steps([torch.randn(64), torch.randn(64)], {"n": 64}, Watching(), repeats=5)
+    assert len(found) == 3 and min(found) > 0 and left == [5, 5, 5]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_a_plan_as_it_is_made_has_no_fault(count: int) -> None:
+    assert plan_faults(sums(count), {"n": 1024}) == []
+
+
+def test_the_faults_of_a_plan_are_told_by_kind_and_place() -> None:
+    plan, sizes = sums(4), {"n": 1024}
+    first, second, *others = plan.steps
+    (early, *_) = plan_faults(replace(plan, steps=(second, first, *others)), sizes)
+    assert (early.kind, early.step) == ("order", 0) and "before it is written" in early.text
+    crossed = replace(plan, steps=(first, replace(second, reads=second.reads[::-1]), *others))
+    assert [fault.kind for fault in plan_faults(crossed, sizes)] == ["operands", "operands"]
+    short = [replace(b, last=b.first) for b in plan.buffers]
+    (over, *_) = plan_faults(replace(plan, buffers=tuple(short)), sizes)
+    assert (over.kind, over.step) == ("memory", 1) and "over %" in over.text
+    (missing,) = plan_faults(replace(plan, steps=plan.steps[:-1]), sizes)
+    assert (missing.name, missing.kind, missing.step) == ("the caller", "order", 3)
 
 
 def test_the_peak_counts_what_aten_returns_while_it_is_needed() -> None:
