@@ -90,6 +90,8 @@ def furthest(report: Report) -> str:
     how = "measured" if any(k.time_us is not None for k in known) else "by the model"
     far, worst = max(known, key=lambda k: k.times_floor or 0), max(known, key=lost_us)
     found = f"Furthest from its floor, {how}: {far.name}, {far.times_floor:.1f} times"
+    if far.roofline is not None and far.roofline.bound == "launch":
+        found += ", for its launch"
     if far is worst:
         return f"{found}, {_microseconds(lost_us(far))} above it"
     return f"{found}; most time is lost in {worst.name}, {_microseconds(lost_us(worst))} above it"
@@ -182,7 +184,8 @@ def _schedules(report: Report) -> Table:
 def _schedule_rows(kernel: KernelRow) -> Iterator[tuple[str, ...]]:
     """A row for a kernel; where several share its launch, a row for each below that."""
     shared = f"one launch for {len(kernel.members)}"
-    whole = (shared, "") if kernel.members else (schedule_text(kernel), counted(kernel.ops))
+    computes = counted(kernel.ops) or "nothing: it moves elements"
+    whole = (shared, "") if kernel.members else (schedule_text(kernel), computes)
     yield kernel.name, *whole, _resources(kernel)
     for member in kernel.members:
         yield f"  {member.name}", axes_text(member.schedule), counted(member.ops), ""

@@ -357,3 +357,48 @@ def test_it_is_readable_on_a_phone(opened: Browser, view: str) -> None:
     opened.key("j")
     opened.until("!document.querySelector('#detail').hidden")
     assert opened.run("document.querySelector('#detail').getBoundingClientRect().width") == 390
+
+
+@pytest.mark.parametrize("tab", ["summary", "lines", "ops"])
+def test_a_kernel_s_panel_is_as_wide_as_a_phone(opened: Browser, report: Report, tab: str) -> None:
+    opened.window(390, 844, phone=True)
+    for number, kernel in enumerate((*report.kernels, *report.packed)):
+        opened.run(f"location.hash = '#overview?kernel={number}&tab={tab}'")
+        opened.until(f"document.querySelector('#detail h2')?.innerText === {json.dumps(kernel.name)}")
+        opened.until(f"document.querySelector('#detail [data-tab={tab}]')?.ariaSelected === 'true'")
+        assert opened.run("(b => b.scrollWidth - b.clientWidth)(document.querySelector('.detail-body'))") <= 0
+
+
+def test_the_panel_says_why_a_kernel_is_not_one_with_the_next(opened: Browser, report: Report) -> None:
+    """By keys alone: from the graph to a kernel, and on to the one that reads what it stores."""
+    opened.key("2")
+    opened.until("document.querySelectorAll('.box[data-step]').length > 0")
+    norm = report.kernels[0]
+    opened.run("document.querySelector('.box[data-step=\"0\"]').focus()")
+    opened.key("Enter")
+    opened.until(f"document.querySelector('#detail h2')?.innerText === {json.dumps(norm.name)}")
+    said = " ".join(opened.text("#detail").split())
+    (cut,) = [row for row in report.ledger if row.decision == "cut" and row.values[0] == norm.writes[0]]
+    assert f"did not fuse: {cut.reason}" in said and cut.change in said
+    readers = [kernel.name for kernel in report.kernels if norm.writes[0] in kernel.reads]
+    assert readers and all(f"{name}" in said.split(" to ", 1)[1] for name in readers)
+    opened.run(
+        f"[...document.querySelectorAll('#detail .behind .link')].find(e => e.innerText === '{readers[0]}').focus()"
+    )
+    opened.key("Enter")
+    opened.until(f"document.querySelector('#detail h2')?.innerText === {json.dumps(readers[0])}")
+    assert f"from {norm.name}" in " ".join(opened.text("#detail").split())
+
+
+def test_an_edge_says_why_its_value_is_stored(opened: Browser, report: Report) -> None:
+    opened.key("2")
+    opened.until("document.querySelectorAll('.flow').length > 0")
+    passed_on = {buffer for kernel in report.kernels for buffer in kernel.writes}
+    cut = next(row for row in report.ledger if row.decision == "cut" and row.values[0] in passed_on)
+    for number in range(opened.count(".flow")):
+        opened.run(f"document.querySelectorAll('.flow')[{number}].dispatchEvent(new PointerEvent('pointermove'))")
+        said = opened.text(".tooltip")
+        if f"%{cut.values[0]}\n" in said + "\n":
+            assert cut.reason in " ".join(said.split())
+            return
+    pytest.fail(f"no edge is called %{cut.values[0]}")

@@ -60,6 +60,8 @@ function counted(names) {
   return [...counts].map(([name, n]) => (n > 1 ? `${name} ×${n}` : name)).join(", ");
 }
 
+// What a kernel computes; some only put elements into another order.
+const computedBy = (kernel) => counted(kernel.ops) || "nothing: it moves elements";
 const modulesOf = (kernel) => [...new Set(kernel.lines.map((line) => line.module).filter(Boolean))];
 const BOUNDS = { memory: "memory", contractions: "contractions", arithmetic: "other arithmetic", launch: "launch" };
 const roleText = (axis) => `${axis.axis}: ${axis.role}${axis.role === "whole" ? "" : `(${axis.tile})`}`;

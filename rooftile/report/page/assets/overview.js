@@ -33,7 +33,7 @@ function packed() {
       { class: "go", onclick: () => go({ kernel: kernel.index }) },
       el("td", { class: "num faint" }, kernel.index),
       el("td", { class: "nowrap" }, kernelLink(kernel)),
-      el("td", { class: "soft" }, counted(kernel.ops)),
+      el("td", { class: "soft" }, computedBy(kernel)),
       amountCell(kernel.bytes, "B"),
       el("td", { class: "mono soft" }, places(kernel.sources)),
     ),
@@ -103,7 +103,8 @@ function furthest() {
     how,
     ": ",
     named(far),
-    ` takes ${ratio(timesFloor(far))} its floor. `,
+    ` takes ${ratio(timesFloor(far))} its floor`,
+    far.roofline?.bound === "launch" ? ", for its launch takes longer than what it does. " : ". ",
     far === worst
       ? `It is also where most time is lost: ${time(lost(worst))}.`
       : ["Most time is lost in ", named(worst), `: ${time(lost(worst))} above its floor.`],
@@ -195,7 +196,7 @@ function kernelRow(kernel) {
       { class: "soft", style: "min-width: 180px" },
       kernel.kind === "extern"
         ? "an ATen call"
-        : (kernel.kind === "library" ? "a library's: " : "") + counted(kernel.ops),
+        : (kernel.kind === "library" ? "a library's: " : "") + computedBy(kernel),
     ),
     amountCell(kernel.bytes, "B"),
     kernel.flops === null ? el("td") : amountCell(kernel.flops, ""),
