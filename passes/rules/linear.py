@@ -3,19 +3,27 @@ of terms is a sum of sums.
 
 ``sum_k (x_mk * r_m) w_kn  =  (sum_k x_mk w_kn) * r_m`` is Commute;
 ``sum_k (x_mk - a_m) w_kn  =  sum_k x_mk w_kn - a_m * sum_k w_kn`` is Split, then Commute on its second term.
+
+Terms may cancel: where rows have a mean far from zero, their sums are far larger than their difference. So an operand
+in narrow floats is split only into terms that have been rounded before, such as ``x - a`` with ``x`` as it is stored,
+and not into products that would be. A factor that varies along the summed axes alone then goes to the other operand,
+where it is rounded alike for all terms: ``sum_k (x_mk - a_m) g_k w_kn = sum_k x_mk u_kn - a_m * sum_k u_kn`` with
+``u_kn = g_k w_kn``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.dtypes import F32, DType
 from rooftile.ir.expr import axis, symbols
 from rooftile.passes.editing import replaced
-from rooftile.passes.rules.terms import Term, Varying, terms
+from rooftile.passes.rules.invariance import is_invariant
+from rooftile.passes.rules.terms import Applied, Term, Varying, terms
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,59 @@ def apply(body: Graph, reduction: Op, split: bool = True) -> tuple[Graph, tuple[
     for position, operand in enumerate(reduction.inputs):
         reduced = reduced_dims(reduction, position)
         found = terms(operand, reduced, producers, split) if reduced else []
+        if len(found) > 1 and any(_is_rounded(t, operand.dtype, producers) for t in found):
+            found = _with_moved(reduction, position, found, producers) or terms(operand, reduced, producers, False)
         if any(t.invariant for t in found):
             summed = partial(_sum_of_terms, op=reduction, position=position, found=found)
             return replaced(body, reduction, summed), _steps(reduction, position, found)
     return None
+
+
+def _with_moved(op: Op, position: int, found: Sequence[Term], producers: Mapping[Value, Op]) -> list[Term]:
+    """``found`` with the factors moved to the other operand that leave nothing to be rounded; none where that can't
+    be."""
+    operand = op.inputs[position]
+    kept = frozenset(range(operand.type.rank)) - reduced_dims(op, position)
+    rounded = [t for t in found if _is_rounded(t, operand.dtype, producers)]
+    able = [{v for v in t.varying if isinstance(v, Value) and is_invariant(v, kept, producers)} for t in rounded]
+    moving = {v for v in set.intersection(*able) if sum(v in t.varying for t in found) > 1}  # what cancels
+    if len(op.inputs) != 2 or not moving or not _runs_along(op, position):
+        return []
+    moved = [replace(t, varying=_without(t, moving), moved=_only(t, moving)) for t in found]
+    alike = all(set(t.moved) in (moving, set()) for t in moved)
+    return moved if alike and not any(_is_rounded(t, operand.dtype, producers) for t in moved) else []
+
+
+def _without(term: Term, moving: Collection[Varying]) -> tuple[Varying, ...]:
+    return tuple(v for v in term.varying if v not in moving)
+
+
+def _only(term: Term, moving: Collection[Varying]) -> tuple[Varying, ...]:
+    return tuple(v for v in term.varying if v in moving)
+
+
+def _runs_along(op: Op, position: int) -> bool:
+    """Whether the other operand has the summed axes as dimensions of its own."""
+    maps = op.attrs["maps"]
+    return op.name == "contract" and all(maps[position][d] in maps[1 - position] for d in reduced_dims(op, position))
+
+
+def _is_rounded(term: Term, dtype: DType, producers: Mapping[Value, Op]) -> bool:
+    """Whether what varies in ``term`` is rounded to ``dtype`` for the first time: a product, or what is wider."""
+    if dtype.bytes >= F32.bytes or not term.varying:
+        return False
+    if len(term.varying) > 1:
+        return True
+    (factor,) = term.varying
+    while isinstance(factor, Applied):
+        if len(factor.of) > 1:
+            return True
+        if not factor.of:
+            return False
+        (factor,) = factor.of
+    while (op := producers.get(factor)) is not None and op.name == "cast":
+        factor = op.inputs[0]
+    return factor not in producers and factor.dtype.bytes > dtype.bytes
 
 
 def reduced_dims(op: Op, position: int) -> frozenset[int]:
@@ -63,8 +120,10 @@ def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[
     result."""
     total: Value | None = None
     wide = op.attrs["acc"] if op.name == "contract" else op.output.dtype
+    moved = next((t.moved for t in found if t.moved), ())
+    folded = _folded(builder, op, position, moved) if moved else None
     for term in found:
-        part = reduced = _reduced_term(builder, op, position, term)
+        part = reduced = _reduced_term(builder, op, position, term, folded if term.moved else None)
         for factor in term.invariant:
             value = builder.cast(_built(builder, factor.value), wide)
             part = builder.pointwise(factor.fn, part, _in_result(builder, op, position, value, factor.dims))
@@ -78,10 +137,32 @@ def _sum_of_terms(builder: GraphBuilder, op: Op, position: int, found: Sequence[
     return builder.cast(total, op.output.dtype)
 
 
-def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term) -> Value:
-    """The reduction of what varies in ``term``; of ones, where nothing does."""
+def _folded(builder: GraphBuilder, op: Op, position: int, factors: Sequence[Varying]) -> Value:
+    """The other operand times ``factors``, which vary along the summed axes alone, in its own dtype."""
+    other, maps, summed = 1 - position, op.attrs["maps"], sorted(reduced_dims(op, position))
+    places = [maps[other].index(maps[position][d]) for d in summed]
+    operand = op.inputs[other]
+    product = builder.cast(operand, F32)
+    for factor in factors:
+        value = _built(builder, factor)
+        for d, size in enumerate(value.shape):
+            if d not in summed and size != 1:
+                value = builder.slice(value, d, 0, 1)
+        value = builder.reshape(value, [value.shape[d] for d in summed])
+        order = sorted(range(len(places)), key=places.__getitem__)
+        spread = builder.expand(builder.permute(value, order), operand.shape, sorted(places))
+        product = builder.pointwise("mul", product, builder.cast(spread, F32))
+    return builder.cast(product, operand.dtype)
+
+
+def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term, folded: Value | None = None) -> Value:
+    """The reduction of what varies in ``term``, with ``folded`` as the other operand, if given; of ones, where nothing
+    does."""
     varying = _varying(builder, op.inputs[position], term.varying)
-    inputs = (*op.inputs[:position], varying, *op.inputs[position + 1 :])
+    inputs = [*op.inputs]
+    inputs[position] = varying
+    if folded is not None:
+        inputs[1 - position] = folded
     attrs = dict(op.attrs)
     return builder.op(op.name, inputs, attrs | {"dtype": attrs["acc"]} if op.name == "contract" else attrs)
 
@@ -152,6 +233,10 @@ def _steps(op: Op, position: int, found: Sequence[Term]) -> tuple[Step, ...]:
     if len(found) > 1:
         signed = [("-" if t.sign < 0 else "+") + f" {op.name}({_product(t)})" for t in found]
         steps.append(Step("split", f"{name} = {what}", f"{name} = {' '.join(signed).removeprefix('+ ')}"))
+    for moved in dict.fromkeys(v for term in found for v in term.moved):
+        other = op.inputs[1 - position]
+        after = f"{other.dtype}(%{other.name} * {_text(moved)}), rounded alike in all terms"
+        steps.append(Step("commute", f"{_text(moved)} on {operand}", after))
     for term in found:
         for factor in term.invariant:
             inner = f"{op.name}({' * '.join(map(_text, term.varying)) or '1'})"
@@ -175,6 +260,6 @@ def _text(factor: Varying) -> str:
 
 
 def _product(term: Term) -> str:
-    parts = list(map(_text, term.varying))
+    parts = list(map(_text, (*term.varying, *term.moved)))
     parts += [("1 / " if f.fn == "div" else "") + "%" + f.name for f in term.invariant]
     return " * ".join(parts) or "1"

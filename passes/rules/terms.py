@@ -48,6 +48,7 @@ class Factor:
 @dataclass(frozen=True)
 class Term:
     """``sign * product(varying) * product(invariant)``; ``casts`` are narrowing casts that were passed on the way.
+    ``moved`` are further factors, which a reduction's other operand is multiplied by instead.
 
     Where a factor was taken out of a choice, it counts only if the choice falls on it somewhere: ``conditions`` are
     these, each with what it must be.
@@ -58,6 +59,7 @@ class Term:
     invariant: tuple[Factor, ...] = ()
     casts: tuple[Op, ...] = ()
     conditions: tuple[tuple[Varying, bool], ...] = ()
+    moved: tuple[Varying, ...] = ()
 
     def times(self, other: Term) -> Term:
         """The product of two terms."""

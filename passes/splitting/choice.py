@@ -14,6 +14,7 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.estimate import seconds
+from rooftile.passes.schedules.override import untold
 from rooftile.passes.split import Split
 from rooftile.passes.splitting.counts import COUNTS
 from rooftile.passes.tile import Tile
@@ -45,7 +46,7 @@ def in_parts(op: Op, target: Target) -> tuple[InParts, ...]:
 def part_ops(op: Op, count: int, target: Target, taken: Collection[str]) -> tuple[Op, ...]:
     """The regions that ``op`` becomes, with their schedules: that of the parts, and that of their merging; none where
     its sweep can't be cut so. ``taken`` are the names of the graph around."""
-    bare = replace(op, attrs=freeze_attrs({"name": op.attrs["name"]}), regions=op.regions[:1])
+    bare = replace(untold(op), attrs=freeze_attrs({"name": op.attrs["name"]}), regions=op.regions[:1])
     names = {*taken, str(op.attrs["name"]), *(v.name for v in (*op.inputs, *op.outputs))}
     made = Split(parts=count).split(bare, PassContext(target), names)
     return tuple(Tile().schedule_op(each, target) for each in made) if len(made) > 1 else ()

@@ -215,6 +215,49 @@ def test_derive_rewrites_only_what_is_in_the_way() -> None:
     assert_same_answer(body, derived.body, inputs_of(body), slack=1e-6)
 
 
+def normed(rows: int, dtype: DType, gain: bool = True) -> Graph:
+    """Rows with their mean taken away, divided by their deviation, and multiplied by ``g``; then a product."""
+    b = GraphBuilder()
+    x, g = b.input("x", TensorType(dtype, (rows, 256))), b.input("g", TensorType(dtype, (256,)))
+    w = b.input("w", TensorType(dtype, (512, 256)))
+    wide = b.cast(x, F32)
+    mean = b.pointwise("mul", b.reduce("sum", wide, [1], keepdim=True), b.constant(1 / 256, F32))
+    far = b.pointwise("sub", wide, mean)
+    power = b.reduce("sum", b.pointwise("mul", far, far), [1], keepdim=True)
+    power = b.pointwise("mul", power, b.constant(1 / 256, F32))
+    y = b.pointwise("mul", far, b.pointwise("rsqrt", power))
+    y = b.pointwise("mul", y, b.cast(g, F32)) if gain else y
+    return b.finish([b.einsum("mk,nk->mn", b.cast(y, dtype), w)])
+
+
+@pytest.mark.parametrize("mean", [0.0, 200.0])
+@pytest.mark.parametrize("gain", [True, False])
+@pytest.mark.parametrize("dtype", [BF16, F16])
+@pytest.mark.parametrize("rows", [1, 64])
+def test_a_norm_with_a_mean_leaves_a_product_without_cancelling(
+    rows: int, dtype: DType, gain: bool, mean: float
+) -> None:
+    """The product with the gain is rounded once, on the other operand, for the rows and for their mean."""
+    body = normed(rows, dtype, gain)
+    derived = derive(body)
+    assert isinstance(derived, Derivation)
+    assert any("rounded alike in all terms" in step.after for step in derived.steps) == gain
+    torch.manual_seed(0)
+    x, g, w = torch.randn(rows, 256) + mean, torch.randn(256) + 0.5, torch.randn(512, 256)
+    assert_same_answer(body, derived.body, [t.to(dtype.torch) for t in (x, g, w)])
+
+
+def test_what_would_be_rounded_for_the_first_time_is_not_split() -> None:
+    """Rows that are stored in fp32: in bf16 their mean would be the larger part of what is left of them."""
+    b = GraphBuilder()
+    x, r = b.input("x", TensorType(F32, (ROWS, INNER))), b.input("r", TensorType(F32, (ROWS, 1)))
+    w = b.input("w", TensorType(BF16, (COLUMNS, INNER)))
+    product_of = b.einsum("mk,nk->mn", b.cast(b.pointwise("sub", x, r), BF16), w)
+    body = b.finish([product_of])
+    (op,) = (op for op in body.ops if op.name == "contract")
+    assert linear.apply(body, op) is None
+
+
 def test_derive_names_what_blocks() -> None:
     def two_layers(b: GraphBuilder, x: Value, r: Value, w: Value) -> Value:
         wide, u = (b.input(name, TensorType(F32, (rows, 1024))) for name, rows in (("wide", ROWS), ("u", 1024)))
