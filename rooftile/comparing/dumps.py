@@ -95,7 +95,7 @@ def _canonical(text: str) -> str:
 
 
 def _kernels(graph: str, a: _Dumped, b: _Dumped) -> Iterator[KernelChange]:
-    rows_a, rows_b = ({row["name"]: row for row in dumped.report.get("kernels", ())} for dumped in (a, b))
+    rows_a, rows_b = ({row["name"]: row for row in _rows(dumped.report)} for dumped in (a, b))
     for name in dict.fromkeys((*rows_a, *rows_b)):
         if name not in rows_a or name not in rows_b:
             yield KernelChange(graph, name, _only(name not in rows_a))
@@ -107,11 +107,23 @@ def _kernels(graph: str, a: _Dumped, b: _Dumped) -> Iterator[KernelChange]:
         yield KernelChange(graph, name, "changed" if differs else "same", changes, diff)
 
 
+def _rows(report: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The kernels of every call, and those that run once."""
+    return (*report.get("kernels", ()), *report.get("packed", ()))
+
+
 def _row_changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
-    one, other = (_schedule(row) | {key: row.get(key) for key in _KERNEL_FACTS} for row in (a, b))
+    one, other = (_schedules(row) | {key: row.get(key) for key in _KERNEL_FACTS} for row in (a, b))
     for name in dict.fromkeys((*one, *other)):
         if one.get(name) != other.get(name):
             yield Change(name, one.get(name), other.get(name))
+
+
+def _schedules(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A kernel's schedule; of a shared launch, those of its members under their names."""
+    members = row.get("members") or ()
+    inside = {f"{each['name']}: {name}": value for each in members for name, value in _schedule(each).items()}
+    return _schedule(row) | inside
 
 
 def _schedule(row: Mapping[str, Any]) -> dict[str, Any]:

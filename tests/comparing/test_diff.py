@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,27 +17,40 @@ from rooftile.comparing.dumps import diff_dumps
 from rooftile.config import CompileOptions
 from rooftile.errors import OptionError
 from rooftile.report.explaining import compile_afresh
+from rooftile.textbook import ON_GPU, block_and_input
 from tests.models import BLOCKS
 from tests.schemas import misfits
 
 Dump = Callable[..., Path]
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[str, Path]:
+    """Dumps by what they are of, so that each is made once."""
+    return {}
+
+
 @pytest.fixture
-def dump(tmp_path: Path) -> Dump:
-    def write(name: str, model: str = "textbook", given: dict[str, Any] | None = None, **options: Any) -> Path:
-        torch._dynamo.reset()
-        block, inputs = BLOCKS[model](device="meta", **(given or {}))
-        folder = tmp_path / name
-        with torch.no_grad():
-            compile_afresh(block, inputs, {}, CompileOptions.from_user(options={"dump": folder, **options}))
-        return folder
+def dump(made: dict[str, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Dump:
+    def write(name: str, given: dict[str, Any] | None = None, *, afresh: bool = False, **options: Any) -> Path:
+        key = f"{given} {options}"
+        if afresh or key not in made:
+            made[key] = tmp_path_factory.mktemp("made")
+            compiled(made[key], given or {}, options)
+        return Path(shutil.copytree(made[key], tmp_path / name))
 
     return write
 
 
+def compiled(folder: Path, given: dict[str, Any], options: dict[str, Any]) -> None:
+    torch._dynamo.reset()
+    block, inputs = BLOCKS["textbook"](device="meta", **given)
+    with torch.no_grad():
+        compile_afresh(block, inputs, {}, CompileOptions.from_user(options={"dump": folder, **options}))
+
+
 def test_two_dumps_of_the_same_are_the_same(dump: Dump) -> None:
-    found = diff_dumps(dump("a", target="h100"), dump("b", target="h100"))
+    found = diff_dumps(dump("a", target="h100"), dump("b", target="h100", afresh=True))
     assert found.same and not found.facts and {row.status for row in (*found.passes, *found.kernels)} == {"same"}
 
 
@@ -89,6 +103,28 @@ def test_the_command_prints_and_says_by_its_exit_code(dump: Dump) -> None:
     assert other.exit_code == 1 and "Passes after which the graphs differ" in " ".join(other.stdout.split())
     data = json.loads(CliRunner().invoke(app, ["diff", a, b, "--json"]).stdout)
     assert data["same"] is False and not misfits(data, "diff")
+
+
+def test_the_schedules_of_what_shares_a_launch_are_compared(tmp_path: Path) -> None:
+    def dumped(name: str, target: str) -> Path:
+        torch._dynamo.reset()
+        block, x = block_and_input(ON_GPU, torch.device("meta"))
+        with torch.no_grad():
+            options = CompileOptions.from_user(options={"dump": tmp_path / name, "target": target})
+            compile_afresh(block, (x,), {}, options)
+        return tmp_path / name
+
+    a, b = dumped("a", "h100"), tmp_path / "b"
+    shutil.copytree(a, b)
+    report = json.loads((b / "report.json").read_text())
+    (row,) = [each for each in report["kernels"] if each["members"]]
+    row["members"][1]["schedule"]["axes"][0]["tile"] = 7
+    report["packed"][0]["bytes"] += 1
+    (b / "report.json").write_text(json.dumps(report))
+    changed = {each.name: each for each in diff_dumps(a, b).kernels if each.status == "changed"}
+    assert set(changed) == {row["name"], report["packed"][0]["name"]}
+    (change,) = changed[row["name"]].changes
+    assert change.name == f"{row['members'][1]['name']}: schedule axes"
 
 
 def test_a_folder_that_is_no_dump_is_refused(tmp_path: Path, dump: Dump) -> None:
