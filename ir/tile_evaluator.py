@@ -38,12 +38,13 @@ def run_region(op: Op, inputs: Sequence[torch.Tensor], bindings: Mapping[str, in
     what it replaces elements of."""
     outputs = []
     over = replaced_operands(op)
+    device = inputs[0].device if inputs else torch.get_default_device()
     for value in op.outputs:
         if value in over:
             outputs.append(inputs[op.inputs.index(over[value])].clone())
             continue
         shape = [evaluate(s, bindings) for s in value.shape]
-        outputs.append(torch.full(shape, undefined(value.dtype), dtype=value.dtype.torch))
+        outputs.append(torch.full(shape, undefined(value.dtype), dtype=value.dtype.torch, device=device))
     run_kernel(op.regions[1], [*inputs, *outputs], bindings)
     return outputs
 

@@ -19,7 +19,7 @@ from rooftile.ir.evaluator import evaluate
 from rooftile.ir.expr import axis, symbol
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.parser import parse_graph
-from rooftile.ir.tile_evaluator import OutOfBounds, run_kernel
+from rooftile.ir.tile_evaluator import OutOfBounds, run_kernel, run_region
 from tests.ir.kernels import COPY, EMBEDDING, LAYER, MATMUL, ONE_PROGRAM, REGION, ROW_SOFTMAX
 
 # Graph level.
@@ -93,6 +93,14 @@ def test_regions_run_by_body_and_by_kernel(lowered: bool) -> None:
     x = torch.randn(7, 5)
     (got,) = evaluate(parse_graph(REGION), [x], lowered=lowered)
     assert torch.equal(got, x + x)
+
+
+def test_a_region_computes_where_its_inputs_are() -> None:
+    (op,) = parse_graph(REGION).ops
+    x = torch.randn(7, 5)
+    with torch.device("meta"):  # whatever is torch's default
+        (y,) = run_region(op, [x], {"s": 7})
+    assert torch.equal(y, x + x)
 
 
 def test_a_result_of_another_type_is_an_internal_error() -> None:
