@@ -22,7 +22,7 @@ from rooftile.codegen.example import (
 )
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
-from rooftile.codegen.header import carriers_note, header
+from rooftile.codegen.header import carriers_note, header, schedule_line
 from rooftile.codegen.kernel import Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.naming import name_values
@@ -136,7 +136,8 @@ class Emission:
 
     def context(self, statements: list[Statement], kernel: Kernel, body: Graph | None) -> dict[str, Any]:
         """What the templates print."""
-        head = header(self.graph, self.space, self.target, body, self.notes)
+        schedule = schedule_line(self.graph, self.space)
+        head = header(self.graph.name, self.target, [schedule], body, self.notes)
         return file_context(head, statements, kernel, body) | self.example(kernel, body)
 
     def example(self, kernel: Kernel, body: Graph | None) -> dict[str, Any]:

@@ -10,11 +10,16 @@ from rooftile.ir.schedule import option
 from rooftile.target import Target
 
 
-def header(kernel: Graph, space: Space, target: Target, body: Graph | None, notes: Sequence[str]) -> str:
-    """The header's text; ``notes`` are what else is to be said of the schedule, a line each."""
-    lines = [f"{kernel.name}, for {target.name}.", "", f"Schedule: {_axes(space)}; {_launch(kernel)}.", *notes]
+def header(name: str, target: Target, schedules: Sequence[str], body: Graph | None, notes: Sequence[str]) -> str:
+    """The header's text; ``notes`` are what else is to be said of the ``schedules``, a line each."""
+    lines = [f"{name}, for {target.name}.", "", *schedules, *notes]
     sources = sorted({op.loc.source for op in body.ops if op.loc.source} if body is not None else ())
     return "\n".join([*lines, *(["", "Computes:", *(f"    {s}" for s in sources)] if sources else [])])
+
+
+def schedule_line(kernel: Graph, space: Space) -> str:
+    """A kernel's axes with their roles and tiles, its warps and stages, and how else it is run."""
+    return f"Schedule: {_axes(space)}; {_launch(kernel)}."
 
 
 def _axes(space: Space) -> str:

@@ -14,7 +14,7 @@ from itertools import accumulate
 from rooftile.codegen.emit import Emission, buffer_name, emit, file_context, names_used, rendered
 from rooftile.codegen.example import example_buffer, example_copies, largest_safe_index, with_copies
 from rooftile.codegen.grid import launch_grid
-from rooftile.codegen.header import header
+from rooftile.codegen.header import header, schedule_line
 from rooftile.codegen.kernel import Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.statements import Arm, Assign, Branch, Call, Loop, Statement
@@ -34,6 +34,7 @@ class Member:
     body: list[Statement]
     params: tuple[str, ...]
     tiles: int
+    schedule: str
     notes: tuple[str, ...]
 
     def call(self, first: int) -> Call:
@@ -65,8 +66,8 @@ def emit_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> Ke
     total, attrs = sum(m.tiles for m in members), kernels[0].attrs
     notes = (_note(members), *(f"{m.name}: {note}" for m in members for note in m.notes))
     plain = Kernel(name, "", params, (total,), attrs["num_warps"], attrs["num_stages"], most, notes)
-    head = header(kernels[0], Emission(kernels[0], target).space, target, body, notes).split("\n", 1)[1]
-    context = file_context(f"{name}, for {target.name}.\n{head}", statements, plain, body, members)
+    head = header(name, target, [f"{m.name}: {m.schedule}" for m in members], body, notes)
+    context = file_context(head, statements, plain, body, members)
     return rendered(plain, context | _example(buffers, plain, body))
 
 
@@ -92,7 +93,8 @@ def _member(kernel: Graph, target: Target, names: Names, buffers: dict[Value, st
     used = names_used(statements)
     params = ("pid", *(n for n in known if n in used))
     (tiles,) = launch_grid(kernel, emission.space)
-    return Member(emission.name, before, statements, params, int(str(tiles)), tuple(emission.notes))
+    schedule = schedule_line(kernel, emission.space)
+    return Member(emission.name, before, statements, params, int(str(tiles)), schedule, tuple(emission.notes))
 
 
 def _statements(members: Sequence[Member], target: Target, persistent: bool) -> list[Statement]:

@@ -9,7 +9,7 @@ from time import perf_counter
 import pytest
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 import rooftile
 from rooftile.config import CompileOptions
@@ -104,3 +104,23 @@ def test_the_gpu_s_kernels_bear_their_names() -> None:
     names = {event.name for event in found.events()}
     report = explain_with(model, (x,), {}, CompileOptions())
     assert {kernel.name for kernel in report.kernels} <= names
+
+
+@pytest.mark.gpu
+def test_the_ranges_are_there_for_nsight(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = Model().cuda(), torch.randn(64, 16, device="cuda")
+    fast = rooftile.compile(model)
+    pushed, record = [], torch.profiler.record_function
+
+    def noted(name: str) -> record_function:
+        pushed.append(name)
+        return record(name)
+
+    monkeypatch.setattr(torch.profiler, "record_function", noted)
+    with torch.no_grad():
+        fast(x)
+        assert pushed == []
+        with torch.autograd.profiler.emit_nvtx():
+            fast(x)
+    torch.cuda.synchronize()
+    assert pushed[0] == "rooftile: main" and any(name.startswith("layers.1") for name in pushed)
