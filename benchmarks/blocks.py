@@ -1,15 +1,16 @@
 """Rooftile beside eager and ``torch.compile`` on transformer blocks: ``python -m benchmarks.blocks --device cuda``.
 
 Every trial is a process of its own with a time limit, so that one failure loses nothing else; the contenders of a
-case are timed together in one process, each after its result was checked against float64. Compile times are first
-calls in new processes: cold with empty caches, then warm.
+case are timed together in one process, each after its result was checked against float64. Cases may be prepared side by
+side, which is not for contenders that time kernels themselves. Compile times are first calls in new processes: cold
+with empty caches, then warm.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from benchmarks.blocks_table import blocks_markdown
 from benchmarks.cases import CASES
 from benchmarks.contenders import CONTENDERS, DEFAULT
-from benchmarks.processes import run
+from benchmarks.processes import run, run_in_turn
 from benchmarks.records import BLOCK_RESULTS, save
 
 
@@ -26,10 +27,12 @@ def main() -> None:
     """Measure what was asked for, print the table, and write the JSON."""
     asked = _arguments()
     found = []
-    for name in asked.cases:
-        found.append(measure(name, asked.device, asked.contenders, asked.limit, compile_times=not asked.no_compile))
+    for case in speeds(asked.cases, asked.device, asked.contenders, asked.limit, asked.side_by_side):
+        found.append(case)
+        if not asked.no_compile:
+            _add_compile_times(case, asked.device, asked.contenders, asked.limit)
         # Each in a file of its own, so that a later one cannot lose it.
-        save(found[-1], asked.device, asked.out, "benchmarks.blocks")
+        save(case, asked.device, asked.out, "benchmarks.blocks")
     print(blocks_markdown(found))
 
 
@@ -38,21 +41,28 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(DEFAULT))
-    parser.add_argument("--limit", type=float, default=240, help="seconds for one trial")
+    parser.add_argument("--limit", type=float, default=240, help="seconds for one trial, or for each part of it")
+    parser.add_argument("--side-by-side", type=int, default=1, help="how many cases prepare at once")
     parser.add_argument("--no-compile", action="store_true", help="leave compile times out")
     parser.add_argument("--out", type=Path, default=BLOCK_RESULTS, help="folder for the JSON")
     return parser.parse_args()
 
 
-def measure(
-    case: str, device: str, contenders: Sequence[str], limit: float, *, compile_times: bool = True
-) -> dict[str, Any]:
-    """All trials of one case; a trial that fails leaves its reason as ``failure``."""
-    print(f"{case}: speed", flush=True)
-    title = CASES[case].title + (", in small" if device == "cpu" else "")
-    found = {"case": case, "title": title, **run(["benchmarks.trial", "speed", case, device, *contenders], limit)}
-    found.setdefault("contenders", {})
-    for name in contenders if compile_times else ():
+def speeds(
+    cases: Sequence[str], device: str, contenders: Sequence[str], limit: float, together: int = 1
+) -> Iterator[dict[str, Any]]:
+    """The findings of each case; a trial that fails leaves its reason as ``failure``."""
+    for start in range(0, len(cases), together):
+        group = cases[start : start + together]
+        print(f"{', '.join(group)}: speed", flush=True)
+        trials = [["benchmarks.trial", "speed", name, device, *contenders] for name in group]
+        for name, findings in zip(group, run_in_turn(trials, limit, {}), strict=True):
+            title = CASES[name].title + (", in small" if device == "cpu" else "")
+            yield {"case": name, "title": title, "contenders": {}, **findings}
+
+
+def _add_compile_times(case: dict[str, Any], device: str, contenders: Sequence[str], limit: float) -> None:
+    for name in contenders:
         if name == "eager":
             continue
         with tempfile.TemporaryDirectory() as caches:
@@ -62,10 +72,9 @@ def measure(
                 "TRITON_CACHE_DIR": f"{caches}/triton",
             }
             for state in ("cold", "warm"):
-                print(f"{case}: compiling with {name}, {state}", flush=True)
-                result = run(["benchmarks.trial", "compile", case, device, name], limit, fresh)
-                found["contenders"].setdefault(name, {})[state] = result
-    return found
+                print(f"{case['case']}: compiling with {name}, {state}", flush=True)
+                result = run(["benchmarks.trial", "compile", case["case"], device, name], limit, fresh)
+                case["contenders"].setdefault(name, {})[state] = result
 
 
 if __name__ == "__main__":

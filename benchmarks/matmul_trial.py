@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.compiled import compiled_kernels
 from benchmarks.contenders import CONTENDERS
-from benchmarks.processes import tell
+from benchmarks.processes import tell, wait_for_turn
 from benchmarks.products import PRODUCTS
 from rooftile.accuracy import promised
 from rooftile.checking import reference
@@ -31,8 +31,13 @@ from rooftile.runtime.tuning.clocks import clock_for
 REPEATS = 40
 
 
-def measure(name: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:
-    """Each contender's error, median time, and speed as a share of eager's: the median over the turns."""
+def measure(
+    name: str, device: str, contenders: Sequence[str], prepared: Callable[[], None] = wait_for_turn
+) -> dict[str, Any]:
+    """Each contender's error, median time, and speed as a share of eager's: the median over the turns.
+
+    ``prepared`` is called before anything is timed.
+    """
     work = PRODUCTS[name].workload(device)
     exact, eager = (run(*work.inputs) for run in (reference(work.model), work.model))
     found: dict[str, Any] = {}
@@ -52,6 +57,7 @@ def measure(name: str, device: str, contenders: Sequence[str]) -> dict[str, Any]
             calls[contender] = _replayed(lambda run=run: run(*work.inputs), device)
         except Exception as error:
             found[contender]["failure"] = f"{type(error).__name__}: {error}"[:500]
+    prepared()
     _time(calls, device, found)
     return {"flops": work.flops, "bytes": work.bytes, "contenders": found}
 

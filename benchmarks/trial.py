@@ -18,7 +18,7 @@ import rooftile
 from benchmarks.cases import CASES
 from benchmarks.clock import host_microseconds, milliseconds_in_turns, peak_bytes, seconds
 from benchmarks.contenders import CONTENDERS
-from benchmarks.processes import tell
+from benchmarks.processes import tell, wait_for_turn
 from rooftile.accuracy import promised
 from rooftile.checking import reference
 from rooftile.config import Config
@@ -26,8 +26,13 @@ from rooftile.driver import collecting
 from rooftile.runtime.loading import kernel_cache
 
 
-def speed(case: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:
-    """Every contender's error, time, host time and peak memory, in one process in which they take turns; our report."""
+def speed(
+    case: str, device: str, contenders: Sequence[str], prepared: Callable[[], None] = wait_for_turn
+) -> dict[str, Any]:
+    """Every contender's error, time, host time and peak memory, in one process in which they take turns; our report.
+
+    ``prepared`` is called before anything is timed.
+    """
     model, inputs = CASES[case].built(device)
     exact, eager = (_tensors(run(*inputs)) for run in (reference(model), model))
     found: dict[str, Any] = {}
@@ -40,10 +45,12 @@ def speed(case: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:
             calls[name] = run
         except Exception as error:
             found[name] = {"failure": f"{type(error).__name__}: {error}"}
+    report = rooftile.explain(model, *inputs).to_dict()
+    prepared()
     for (name, run), taken in zip(calls.items(), milliseconds_in_turns(list(calls.values()), device), strict=True):
         host, peak = host_microseconds(run, device), peak_bytes(run, device)
         found[name] |= {"ms": taken, "host_us": host, "peak_bytes": peak}
-    return {"contenders": found, "report": rooftile.explain(model, *inputs).to_dict()}
+    return {"contenders": found, "report": report}
 
 
 def compile_time(case: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:

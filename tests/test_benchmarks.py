@@ -63,6 +63,6 @@ def test_the_readme_is_rewritten_between_its_markers() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_runs_small(name: str) -> None:
     with torch.no_grad():
-        found = trial.speed(name, "cpu", ["eager", "rooftile"])
+        found = trial.speed(name, "cpu", ["eager", "rooftile"], lambda: None)
     assert all(result["kept"] and result["ms"] > 0 for result in found["contenders"].values())
     json.dumps(found)

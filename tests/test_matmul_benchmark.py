@@ -15,7 +15,7 @@ from benchmarks.products import PRODUCTS
 @pytest.mark.parametrize("name", ["4096x4096x4096-kn", "8192x8192x512-nk"])
 def test_a_product_runs_small(name: str) -> None:
     with torch.no_grad():
-        found = measure(name, "cpu", ["rooftile"])
+        found = measure(name, "cpu", ["rooftile"], lambda: None)
     assert list(found["contenders"]) == ["eager", "rooftile"]
     assert all(each["kept"] and each["us"] > 0 for each in found["contenders"].values())
     assert found["contenders"]["eager"]["of_library"] == 1.0
