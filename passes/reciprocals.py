@@ -1,4 +1,5 @@
-"""Pass ``reciprocals``: a division by a number becomes a multiplication by its reciprocal.
+"""Pass ``reciprocals``: a division by a number, or by one number for many elements, becomes a multiplication by its
+reciprocal.
 
 A correctly rounded division costs a GPU ten instructions, a multiplication one, and its factor can take further ones.
 It is done in regions that read or write narrow floats: the product is rounded twice in fp32, which only fp32 results
@@ -6,17 +7,28 @@ would show. Before and after::
 
     %n = constant(value=8.5)                      %constant = constant(value=0.11764705882352941)
     %t = pointwise.div(%scores, expand(%n))       %t = pointwise.mul(%scores, expand(%constant))
+
+    %sum = reduce.sum(%exp, dims=[1])             %scaled = pointwise.mul(%sum, %scale)
+    %p = pointwise.div(%v, expand(%sum))          %reciprocal = pointwise.div(1.0, %scaled)
+                                                  %t = pointwise.mul(%v, expand(%reciprocal))
+                                                  %p = pointwise.mul(%t, expand(%scale))
+
+The scale is a power of two that takes divisors which are nearly subnormal, or whose reciprocal is, away from there; 1
+for all others. A quotient that a reduction reads stays, since the rules of sweeps know divisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import ClassVar
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.dtypes import F32
+from rooftile.ir.expr import Size
+from rooftile.ir.ranges import at_least
 from rooftile.passes.base import PassContext
 from rooftile.passes.dtypes import is_on_narrow_floats
 from rooftile.passes.editing import with_bodies
@@ -26,43 +38,88 @@ from rooftile.passes.switches import permitted
 
 # Within these ends neither the number nor its reciprocal is subnormal, infinite or rounded to nothing in fp32.
 LEAST, GREATEST = 2.0**-100, 2.0**100
+SCALE = 2.0**64  # takes any other finite number but 0 inside, or to where the quotient is rounded to nothing anyway
+MANY = 8  # elements with one divisor, from which on its reciprocal costs less than their divisions
 
 
 @dataclass(frozen=True)
 class Reciprocals:
-    """Rewrites divisions by numbers in regions on narrow floats."""
+    """Rewrites divisions by numbers, and by one for many elements, in regions on narrow floats."""
 
     name: ClassVar[str] = "reciprocals"
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
-        """The graph with each region's body rewritten; the same one where nothing is divided by a number."""
+        """The graph with each region's body rewritten; the same one where there is nothing to rewrite."""
         return with_bodies(graph, multiplied)
 
 
 def multiplied(body: Graph) -> Graph:
-    """``body`` with products for its fp32 divisions by numbers; the same object where there are none."""
+    """``body`` with products for its fp32 divisions by numbers and rows; the same object where there are none."""
     if not is_on_narrow_floats(body):
         return body
-    producers = body.producers()
-    divisors = {op: number for op in body.ops if (number := _divisor(op, producers)) is not None}
-    divisors = {op: number for op, number in divisors.items() if permitted("division", op.output, op.loc)}
-    if not divisors:
+    producers, reduced = body.producers(), _reduced(body)
+    numbers = {op: number for op in body.ops if (number := _number(op, producers)) is not None}
+    rows = {op: row for op in body.ops if op.outputs[0] not in reduced and (row := _row(op, producers)) is not None}
+    chosen = {op for op in body.ops if (op in numbers or op in rows) and permitted("division", op.output, op.loc)}
+    if not chosen:
         return body
     builder = GraphBuilder.beside(body)
     for op in body.ops:
-        if op not in divisors:
+        if op not in chosen:
             builder.ops.append(op)
             continue
         with builder.at(op.loc):
-            factor = builder.broadcast(builder.constant(1.0 / divisors[op], F32), op.output.shape)
+            factors = [builder.constant(1.0 / numbers[op], F32)] if op in numbers else _factors(builder, rows[op])
+            *before, last = (builder.broadcast(f, op.output.shape) if op in numbers else f for f in factors)
+            value = op.inputs[0]
+            for factor in before:
+                value = builder.pointwise("mul", value, factor)
         attrs = freeze_attrs({**op.attrs, "fn": "mul"})
-        builder.ops.append(replace(op, inputs=(op.inputs[0], factor), attrs=attrs))
+        builder.ops.append(replace(op, inputs=(value, last), attrs=attrs))
     return replace(body, ops=tuple(live_ops(builder.ops, body.outputs)))
 
 
-def _divisor(op: Op, producers: Mapping[Value, Op]) -> float | None:
+def _factors(builder: GraphBuilder, spread: Op) -> list[Value]:
+    """The factors, as ``spread`` expands them, by which a value is multiplied instead of divided by what it expands:
+    a reciprocal, and the power of two by which that was scaled."""
+    (divisor,) = spread.inputs
+    size = builder.pointwise("abs", divisor)
+
+    def number(value: float) -> Value:
+        return builder.broadcast(builder.constant(value, F32), divisor.shape)
+
+    small = builder.pointwise("where", builder.pointwise("lt", size, number(LEAST)), number(SCALE), number(1.0))
+    large = builder.pointwise("gt", size, number(GREATEST))
+    scale = builder.pointwise("where", large, number(1.0 / SCALE), small)
+    reciprocal = builder.pointwise("div", number(1.0), builder.pointwise("mul", divisor, scale))
+    shape, dims = spread.output.shape, spread.attrs["dims"]
+    return [builder.expand(factor, shape, dims) for factor in (reciprocal, scale)]
+
+
+def _number(op: Op, producers: Mapping[Value, Op]) -> float | None:
     """The number that ``op`` divides by; None where it is no such division, or the reciprocal would not do."""
     if op.attrs.get("fn") != "div" or op.output.dtype is not F32:
         return None
     value = float(number_in(op.inputs[1], producers.get) or 0.0)
     return value if LEAST <= abs(value) <= GREATEST else None
+
+
+def _row(op: Op, producers: Mapping[Value, Op]) -> Op | None:
+    """The op that spreads what ``op`` divides by over ``MANY`` elements or more; None where it is no such division."""
+    if op.attrs.get("fn") != "div" or op.output.dtype is not F32:
+        return None
+    spread = producers.get(op.inputs[1])
+    if spread is None or spread.name != "expand" or number_in(op.inputs[1], producers.get) is not None:
+        return None
+    kept = frozenset(spread.attrs["dims"])
+    new: Size = prod((size for d, size in enumerate(spread.output.shape) if d not in kept), start=1)
+    return spread if at_least(new, MANY) else None
+
+
+def _reduced(body: Graph) -> set[Value]:
+    """The values that a reduction or a contraction needs."""
+    found: set[Value] = set()
+    for op in reversed(body.ops):
+        if op.name in ("reduce", "contract") or found.intersection(op.outputs):
+            found.update(op.inputs)
+    return found

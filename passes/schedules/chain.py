@@ -178,7 +178,9 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
 
 
 def _is_masked(access: Access) -> bool:
-    return any(read.value.dtype.kind == "bool" for read in access.nodes)
+    """Whether something is decided for each element of a sweep."""
+    swept = frozenset(access.bound_axes())
+    return any(read.value.dtype.kind == "bool" and access.free[read] & swept for read in access.nodes)
 
 
 def _other_loads(access: Access) -> list[Read]:
