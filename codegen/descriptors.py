@@ -7,20 +7,23 @@ needs no mask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import permutations
 from math import prod
 
 from rooftile.codegen.guards import needed
+from rooftile.codegen.kernel import Blocks, KernelParam
+from rooftile.codegen.names import Names
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Axis
 from rooftile.ir.blocks import ALIGNMENT, Step, aligned_strides, steps_along
 from rooftile.ir.core import is_index_value
 from rooftile.ir.division import floordiv
 from rooftile.ir.dtypes import DType
-from rooftile.ir.expr import Expr, Size, of, symbols
+from rooftile.ir.expr import Expr, Size, Symbol, of, symbols
 from rooftile.ir.expr import axis as axis_position
 from rooftile.ir.polynomial import linear_in
-from rooftile.ir.ranges import at_least, equal
+from rooftile.ir.ranges import LARGEST_SIZE, at_least, equal
 
 Guard = tuple[tuple[Size, Size], ...]
 
@@ -54,14 +57,43 @@ class Block:
         return tuple(dict.fromkeys(d.axis.name for d in self.dimensions if d.axis.tile > 1))
 
 
+@dataclass
+class Carriers:
+    """How the accesses of a kernel were carried: of each buffer None if through descriptors, else why not; and the
+    descriptors that it is to be given.
+
+    A descriptor costs a program that makes it about a microsecond, so one that is the same for all programs is made by
+    the host. ``own`` leaves all to the programs.
+    """
+
+    names: Names
+    params: dict[Blocks, KernelParam] = field(default_factory=dict)
+    own: bool = False
+    reasons: dict[str, str | None] = field(default_factory=dict)
+
+    def given(self, dtype: DType, blocks: Blocks) -> str:
+        """The parameter that is a descriptor of these blocks."""
+        if blocks not in self.params:
+            name = self.names.fresh(blocks.buffer.removesuffix("_ptr") + "_block")
+            self.params[blocks] = KernelParam(name, "descriptor", dtype.name, aligned=False, blocks=blocks)
+        return self.params[blocks].name
+
+
 def block_of(
-    dtype: DType, numel: Size, offset: Size, guard: Guard, held: Sequence[str], positions: Positions
+    dtype: DType,
+    numel: Size,
+    offset: Size,
+    guard: Guard,
+    held: Sequence[str],
+    positions: Positions,
+    *,
+    own: bool = False,
 ) -> Block | str:
     """The block that a tile over the axes ``held`` is, at element ``offset`` of a buffer of ``numel`` elements, where
     ``guard`` holds; or why it is none.
 
-    The block's base is the same in all of a program: axes of tile 1 and numbers from memory that move it become
-    dimensions.
+    Its base is the same in all programs: axes of tile 1 and numbers from memory that move it are dimensions too. Where
+    it cannot be, or programs make their ``own`` descriptors, it is the same in all of a program.
     """
     if dtype.kind == "bool" or dtype.bytes not in (1, 2, 4):
         return f"{dtype} has no descriptors"
@@ -73,7 +105,24 @@ def block_of(
     others = sorted((s for s in symbols(offset) if s.name not in held and s.name in positions.space), key=str)
     if any(positions.space[s.name].tile > 1 for s in others):
         return "its index varies where the tile does not"
-    moving = [s.name for s in others if positions.variable(s).depth]
+    if not own:
+        found = _block_along((*(s.name for s in others), *held), read, dtype, numel, offset, guard, positions)
+        if isinstance(found, Block):
+            return _merged(found)
+    inside = (s.name for s in others if positions.variable(s).depth)
+    return _block_along((*inside, *held), read, dtype, numel, offset, guard, positions)
+
+
+def _block_along(
+    names: Sequence[str],
+    read: Sequence[Symbol],
+    dtype: DType,
+    numel: Size,
+    offset: Size,
+    guard: Guard,
+    positions: Positions,
+) -> Block | str:
+    """The block whose dimensions the axes ``names`` and the numbers ``read`` from memory move through."""
     dimensions: list[Dimension] = []
     for symbol in read:
         stride, offset = linear_in(offset, symbol) if isinstance(offset, Expr) else (None, offset)
@@ -81,7 +130,7 @@ def block_of(
             return "its address is not linear in an index that is read from memory"
         extent = floordiv(numel, stride)
         dimensions.append(Dimension(Axis(symbol.name, extent, "grid", 1), extent, 1, of(symbol), stride))
-    for name in (*moving, *held):
+    for name in names:
         axis = positions.space[name]
         found = steps_along(offset, name, axis.tile)
         if found is None:
@@ -134,6 +183,30 @@ def _checked(dtype: DType, block: Block, guard: Guard, positions: Positions) -> 
         (_ends_only(guard, list(axes.values()), positions), "its guard says more than where its axes end"),
     )
     return next((reason for holds, reason in limits if not holds), block)
+
+
+def _merged(block: Block) -> Block:
+    """``block`` with fewer dimensions, where one that its tile has no part of goes on where another ends.
+
+    Positions in a block take registers all through a loop.
+    """
+    for outer, inner in permutations(block.dimensions, 2):
+        if _continues(outer, inner):
+            start, extent = outer.start * inner.extent + inner.start, outer.extent * inner.extent
+            both = replace(inner, start=start, extent=extent)
+            rest = tuple(both if d is inner else d for d in block.dimensions if d is not outer)
+            return _merged(replace(block, dimensions=rest))
+    return block
+
+
+def _continues(outer: Dimension, inner: Dimension) -> bool:
+    """Whether the next position of ``outer`` lies behind the last of ``inner``, and no tile lies across the two."""
+    count, length = outer.extent, inner.extent
+    if outer.axis.tile != 1 or inner.axis.role == "ragged":
+        return False
+    if not isinstance(count, int) or not isinstance(length, int):
+        return False
+    return outer.stride == length * inner.stride and length % inner.tile == 0 and count * length <= LARGEST_SIZE
 
 
 def _ends_only(guard: Guard, axes: Sequence[Axis], positions: Positions) -> bool:

@@ -11,10 +11,12 @@ from typing import Any
 import jinja2
 
 from rooftile.codegen.bounds import range_of_symbol
+from rooftile.codegen.descriptors import Carriers
 from rooftile.codegen.epilogue import epilogue_of, pieces, without_repeated_loads
 from rooftile.codegen.example import (
     example_buffer,
     example_copies,
+    example_descriptors,
     example_size,
     example_visits,
     largest_safe_index,
@@ -23,7 +25,7 @@ from rooftile.codegen.example import (
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
 from rooftile.codegen.header import carriers_note, header, schedule_line
-from rooftile.codegen.kernel import Kernel, KernelParam
+from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.naming import name_values
 from rooftile.codegen.ops import OpWriter
@@ -61,8 +63,8 @@ def emit(kernel: Graph, target: Target, body: Graph | None = None) -> Kernel:
 class Emission:
     """Names, statements and parameters of one kernel.
 
-    One that shares a launch with others is given ``names`` in common with them, its ``buffers`` by name, and the text
-    of the ``number`` of its program.
+    One that shares a launch with others is given ``names`` and ``descriptors`` in common with them, its ``buffers`` by
+    name, and the text of the ``number`` of its program.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Emission:
         target: Target,
         names: Names | None = None,
         buffers: Mapping[Value, str] = MappingProxyType({}),
+        descriptors: dict[Blocks, KernelParam] | None = None,
         number: str = "tl.program_id(0)",
     ) -> None:
         self.graph = graph
@@ -83,6 +86,9 @@ class Emission:
         self.name = self.names.fresh(readable(graph.name, "kernel"))
         self.buffers = dict(buffers) or {v: buffer_name(v, self.names) for v in graph.inputs}
         self.notes: list[str] = []  # on how the schedule's options were carried out
+        # Descriptors that the host makes cannot be read by warps of their own.
+        given, own = {} if descriptors is None else descriptors, option(graph.attrs, "specialize")
+        self.carriers = Carriers(self.names, given, own)
 
     def kernel(self, body: Graph | None) -> Kernel:
         """The kernel as data, its text checked for syntax."""
@@ -98,14 +104,15 @@ class Emission:
         sizes = {s.name: n for s, n in self.sizes.items()}
         positions = Positions(self.space, writer, self.names, sizes)
         values = Values(positions, writer, name_values(self.graph, self.buffers, self.names))
-        carriers: dict[str, str | None] | None = {} if option(self.graph.attrs, "descriptors") else None
+        carriers = self.carriers if option(self.graph.attrs, "descriptors") else None
         with Grid(self.graph, positions, writer, self.target.sm_count, self.number).tiles():
             self.ops(values, carriers)
-        if carriers:
-            self.notes.append(carriers_note({n.removesuffix("_ptr"): reason for n, reason in carriers.items()}))
+        if self.carriers.reasons:
+            reasons = {name.removesuffix("_ptr"): reason for name, reason in self.carriers.reasons.items()}
+            self.notes.append(carriers_note(reasons))
         return self.specialized(writer.body) if option(self.graph.attrs, "specialize") else writer.body
 
-    def ops(self, values: Values, carriers: dict[str, str | None] | None) -> None:
+    def ops(self, values: Values, carriers: Carriers | None) -> None:
         """The kernel's ops, those of an epilogue in pieces once for each piece."""
         epilogue = epilogue_of(self.graph, self.space)
         before = self.graph.ops if epilogue is None else self.graph.ops[: -len(epilogue.ops)]
@@ -124,7 +131,7 @@ class Emission:
         return found if isinstance(found, list) else body
 
     def params(self, statements: list[Statement]) -> tuple[KernelParam, ...]:
-        """The buffers, then the run-time sizes that the text mentions."""
+        """The buffers, then the run-time sizes that the text mentions, then the descriptors."""
         used = names_used(statements)
         buffers = [KernelParam(name, "buffer", value.dtype.name) for value, name in self.buffers.items()]
         sizes = [
@@ -132,7 +139,7 @@ class Emission:
             for symbol, name in self.sizes.items()
             if name in used
         ]
-        return (*buffers, *sizes)
+        return (*buffers, *sizes, *self.carriers.params.values())
 
     def context(self, statements: list[Statement], kernel: Kernel, body: Graph | None) -> dict[str, Any]:
         """What the templates print."""
@@ -157,6 +164,7 @@ class Emission:
         return {
             "sizes": [asdict(size) for size in sizes],
             "buffers": with_copies(buffers, example_copies(body, names)),
+            "descriptors": example_descriptors(kernel, bindings),
             "grid": kernel.programs(bindings)[0],
             "inputs": [name for v, name in [*self.buffers.items()][:first_output] if v not in told],
             "outputs": names[first_output:],
@@ -180,7 +188,7 @@ def file_context(
         "ir": "" if body is None else _escape(print_graph(body).rstrip("\n")),
         "functions": functions,
         "libdevice": any("libdevice." in part for part in (text, *functions)),
-        "descriptors": "tl.make_tensor_descriptor(" in text,
+        "own_descriptors": "tl.make_tensor_descriptor(" in text,
         "members": members,
         "name": kernel.name,
         "params": [p.name for p in kernel.params],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rooftile.codegen.kernel import Blocks, Kernel
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.expr import Size, Symbol
 from rooftile.ir.substitution import evaluate
@@ -73,6 +74,24 @@ def example_visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuf
     steps = length - evaluate(row_length(0), sizes)
     row = f"torch.tensor([0, {steps}, *range({steps}), 0], dtype={value.dtype.torch}, device=device)"
     return ExampleBuffer(name, f"{row}.expand({(*rows, length)}).contiguous()")
+
+
+def example_descriptors(kernel: Kernel, sizes: Mapping[str, int]) -> list[ExampleBuffer]:
+    """Text for the descriptors that a kernel is given, of buffers that are there."""
+    return [
+        ExampleBuffer(param.name, _descriptor(param.blocks, sizes))
+        for param in kernel.params
+        if param.blocks is not None
+    ]
+
+
+def _descriptor(blocks: Blocks, sizes: Mapping[str, int]) -> str:
+    shape, strides = ([evaluate(size, sizes) for size in of] for of in (blocks.shape, blocks.strides))
+    base, first = evaluate(blocks.base, sizes), blocks.buffer
+    if base:
+        count = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        first = f"{first}.as_strided(({count},), (1,), {base})"
+    return f"TensorDescriptor({first}, {shape}, {strides}, {list(blocks.tile)})"
 
 
 def _numbers(of: tuple[Size, ...], sizes: dict[str, int]) -> str:

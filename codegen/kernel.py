@@ -11,19 +11,32 @@ from rooftile.ir.substitution import evaluate
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """What a tensor descriptor describes: blocks of the shape ``tile`` of the strided tensor that starts at element
+    ``base`` of the parameter ``buffer``. All is in elements, over the plan's symbols; the last stride is 1."""
+
+    buffer: str
+    base: Size
+    shape: tuple[Size, ...]
+    strides: tuple[Size, ...]
+    tile: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class KernelParam:
     """One run-time argument of a kernel, in launch order.
 
-    ``kind`` is ``"buffer"`` (a pointer to elements of ``dtype``) or ``"size"`` (an integer, bound to the symbol of the
-    same name when the plan runs). ``aligned`` says that the pointer's address (in bytes) or the integer is a multiple
-    of 16, which Triton uses to vectorise; a launcher must not pass one that isn't. Integers are passed as 64-bit when
-    ``dtype`` is ``"i64"``, else as ``"i32"``.
+    ``kind`` is ``"buffer"`` (a pointer to elements of ``dtype``), ``"size"`` (an integer, bound to the symbol of the
+    same name when the plan runs) or ``"descriptor"`` (a tensor descriptor of ``blocks``). ``aligned`` says that the
+    pointer's address (in bytes) or the integer is a multiple of 16, which Triton uses to vectorise; a launcher must not
+    pass one that isn't. Integers are passed as 64-bit when ``dtype`` is ``"i64"``, else as ``"i32"``.
     """
 
     name: str
-    kind: Literal["buffer", "size"]
+    kind: Literal["buffer", "size", "descriptor"]
     dtype: str
     aligned: bool = True
+    blocks: Blocks | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rooftile.codegen.addresses import Access, Addresses, offset_of
-from rooftile.codegen.descriptors import Block, block_of
+from rooftile.codegen.descriptors import Block, Carriers, block_of
 from rooftile.codegen.expressions import literal
+from rooftile.codegen.kernel import Blocks
 from rooftile.codegen.statements import Call, Store
 from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
@@ -17,12 +18,12 @@ from rooftile.ir.expr import symbols
 class Memory:
     """Writes the loads and stores of a kernel; ``buffers`` are the pointers' names.
 
-    ``carriers``, where descriptors are wanted, is told of each buffer how it was accessed: None through descriptors,
-    else why not. ``persistent`` programs go on after a store.
+    ``carriers``, where descriptors are wanted, are told of each buffer how it was accessed. ``persistent`` programs go
+    on after a store.
     """
 
     def __init__(
-        self, values: Values, buffers: Mapping[Value, str], carriers: dict[str, str | None] | None, persistent: bool
+        self, values: Values, buffers: Mapping[Value, str], carriers: Carriers | None, persistent: bool
     ) -> None:
         self._values = values
         self._positions = values.positions
@@ -71,11 +72,19 @@ class Memory:
             return None
         buffer, fill = op.inputs[0], op.attrs.get("fill")
         offset, name = offset_of(buffer.type, op.attrs["index"]), self._buffers[buffer]
-        found = block_of(buffer.dtype, buffer.type.numel, offset, op.attrs["guard"], held, self._positions)
+        found = block_of(
+            buffer.dtype,
+            buffer.type.numel,
+            offset,
+            op.attrs["guard"],
+            held,
+            self._positions,
+            own=self._carriers.own,
+        )
         if isinstance(found, Block) and fill in (None, 0):
-            self._carriers.setdefault(name, None)
+            self._carriers.reasons.setdefault(name, None)
             return found
-        self._carriers[name] = found if isinstance(found, str) else f"it reads {fill} where its guard fails"
+        self._carriers.reasons[name] = found if isinstance(found, str) else f"it reads {fill} where its guard fails"
         return None
 
     def _stored_block(self, op: Op, held: tuple[str, ...]) -> Block | None:
@@ -83,7 +92,7 @@ class Memory:
         registers."""
         if self._persistent or self._carriers is None:
             return self._block(op, held)
-        self._carriers[self._buffers[op.inputs[0]]] = "it is stored when its program ends"
+        self._carriers.reasons[self._buffers[op.inputs[0]]] = "it is stored when its program ends"
         return None
 
     def _addressed(self, op: Op, order: Sequence[str]) -> tuple[str, ...]:
@@ -106,13 +115,22 @@ class Memory:
         return ", ".join(self._positions.arithmetic.text(d.start, ()) for d in block.dimensions)
 
     def _descriptor(self, buffer: Value, block: Block) -> str:
-        """The variable of a block's descriptor, which is made once, before all loops."""
+        """The parameter or the variable that is a block's descriptor; a program makes its own once, before all
+        loops."""
         arithmetic, name = self._positions.arithmetic, self._buffers[buffer]
+        if self._carriers is not None and not self._carriers.own and not self._varies(block):
+            shape, strides = tuple(d.extent for d in block.dimensions), tuple(d.stride for d in block.dimensions)
+            blocks = Blocks(name, block.base, shape, strides, tuple(d.tile for d in block.dimensions))
+            return self._carriers.given(buffer.dtype, blocks)
         base = name if block.base == 0 else f"{name} + {arithmetic.text(block.base, ())}"
-        shape = ", ".join(arithmetic.text(d.extent, ()) for d in block.dimensions)
-        strides = ", ".join(arithmetic.text(d.stride, ()) for d in block.dimensions)
-        text = f"tl.make_tensor_descriptor({base}, [{shape}], [{strides}], {_tiles(block)})"
+        extents = ", ".join(arithmetic.text(d.extent, ()) for d in block.dimensions)
+        steps = ", ".join(arithmetic.text(d.stride, ()) for d in block.dimensions)
+        text = f"tl.make_tensor_descriptor({base}, [{extents}], [{steps}], {_tiles(block)})"
         return self._writer.shared(name.removesuffix("_ptr") + "_block", text, 0)
+
+    def _varies(self, block: Block) -> bool:
+        """Whether programs have different bases of a block."""
+        return any(s.name in self._positions.space for s in symbols(block.base))
 
 
 def _tiles(block: Block) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rooftile.codegen import expressions
 from rooftile.codegen.align import transposed
+from rooftile.codegen.descriptors import Carriers
 from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS, TRITON_TYPE, Row, apply
 from rooftile.codegen.guards import needed
 from rooftile.codegen.memory import Memory
@@ -29,7 +30,7 @@ class OpWriter:
     in ``Memory``."""
 
     def __init__(
-        self, values: Values, buffers: Mapping[Value, str], carriers: dict[str, str | None] | None, persistent: bool
+        self, values: Values, buffers: Mapping[Value, str], carriers: Carriers | None, persistent: bool
     ) -> None:
         self._values = values
         self._positions = values.positions

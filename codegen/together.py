@@ -12,10 +12,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from rooftile.codegen.emit import Emission, buffer_name, emit, file_context, names_used, rendered
-from rooftile.codegen.example import example_buffer, example_copies, largest_safe_index, with_copies
+from rooftile.codegen.example import (
+    example_buffer,
+    example_copies,
+    example_descriptors,
+    largest_safe_index,
+    with_copies,
+)
 from rooftile.codegen.grid import launch_grid
 from rooftile.codegen.header import header, schedule_line
-from rooftile.codegen.kernel import Kernel, KernelParam
+from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.statements import Arm, Assign, Branch, Call, Loop, Statement
 from rooftile.ir.core import Graph, Op, Value
@@ -55,14 +61,16 @@ def emit_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> Ke
     shared = [buffer_name(v, names) for v in body.inputs]
     written = [buffer_name(v, names) for v in body.outputs]
     members: list[Member] = []
+    descriptors: dict[Blocks, KernelParam] = {}
     rest = iter(written)
     for kernel, numbers in zip(kernels, inputs, strict=True):
         own = [shared[n] for n in numbers] + [next(rest) for _ in range(kernel.attrs["outputs"])]
-        members.append(_member(kernel, target, names, dict(zip(kernel.inputs, own, strict=True))))
+        members.append(_member(kernel, target, names, dict(zip(kernel.inputs, own, strict=True)), descriptors))
     buffers = dict(zip((*body.inputs, *body.outputs), (*shared, *written), strict=True))
     statements = _statements(members, target, bool(option(kernels[0].attrs, "persistent")))
     most = target.sm_count if option(kernels[0].attrs, "persistent") else None
-    params = tuple(KernelParam(text, "buffer", value.dtype.name) for value, text in buffers.items())
+    passed = (KernelParam(text, "buffer", value.dtype.name) for value, text in buffers.items())
+    params = (*passed, *descriptors.values())
     total, attrs = sum(m.tiles for m in members), kernels[0].attrs
     notes = (_note(members), *(f"{m.name}: {note}" for m in members for note in m.notes))
     plain = Kernel(name, "", params, (total,), attrs["num_warps"], attrs["num_stages"], most, notes)
@@ -82,14 +90,21 @@ def emit_all(shared: Launches, target: Target) -> dict[Op, Kernel]:
     }
 
 
-def _member(kernel: Graph, target: Target, names: Names, buffers: dict[Value, str]) -> Member:
-    emission = Emission(kernel, target, names, buffers, "pid")
+def _member(
+    kernel: Graph,
+    target: Target,
+    names: Names,
+    buffers: dict[Value, str],
+    descriptors: dict[Blocks, KernelParam],
+) -> Member:
+    emission = Emission(kernel, target, names, buffers, descriptors, "pid")
     statements = emission.statements()
     before: list[Statement] = []
     last = statements[-1]
     if option(kernel.attrs, "persistent") and isinstance(last, Loop) and last.variable == "pid":
         before, statements = statements[:-1], last.body
-    known = [*buffers.values(), *(n for s in before if isinstance(s, Assign) for n in s.target.split(", "))]
+    given = [*buffers.values(), *(param.name for param in descriptors.values())]
+    known = [*given, *(n for s in before if isinstance(s, Assign) for n in s.target.split(", "))]
     used = names_used(statements)
     params = ("pid", *(n for n in known if n in used))
     (tiles,) = launch_grid(kernel, emission.space)
@@ -124,6 +139,7 @@ def _example(buffers: dict[Value, str], kernel: Kernel, body: Graph) -> dict[str
     return {
         "sizes": [],
         "buffers": with_copies(shown, example_copies(body, names)),
+        "descriptors": example_descriptors(kernel, {}),
         "grid": kernel.programs({})[0],
         "inputs": names[:first],
         "outputs": names[first:],

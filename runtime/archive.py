@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rooftile.runtime.binary import Binary
+from rooftile.runtime.binary import Binary, DescriptorLayout
 
 SOURCE, CUBIN, TTGIR, LAUNCH, KEY = "kernel.py", "kernel.cubin", "kernel.ttgir", "launch.json", "key.json"
 _OUTSIDE_LAUNCH = ("cubin", "ttgir")
@@ -60,6 +60,8 @@ def unpack(file: bytes) -> Binary:
             members = {name: archive.read(name) for name in archive.namelist()}  # all, since reading checks the sums
             launch = json.loads(members[LAUNCH])
             launch["parameters"] = tuple(launch["parameters"])
+            found = launch.get("descriptors", ())
+            launch["descriptors"] = tuple(DescriptorLayout(x["swizzle"], tuple(x["box"])) for x in found)
             return Binary(cubin=members[CUBIN], ttgir=members[TTGIR].decode(), **launch)
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
         raise DamagedArchive(str(error)) from error

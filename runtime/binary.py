@@ -9,13 +9,23 @@ from rooftile.runtime.resources import Resources, has_warp_specialization, resou
 
 
 @dataclass(frozen=True)
+class DescriptorLayout:
+    """What a compiled kernel wants of a descriptor: how rows are swizzled in shared memory, as the driver numbers it,
+    and the box that one copy moves, a part of the kernel's block."""
+
+    swizzle: int
+    box: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Binary:
     """A kernel compiled for one architecture.
 
     ``symbol`` is the kernel's name in ``cubin``; ``parameters`` are the types of the launch arguments in order: "ptr",
-    "i32" or "i64". A program runs ``num_warps`` warps (with warp specialisation more than were asked for), takes
-    ``shared_bytes`` of dynamic shared memory, and needs ``scratch_bytes`` of global memory at a multiple of
-    ``scratch_align`` (where tensor descriptors made in the kernel lie). ``ttgir`` is Triton's IR for reading.
+    "i32", "i64" or "descriptor", and ``descriptors`` the layouts of the last in order. A program runs ``num_warps``
+    warps (with warp specialisation more than were asked for), takes ``shared_bytes`` of dynamic shared memory, and
+    needs ``scratch_bytes`` of global memory at a multiple of ``scratch_align`` (where tensor descriptors made in the
+    kernel lie). ``ttgir`` is Triton's IR for reading.
     """
 
     symbol: str
@@ -27,6 +37,7 @@ class Binary:
     scratch_align: int
     cubin: bytes
     ttgir: str
+    descriptors: tuple[DescriptorLayout, ...] = ()
 
     @cached_property
     def resources(self) -> Resources:

@@ -14,7 +14,7 @@ from typing import Any
 from rooftile.codegen.kernel import Kernel, KernelParam
 from rooftile.codegen.parsing import PARSING
 from rooftile.errors import InternalError
-from rooftile.runtime.binary import Binary
+from rooftile.runtime.binary import Binary, DescriptorLayout
 
 ELEMENT = {  # our dtype names to the signature's
     "f64": "fp64",
@@ -61,7 +61,14 @@ def jit_function(kernel: Kernel) -> Any:
 
 def signature(params: Sequence[KernelParam]) -> dict[str, str]:
     """Parameter names to Triton's types."""
-    return {p.name: ("*" if p.kind == "buffer" else "") + ELEMENT[p.dtype] for p in params}
+    return {p.name: _type(p) for p in params}
+
+
+def _type(param: KernelParam) -> str:
+    element = ELEMENT[param.dtype]
+    if param.blocks is not None:
+        return f"tensordesc<{element}{list(param.blocks.tile)}>"
+    return f"*{element}" if param.kind == "buffer" else element
 
 
 def _run_stages(kernel: Kernel, arch: int, target: Any, backend: Any) -> Binary:
@@ -109,14 +116,26 @@ def _binary(kernel: Kernel, arch: int, metadata: dict[str, Any], cubin: bytes, t
     return Binary(
         symbol=metadata["name"],
         arch=arch,
-        parameters=tuple("ptr" if p.kind == "buffer" else p.dtype for p in kernel.params),
+        parameters=tuple(kind for param in kernel.params for kind in _passed(param)),
         num_warps=metadata["num_warps"],
         shared_bytes=metadata["shared"],
         scratch_bytes=metadata.get("global_scratch_size") or 0,
         scratch_align=metadata.get("global_scratch_align") or 1,
+        descriptors=tuple(
+            DescriptorLayout(found["swizzle"], tuple(found["block_size"]))
+            for found in metadata.get("tensordesc_meta") or ()
+        ),
         cubin=cubin,
         ttgir=ttgir,
     )
+
+
+def _passed(param: KernelParam) -> tuple[str, ...]:
+    """What a launch passes for a parameter: a descriptor is followed by its tensor's shape and strides."""
+    if param.blocks is not None:
+        rank = len(param.blocks.tile)
+        return ("descriptor", *["i32"] * rank, *["i64"] * rank)
+    return ("ptr" if param.kind == "buffer" else param.dtype,)
 
 
 def _reason(error: BaseException) -> str:

@@ -7,13 +7,12 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from typing import Any
 
 from rooftile import __version__
-from rooftile.codegen.kernel import Kernel
+from rooftile.codegen.kernel import Kernel, KernelParam
 from rooftile.ir.registered import fingerprint
 
 FORMAT = 1  # of the cached files: raised when they change
@@ -54,11 +53,17 @@ def key_parts(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ
         "arch": arch,
         "name": kernel.name,
         "source": compiled_lines(kernel.source),
-        "params": [asdict(param) for param in kernel.params],
+        "params": [_param(param) for param in kernel.params],
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
         **({"registered": extensions} if (extensions := fingerprint()) else {}),
     }
+
+
+def _param(param: KernelParam) -> dict[str, Any]:
+    """A parameter; of the tensor that a descriptor describes, the blocks alone are compiled in."""
+    told: dict[str, Any] = {"name": param.name, "kind": param.kind, "dtype": param.dtype, "aligned": param.aligned}
+    return told if param.blocks is None else {**told, "tile": list(param.blocks.tile)}
 
 
 def compiled_lines(source: str) -> list[str]:

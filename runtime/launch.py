@@ -11,6 +11,8 @@ import torch
 from rooftile.codegen.kernel import Kernel
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.cuda_driver import CudaDriver, LaunchConfig, cuda_driver
+from rooftile.runtime.descriptors import BlocksArgument, TensorMap
+from rooftile.runtime.interpreter.descriptor import Descriptor
 from rooftile.runtime.interpreter.program import Interpreted
 from rooftile.runtime.resources import Resources, parameter_offsets
 from rooftile.runtime.slots import AddressSlots, Argument, TensorSlots
@@ -28,14 +30,17 @@ class Launcher(Protocol):
     def resources(self) -> Resources | None:
         """What a program uses of a GPU beside that; None where it runs on none."""
 
-    def __call__(self, grid: Sequence[int], arguments: Sequence[Argument]) -> None:
+    def __call__(self, grid: Sequence[int], arguments: Sequence[Argument | BlocksArgument]) -> None:
         """Run ``grid`` programs (one to three sizes; none if any is 0), ``arguments`` in the order of the parameters.
 
-        Buffers are tensors on the launcher's device; a CUDA launcher also takes addresses. Nothing is checked that the
+        Buffers are tensors on the launcher's device; a CUDA launcher also takes addresses. A descriptor's place is that
+        of its buffer among the arguments. Nothing is checked that the
         plan has checked already: types, devices and alignment are the caller's promise.
         """
 
-    def bind(self, grid: Sequence[int], slots: Any, numbers: Sequence[int], scratch: int | None) -> Callable[[], None]:
+    def bind(
+        self, grid: Sequence[int], slots: Any, numbers: Sequence[int | BlocksArgument], scratch: int | None
+    ) -> Callable[[], None]:
         """The launch of ``grid`` programs with the arguments that will stand in these places of ``slots``, which are
         of the kind that the launcher reads; place ``scratch``, if any, holds the address of its scratch memory."""
 
@@ -50,14 +55,24 @@ class CpuLauncher:
         self._program = Interpreted(kernel.name, kernel.source)
         self._wide = [param.dtype == "i64" for param in kernel.params]
 
-    def __call__(self, grid: Sequence[int], arguments: Sequence[Argument]) -> None:
-        self._program.run(grid, arguments, wide=self._wide)
+    def __call__(self, grid: Sequence[int], arguments: Sequence[Argument | BlocksArgument]) -> None:
+        given = [self._described(x, arguments) if isinstance(x, BlocksArgument) else x for x in arguments]
+        self._program.run(grid, given, wide=self._wide)
 
     def bind(
-        self, grid: Sequence[int], slots: TensorSlots, numbers: Sequence[int], scratch: int | None
+        self, grid: Sequence[int], slots: TensorSlots, numbers: Sequence[int | BlocksArgument], scratch: int | None
     ) -> Callable[[], None]:
         """See ``Launcher``."""
-        return lambda: self(grid, [slots[number] for number in numbers])
+
+        def launch() -> None:
+            given = [self._described(n, slots) if isinstance(n, BlocksArgument) else slots[n] for n in numbers]
+            self._program.run(grid, given, wide=self._wide)
+
+        return launch
+
+    def _described(self, blocks: BlocksArgument, places: Sequence[Any]) -> Descriptor:
+        name = f"argument {blocks.place} of {self._program.name}"
+        return Descriptor.of(places[blocks.place], name, blocks.base, blocks.shape, blocks.strides, blocks.tile)
 
 
 class CudaLauncher:
@@ -82,30 +97,48 @@ class CudaLauncher:
         """Read from the binary when somebody asks."""
         return self._binary.resources
 
-    def __call__(self, grid: Sequence[int], arguments: Sequence[Argument]) -> None:
+    def __call__(self, grid: Sequence[int], arguments: Sequence[Argument | BlocksArgument]) -> None:
         scratch = len(arguments)
         slots = AddressSlots(scratch + 1)
         memory = _memory(self.scratch_bytes * programs(grid), self._device)
         for number, argument in enumerate((*arguments, memory)):
-            slots.put(number, argument)
+            slots.put(number, 0 if isinstance(argument, BlocksArgument) else argument)
         slots.run_on(torch._C._cuda_getCurrentRawStream(self._device))
-        self.bind(grid, slots, range(scratch), scratch)()
+        numbers = [x if isinstance(x, BlocksArgument) else n for n, x in enumerate(arguments)]
+        self.bind(grid, slots, numbers, scratch)()
 
     def bind(
-        self, grid: Sequence[int], slots: AddressSlots, numbers: Sequence[int], scratch: int | None
+        self, grid: Sequence[int], slots: AddressSlots, numbers: Sequence[int | BlocksArgument], scratch: int | None
     ) -> Callable[[], None]:
         """See ``Launcher``. The launch goes to the stream that ``slots`` run on."""
         if not programs(grid):
             return lambda: None
         first = slots.nothing if scratch is None else scratch
         hidden = (first, *[slots.nothing] * self._hidden)[: self._hidden]
-        parameters = slots.pointers((*numbers, *hidden))
+        layouts = iter(self._binary.descriptors)
+        passed = [TensorMap(self._driver, n, next(layouts)) if isinstance(n, BlocksArgument) else n for n in numbers]
+        maps = [each for each in passed if isinstance(each, TensorMap)]
+        addresses = [each.pointers if isinstance(each, TensorMap) else (slots.at(each),) for each in (*passed, *hidden)]
+        parameters = _pointers([address for each in addresses for address in each])
         x, y, z = (*grid, 1, 1)[:3]
         config = LaunchConfig(x, y, z, self._block, 1, 1, self._shared)
         slots.follow(config)
         reference, function = ctypes.byref(config), ctypes.c_void_p(self._function)
         launch, device = self._driver.launch, self._device
-        return lambda: launch(device, reference, function, parameters)
+        if not maps:
+            return lambda: launch(device, reference, function, parameters)
+
+        def described() -> None:
+            for each in maps:
+                each.follow(slots.values[each.place])
+            launch(device, reference, function, parameters)
+
+        return described
+
+
+def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
+    """Pointers as ``cuLaunchKernelEx`` takes its parameters."""
+    return (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
 
 
 def programs(grid: Sequence[int]) -> int:

@@ -48,9 +48,9 @@ class AddressSlots:
         """Write the first places."""
         struct.pack_into(f"@{len(values)}Q", self.values, 0, *values)
 
-    def pointers(self, numbers: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
-        """Pointers to these places, as ``cuLaunchKernelEx`` takes its parameters."""
-        return (ctypes.c_void_p * max(1, len(numbers)))(*(self._start + 8 * number for number in numbers))
+    def at(self, number: int) -> int:
+        """The address of a place."""
+        return self._start + 8 * number
 
     def follow(self, config: LaunchConfig) -> None:
         """Keep a launch's stream what ``run_on`` says."""

@@ -11,6 +11,7 @@ import torch
 
 from rooftile.errors import InternalError, OutOfRangeError
 from rooftile.ir.extern import call_extern, update_in_place
+from rooftile.runtime.descriptors import BlocksArgument, blocks_argument
 from rooftile.runtime.interpreter.language import DeviceAssertion
 from rooftile.runtime.interpreter.program import KernelError
 from rooftile.runtime.launch import Launcher, programs
@@ -50,7 +51,7 @@ class BoundLaunch:
     name: str
     launcher: Launcher
     grid: tuple[int, ...]
-    places: tuple[int, ...]
+    places: tuple[int | BlocksArgument, ...]
     scratch: int | None
     scratch_bytes: int
     gathers: tuple[str, ...]
@@ -141,7 +142,11 @@ def _launch(
         if param.kind == "size" and param.aligned and sizes[param.name] % 16:
             value = sizes[param.name]
             raise InternalError(f"kernel {step.name} was built for multiples of 16 of {param.name}, which is {value}")
-    places = tuple(next(buffers) if p.kind == "buffer" else place_of[p.name] for p in step.kernel.params)
+    params = step.kernel.params
+    place_of = {**place_of, **{p.name: next(buffers) for p in params if p.kind == "buffer"}}
+    places = tuple(
+        place_of[p.name] if p.blocks is None else blocks_argument(p, p.blocks, place_of, sizes) for p in params
+    )
     scratch = launcher.scratch_bytes * programs(grid)
     return BoundLaunch(step.name, launcher, grid, places, next(behind) if scratch else None, scratch, step.gathers)
 

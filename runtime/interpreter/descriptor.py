@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from rooftile.runtime.interpreter.dtypes import Array, ElementType, decode, encode
-from rooftile.runtime.interpreter.memory import OutOfBounds
+from rooftile.runtime.interpreter.memory import Memory, OutOfBounds
 from rooftile.runtime.interpreter.tensor import PointerType, Tensor, tile_shape
 
 ALIGNMENT = 16  # bytes, of the base, of every stride but the last, and of a block's row
@@ -19,7 +20,14 @@ def _integer(value: Any) -> int:
 
 
 class Descriptor:
-    """What ``tl.make_tensor_descriptor`` returns; its checks are those of the GPU's bulk copies."""
+    """What ``tl.make_tensor_descriptor`` returns, or a kernel is given; its checks are those of a GPU's bulk copies."""
+
+    @staticmethod
+    def of(
+        tensor: torch.Tensor, name: str, base: int, shape: Sequence[int], strides: Sequence[int], tile: Sequence[int]
+    ) -> Descriptor:
+        """One of the blocks of a CPU tensor, whose memory it shares, from element ``base`` on."""
+        return Descriptor(Tensor(np.int64(base), PointerType(Memory(tensor, name))), shape, strides, tile)
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ import torch
 from rooftile.codegen.parsing import PARSING, parse
 from rooftile.errors import InternalError
 from rooftile.runtime.interpreter import language
+from rooftile.runtime.interpreter.descriptor import Descriptor
 from rooftile.runtime.interpreter.dtypes import INT32, INT64, OF_TORCH
 from rooftile.runtime.interpreter.memory import Memory
 from rooftile.runtime.interpreter.tensor import PointerType, Tensor, to_tensor
@@ -39,11 +40,11 @@ class Interpreted:
         exec(code, scope)
         self._function: Callable[..., None] = scope[name]
 
-    def run(self, grid: Sequence[int], arguments: Sequence[torch.Tensor | int], *, wide: Sequence[bool] = ()) -> None:
+    def run(self, grid: Sequence[int], arguments: Sequence[Any], *, wide: Sequence[bool] = ()) -> None:
         """Run every program of ``grid`` (one to three sizes), the first axis fastest, as GPUs number them.
 
-        Tensors are CPU tensors, written in place; integers are int32, or int64 where ``wide`` (a flag per argument)
-        says so. Raises KernelError.
+        Arguments are CPU tensors, written in place, integers, and descriptors, ours or Triton's for a launch. Integers
+        are int32, or int64 where ``wide`` (a flag per argument) says so. Raises KernelError.
         """
         sizes = (*grid, 1, 1)[:3]
         names = self._function.__code__.co_varnames
@@ -57,7 +58,7 @@ class Interpreted:
                     for x in coordinates[0]:
                         self._run_one((x, y, z), extents, values)
 
-    def _run_one(self, ids: tuple[Tensor, ...], extents: tuple[Tensor, ...], values: list[Tensor]) -> None:
+    def _run_one(self, ids: tuple[Tensor, ...], extents: tuple[Tensor, ...], values: list[Tensor | Descriptor]) -> None:
         token = language.program.set((ids, extents))
         try:
             self._function(*values)
@@ -80,7 +81,11 @@ class Interpreted:
         )
 
 
-def _argument(value: torch.Tensor | int, name: str, wide: bool) -> Tensor:
+def _argument(value: Any, name: str, wide: bool) -> Tensor | Descriptor:
+    if isinstance(value, Descriptor):
+        return value
+    if hasattr(value, "block_shape"):  # Triton's ``TensorDescriptor``
+        return Descriptor.of(value.base, name, 0, value.shape, value.strides, value.block_shape)
     if isinstance(value, torch.Tensor):
         if value.dtype not in OF_TORCH:
             raise TypeError(f"`{name}`: kernels do not take {value.dtype}")

@@ -13,7 +13,8 @@ from rooftile.codegen.kernel import Kernel
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.substitution import evaluate
-from rooftile.runtime.interpreter.program import Interpreted
+from rooftile.runtime.descriptors import launch_arguments
+from rooftile.runtime.launch import CpuLauncher
 from rooftile.target import CPU, Target
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -130,9 +131,7 @@ def buffers_for(graph: Graph, case: Case) -> tuple[list[torch.Tensor], list[torc
 
 def run(kernel: Kernel, buffers: Tensors, sizes: Mapping[str, int]) -> None:
     """Run an emitted kernel on the CPU; the outputs among ``buffers`` are written."""
-    arguments = [*buffers, *(sizes[p.name] for p in kernel.params if p.kind == "size")]
-    wide = [p.dtype == "i64" for p in kernel.params]
-    Interpreted(kernel.name, kernel.source).run(kernel.programs(sizes), arguments, wide=wide)
+    CpuLauncher(kernel)(kernel.programs(sizes), launch_arguments(kernel, buffers, sizes))
 
 
 def expected(case: Case, inputs: Tensors) -> tuple[torch.Tensor, ...]:

@@ -11,6 +11,7 @@ from rooftile.codegen.emit import emit
 from rooftile.codegen.kernel import Kernel
 from rooftile.ir.dtypes import DType
 from rooftile.runtime.build import compile_kernel
+from rooftile.runtime.descriptors import launch_arguments
 from rooftile.runtime.launch import CudaLauncher
 from rooftile.target import H100
 from tests.codegen.cases import CASES, assert_close, buffers_for, build, expected, kernel_graph
@@ -25,8 +26,7 @@ def _run(kernel: Kernel, buffers: Sequence[torch.Tensor], sizes: Mapping[str, in
     major, minor = torch.cuda.get_device_capability()
     launch = CudaLauncher(compile_kernel(kernel, 10 * major + minor), torch.cuda.current_device())
     there = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda").copy_(x) for x in buffers]
-    arguments = [*there, *(sizes[p.name] for p in kernel.params if p.kind == "size")]
-    launch(kernel.programs(sizes), arguments)
+    launch(kernel.programs(sizes), launch_arguments(kernel, there, sizes))
     return [x.cpu() for x in there]
 
 

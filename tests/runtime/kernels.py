@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rooftile.codegen.kernel import Kernel, KernelParam
+from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
+from rooftile.ir.expr import Symbol, of
 
 HEADER = "import triton\nimport triton.language as tl\n\n\n@triton.jit\n"
 LANGUAGE = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -94,6 +95,18 @@ def descriptor_matmul() -> Kernel:
         size("k", aligned=True),
     )
     return Kernel("descriptor_matmul", source, params, grid=(1, 1), num_warps=4, num_stages=3)
+
+
+def given_descriptor() -> Kernel:
+    """``y[0:32, :] = x[1, 32:64, :]`` in bf16, where ``x`` are ``n`` matrices of 100 rows of 64 in every 128 elements,
+    8 elements behind the start of their buffer, described by the host."""
+    source = f"""{HEADER}def given_descriptor(x, y, x_block):
+    row, column = tl.arange(0, 32), tl.arange(0, 64)
+    tl.store(y + row[:, None] * 64 + column[None, :], tl.reshape(x_block.load([1, 32, 0]), [32, 64]))
+"""
+    blocks = Blocks("x", 8, (of(Symbol("n")), 100, 64), (12800, 128, 1), (1, 32, 64))
+    described = KernelParam("x_block", "descriptor", "bf16", aligned=False, blocks=blocks)
+    return Kernel("given_descriptor", source, (buffer("x", "bf16"), buffer("y", "bf16"), described), grid=(1,))
 
 
 def nan_max() -> Kernel:

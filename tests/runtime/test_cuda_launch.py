@@ -13,6 +13,7 @@ import torch
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.cuda_driver import CudaDriver, CudaError
+from rooftile.runtime.descriptors import launch_arguments
 from rooftile.runtime.launch import CudaLauncher
 from rooftile.runtime.slots import AddressSlots
 from tests.runtime import kernels
@@ -37,6 +38,7 @@ class FakeCuda:
         self.statuses: list[int] = []
         self.parameter_bytes: list[int] = []
         self.allocated: list[torch.Tensor] = []
+        self.encoded: list[SimpleNamespace] = []
         launch = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER, POINTER, POINTER)(self._launch)
         self.library = SimpleNamespace(
             cuInit=lambda flags: 0,
@@ -49,6 +51,7 @@ class FakeCuda:
             cuFuncSetAttribute=self._set_attribute,
             cuGetErrorString=lambda status, text: 0,
             cuLaunchKernelEx=launch,
+            cuTensorMapEncodeTiled=self._encode,
         )
 
     def _set_context(self, context: Any) -> int:
@@ -57,6 +60,21 @@ class FakeCuda:
 
     def _set_attribute(self, function: Any, attribute: int, value: int) -> int:
         self.attributes.append((attribute, value))
+        return 0
+
+    def _encode(self, place: Any, element: int, rank: int, address: Any, *given: Any) -> int:
+        *arrays, interleave, swizzle, promotion, outside = given
+        assert (interleave, promotion, outside) == (0, 2, 0)
+        assert not place.value % 64
+        extents, steps, box, each = (tuple(array) for array in arrays)
+        assert each == (1,) * rank
+        self.encoded.append(
+            SimpleNamespace(
+                element=element, address=address.value, extents=extents, steps=steps, box=box, swizzle=swizzle
+            )
+        )
+        number = struct.pack("<Q", len(self.encoded))
+        ctypes.memmove(place, number.ljust(128, b"\0"), 128)
         return 0
 
     def _launch(self, config: int, function: int, parameters: int, _: Any) -> int:
@@ -135,6 +153,28 @@ def test_descriptors_get_scratch_memory_for_every_program(cuda: FakeCuda, descri
     ]
     scratch = [struct.unpack("<Q", call.values[6])[0] for call in cuda.launches]
     assert scratch == [memory.data_ptr() for memory in cuda.allocated]
+
+
+def test_a_descriptor_is_made_for_the_address_of_its_buffer(cuda: FakeCuda) -> None:
+    kernel = kernels.given_descriptor()
+    binary = compile_kernel(kernel, 90)
+    assert binary.parameters == ("ptr", "ptr", "descriptor", *["i32"] * 3, *["i64"] * 3)
+    slots = AddressSlots(2)
+    (argument,) = launch_arguments(kernel, [], {"n": 5})
+    launch = CudaLauncher(binary, 0, CudaDriver(cuda.library)).bind((1,), slots, (0, 1, argument), None)
+    cuda.parameter_bytes = [8, 8, 128, 4, 4, 4, 8, 8, 8]
+    for address in (0x1000, 0x1000, 0x2000):
+        slots.put(0, address)
+        slots.put(1, 0x9000)
+        launch()
+    made = cuda.encoded[0]
+    assert [each.address for each in cuda.encoded] == [0x1000 + 16, 0x2000 + 16]
+    assert (made.element, made.extents, made.steps) == (9, (64, 100, 5), (256, 25600))
+    assert made.box == tuple(reversed(binary.descriptors[0].box)) and made.swizzle == binary.descriptors[0].swizzle
+    passed = [call.values[2][:8] for call in cuda.launches]
+    assert passed == [struct.pack("<Q", n) for n in (1, 1, 2)]
+    sizes = [int.from_bytes(value, "little") for value in cuda.launches[0].values[3:]]
+    assert sizes == [5, 100, 64, 12800, 128, 1]
 
 
 def test_much_shared_memory_is_asked_for(cuda: FakeCuda, matmul: Binary, descriptors: Binary) -> None:

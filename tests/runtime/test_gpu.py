@@ -10,6 +10,7 @@ import torch
 
 from rooftile.codegen.kernel import Kernel
 from rooftile.runtime.cache import KernelCache
+from rooftile.runtime.descriptors import launch_arguments
 from rooftile.runtime.devices import default_target
 from rooftile.runtime.launch import CpuLauncher, CudaLauncher
 from tests.runtime import kernels
@@ -65,6 +66,14 @@ def test_descriptors_with_warp_specialization(descriptors: CudaLauncher) -> None
     tensors = matmul_arguments(torch.bfloat16, 512, 256, 1024)
     descriptors((8, 4), [*tensors, 512, 256, 1024])
     check(tensors)
+
+
+def test_a_descriptor_that_the_host_makes(cache: KernelCache) -> None:
+    kernel = kernels.given_descriptor()
+    x = torch.randn(8 + 5 * 12800, device="cuda").bfloat16()
+    y = torch.empty(32, 64, device="cuda", dtype=torch.bfloat16)
+    built(kernel, cache)((1,), launch_arguments(kernel, [x, y], {"n": 5}))
+    assert torch.equal(y, x[8:].view(5, 100, 128)[1, 32:64, :64])
 
 
 def test_addresses_are_taken_as_tensors_are(descriptors: CudaLauncher) -> None:

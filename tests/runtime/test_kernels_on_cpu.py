@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from rooftile.runtime.descriptors import launch_arguments
 from rooftile.runtime.interpreter.program import KernelError
 from rooftile.runtime.launch import CpuLauncher
 from tests.runtime import kernels
@@ -60,6 +61,13 @@ def test_descriptors_pad_on_load_and_cut_on_store() -> None:
     CpuLauncher(kernels.descriptor_matmul())((2, 2), [a, b, around[:m], m, n, k])
     torch.testing.assert_close(around[:m], (a.float() @ b.float()).bfloat16(), rtol=2**-7, atol=1e-3)
     assert torch.all(around[m] == -1)
+
+
+def test_a_descriptor_that_the_host_makes() -> None:
+    kernel = kernels.given_descriptor()
+    x, y = torch.randn(8 + 5 * 12800).bfloat16(), torch.empty(32, 64, dtype=torch.bfloat16)
+    CpuLauncher(kernel)((1,), launch_arguments(kernel, [x, y], {"n": 5}))
+    assert torch.equal(y, x[8:].view(5, 100, 128)[1, 32:64, :64])
 
 
 def test_a_reduction_with_its_own_combine() -> None:
