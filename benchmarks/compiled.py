@@ -14,6 +14,7 @@ _DESCRIPTOR_COPIES = ("ttng.async_tma_copy", "tt.descriptor_load", "tt.descripto
 # These reduce very large arguments on a stack of so many bytes, which is no spilling.
 _WITH_STACK = ("tl.sin(", "tl.cos(")
 _STACK = 48
+_ONE_REGISTER_PAIR = 8  # bytes that a kernel may put away: measured to cost less than the next smaller tiles
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def compiled_kernel(name: str, source: str, schedule: Schedule, binary: Binary) 
     """What ``binary``, compiled from ``source``, makes of ``schedule``."""
     used = binary.resources
     descriptors = any(copy in binary.ttgir for copy in _DESCRIPTOR_COPIES)
-    stack = _STACK if any(call in source for call in _WITH_STACK) else 0
+    stack = _STACK if any(call in source for call in _WITH_STACK) else _ONE_REGISTER_PAIR
     wishes = {
         "spills": used.spill_bytes <= stack,
         "no descriptors": descriptors or not schedule.descriptors,

@@ -57,9 +57,10 @@ class Built:
             compilation.peak_bytes = program.peak_bytes(sizes)
             if self._timed or compilation.dump is not None:
                 compilation.resources.update(program.resources())
-            tensors = tensors if packed is None else packed.completed(tensors)
-            told = _told(program.plan)
-            if told and self._looked_at:
+            told = _told(program.plan) if self._looked_at else {}
+            if packed is not None and (told or self._timed):
+                tensors = packed.completed(tensors)
+            if told:
                 compilation.visits = program.intermediates(told, tensors, sizes)
             if self._timed:
                 clock = clock_for(compilation.target, program.device)

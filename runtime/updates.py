@@ -64,7 +64,7 @@ def _replaced(op: Op) -> list[tuple[Value, Value]]:
     if op.name == "extern":
         old = updated_operand(op)
         return [(op.output, old)] if old is not None and len(op.outputs) == 1 else []
-    return list(replaced_operands(op).items())
+    return list(replaced_operands(op).items()) if op.name == "region" else []
 
 
 class _Search:

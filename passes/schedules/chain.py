@@ -174,7 +174,9 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
     if wide and loaded > 1:
         blocks = all(is_block(access, load) for load in others)
         return (ChainTiles(128, 64, 4, 2, descriptors=True) if blocks else ChainTiles(128, 64, 8, 3),)
-    return (ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0),)
+    if not wide and loaded == 0:
+        return (ChainTiles(64, 128, 4, 2, descriptors=True),)
+    return (ChainTiles(64, 64, 4, 3, descriptors=loaded == 0),)
 
 
 def _is_masked(access: Access) -> bool:
