@@ -112,7 +112,10 @@ class Beside:
         target = ctx.target
         apart = sum(seconds(p.schedule, p.access, target) for p in products.values())
         leader = max(products.values(), key=lambda p: cost(p.access, target).seconds)
-        tried = ({op: p.like(leader) for op, p in products.items()}, {op: p.alone() for op, p in products.items()})
+        tried = (
+            {op: p.like(leader.plain()) for op, p in products.items()},
+            {op: p.alone() for op, p in products.items()},
+        )
         fitting = [each for each in tried if can_share([p.schedule.attrs() for p in each.values()])]
         if not fitting:
             return None
