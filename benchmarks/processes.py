@@ -98,6 +98,7 @@ class _Trial:
         self.timer.cancel()
         found = [line for line in self.said if line.startswith(_FINDINGS)]
         if self.late:
+            self._last_words()
             return {"failure": f"more than {self.limit:.0f} s"}
         if code or not found:
             return {"failure": self._last_words()}

@@ -11,12 +11,15 @@ passes rest on, such as ``correct``, also goes by its own name: it is off in all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rooftile.ir.core import UNKNOWN, Loc, Value
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -112,3 +115,20 @@ def permitted(rule: str, about: Value, loc: Loc = UNKNOWN) -> bool:
     """Whether the pass at work is to carry out ``rule`` (``""``: what it is there for) at the value ``about``."""
     switches = _ACTIVE.get()
     return switches is None or switches.ask(rule, about.name, loc)
+
+
+def asked_by(work: Callable[[], _T]) -> tuple[_T, tuple[Application, ...]]:
+    """What ``work`` gives, and what it asked on the way."""
+    switches = _ACTIVE.get()
+    before = 0 if switches is None else len(switches.asked)
+    result = work()
+    return result, () if switches is None else tuple(switches.asked[before:])
+
+
+def answered_alike(asked: Iterable[Application], value_of: Callable[[str], str], loc: Loc) -> bool:
+    """Whether what has been ``asked`` is answered alike where other values stand in the places of those."""
+    switches = _ACTIVE.get()
+    if switches is None:
+        return True
+    answers = ((a.done, switches.ask(a.rewrite.partition("/")[2], value_of(a.value), loc)) for a in asked)
+    return all(before == now for before, now in answers)

@@ -1,6 +1,7 @@
 """Whole models in use: a prompt read at once, then one token after another into a static cache.
 
-``python -m benchmarks.zoo.whole CASE DEVICE CONTENDER...`` is one trial in a process of its own.
+``python -m benchmarks.zoo.whole CASE DEVICE SECONDS CONTENDER...`` is one trial in a process of its own; after SECONDS
+no further contender is compiled, and what is there is timed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -164,9 +166,10 @@ CASES = {
 }
 
 
-def trial(case: WholeCase, device: str, contenders: Sequence[str]) -> Findings:
+def trial(case: WholeCase, device: str, budget: float, contenders: Sequence[str]) -> Findings:
     """Every contender's first call, error against the same weights in a wider dtype, milliseconds and memory; of ours
     also what each kernel takes. Experts are chosen anew at every precision, which is part of all errors."""
+    start = perf_counter()
     model, make = case.call(device)
     dtype = _placed(device)[0]
     exact = _answer(make(copy.deepcopy(model).to(_WIDER[dtype]), _WIDER[dtype]))
@@ -175,6 +178,9 @@ def trial(case: WholeCase, device: str, contenders: Sequence[str]) -> Findings:
     calls: dict[str, _Prompt | _Step] = {}
     for name in contenders:
         found[name] = {}
+        if perf_counter() - start > budget:
+            found[name]["failure"] = f"not compiled: {budget:.0f} s had passed"
+            continue
         try:
             call = make(CONTENDERS[name](model), dtype)
             call.reset()
@@ -188,6 +194,7 @@ def trial(case: WholeCase, device: str, contenders: Sequence[str]) -> Findings:
             calls[name] = call
         except Exception as failure:
             found[name]["failure"] = f"{type(failure).__name__}: {failure}".splitlines()[0]
+        print(f"{case.name}, {name}: {perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     wait_for_turn()
     for name, call in calls.items():
         call.reset()
@@ -227,10 +234,10 @@ def main() -> None:
     """Run the trial that the command line names."""
     warnings.filterwarnings("ignore")
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    name, device, *contenders = sys.argv[1:]
+    name, device, budget, *contenders = sys.argv[1:]
     with torch.no_grad():
         _load_compilers(device)
-        tell(trial(CASES[name], device, contenders))
+        tell(trial(CASES[name], device, float(budget), contenders))
 
 
 def _load_compilers(device: str) -> None:

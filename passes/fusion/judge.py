@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rooftile.ir.core import Graph
 from rooftile.passes.derive import Derivation, Reason, are_permitted, derive
+from rooftile.passes.fusion.alike import Alike
 from rooftile.passes.fusion.resweep import fewest_sweeps
 from rooftile.passes.regions.compose import NoCommonSpace
 from rooftile.passes.regions.cost import Cost, cost
@@ -20,11 +22,21 @@ REWRITES = (positions.apply, mixing.apply)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a region would be: how it is derived and its price, or the reason why it can't be one kernel."""
+    """What a region would be: how it is ``made`` and its price, or the reason why it is ``refused``. Where
+    this was found out about a region that it is ``like``, ``derivation`` and ``reason`` say it of this one."""
 
-    derivation: Derivation | None
+    made: Derivation | None
     price: Cost | None
-    reason: Reason | None
+    refused: Reason | None
+    like: Alike | None = None
+
+    @cached_property
+    def derivation(self) -> Derivation | None:
+        return self.made if self.made is None or self.like is None else self.like.derivation(self.made)
+
+    @cached_property
+    def reason(self) -> Reason | None:
+        return self.refused if self.refused is None or self.like is None else self.like.reason(self.refused)
 
     def once(self) -> Verdict:
         """The same for a region that is run once: calls pay nothing for it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.graph_ops import GRAPH_OPS
-from rooftile.passes.fusion.judge import Verdict, judge
+from rooftile.passes.fusion.judge import Verdict
+from rooftile.passes.fusion.twins import Twins
 from rooftile.passes.packing import budget, from_weights
 from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
@@ -54,6 +55,7 @@ class Partition:
         most = budget(graph)
         self.packable = {v for v in from_weights(graph) if likely(v.type.bytes) <= most}
         self.taps: dict[Value, tuple[Value, ...]] = {}
+        self._twins = Twins(target)
         self._verdicts: dict[tuple[tuple[Value, ...], frozenset[Value]], Verdict] = {}
 
     def cone(self, root: Value, buffers: set[Value] | None = None) -> tuple[list[Op], list[Value]]:
@@ -83,7 +85,7 @@ class Partition:
         body = self.body(root, buffers, taps)
         key = (body.outputs, frozenset(body.inputs))
         if key not in self._verdicts:
-            verdict = judge(body, self.target)
+            verdict = self._twins.judge(body)
             self._verdicts[key] = verdict.once() if self.packable.issuperset(body.outputs) else verdict
         return self._verdicts[key]
 

@@ -43,6 +43,11 @@ class Search:
 
     def run(self) -> None:
         """Move boundaries until none gains, then store what is computed too often."""
+        for op in self.partition.graph.ops:
+            for value in op.outputs:
+                move = self.first(value)
+                if move is not None:
+                    self.apply(move)
         for _ in range(ROUNDS):
             values = (v for op in reversed(self.partition.graph.ops) for v in reversed(op.outputs))
             moves = [move for value in values if (move := self.best(value)) is not None and self.apply(move)]
@@ -52,6 +57,22 @@ class Search:
         for op in self.partition.graph.ops:
             for value in self.partition.buffers.difference(self.partition.fixed).intersection(op.outputs):
                 self.report_cut(value)
+
+    def first(self, value: Value) -> _Move | None:
+        """Down to the value below ``value`` that several read, such as a residual stream, if one kernel computes both:
+        it is stored anyway, and where it is, no region reaches through all that was added to it before."""
+        p = self.partition
+        if value not in p.buffers or value in p.fixed or not is_heavy(p.producers[value]):
+            return None
+        same = (v for v in self.below(value) if likely(v.type.numel) == likely(value.type.numel))
+        shared = next((v for v in same if len(p.users.get(v, ())) > 1), None)
+        if shared is None:
+            return None
+        apart = [p.verdict(v, p.buffers | {shared}) for v in (value, shared)]
+        whole = p.verdict(shared, p.buffers - {value})
+        gain = sum(v.seconds for v in apart) - whole.seconds
+        saved = sum(v.bytes for v in apart) - whole.bytes
+        return _Move(value, (shared,), gain, saved, (shared.name,)) if gain > 0 else None
 
     def best(self, value: Value) -> _Move | None:
         """The boundary for ``value`` that gains most, if any gains."""
