@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs, unique_name
+from rooftile.ir.structure import Structure, Structures
 from rooftile.passes.base import PassContext
 from rooftile.passes.extensions import REDUCTION_RULES
 from rooftile.passes.fusion.joining import join
@@ -49,6 +50,7 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
     ops: list[Op] = []
     names: set[str] = set()
     tapped = {v for taps in partition.taps.values() for v in taps}
+    structures, swept_once = Structures(), set[Structure]()
     for op in graph.ops:
         if op.name == "extern":
             ops.append(op)
@@ -58,7 +60,8 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
             if verdict.derivation and verdict.derivation.steps:
                 ctx.derivations.append(verdict.derivation)
                 report_registered(verdict.derivation.steps, op, ctx)
-            report_rereads(body, op, ctx)
+            if (alike := structures.of(body)) not in swept_once and not report_rereads(body, op, ctx):
+                swept_once.add(alike)
             name = unique_name(region_name(body), names)
             names.add(name)
             attrs = freeze_attrs({"name": name})
@@ -74,9 +77,10 @@ def report_registered(steps: Sequence[Step], root: Op, ctx: PassContext) -> None
             ctx.ledger.add("rewritten", rule=step.rule, values=[root.outputs[-1].name], reason=reason, locs=[root.loc])
 
 
-def report_rereads(body: Graph, root: Op, ctx: PassContext) -> None:
-    """Enter every sweep over a row beyond the first."""
-    for again in Swept.of(body, ctx.target).rereads() if any(map(is_heavy, body.ops)) else ():
+def report_rereads(body: Graph, root: Op, ctx: PassContext) -> int:
+    """Enter every sweep over a row beyond the first, and say how many there are."""
+    found = Swept.of(body, ctx.target).rereads() if any(map(is_heavy, body.ops)) else []
+    for again in found:
         ctx.ledger.add(
             "recomputed",
             rule=again.rule,
@@ -85,6 +89,7 @@ def report_rereads(body: Graph, root: Op, ctx: PassContext) -> None:
             bytes=-again.bytes,
             locs=[root.loc],
         )
+    return len(found)
 
 
 def region_name(body: Graph) -> str:

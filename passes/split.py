@@ -21,9 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op
+from rooftile.ir.structure import Structure, Structures
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.derive import Derivation
 from rooftile.passes.regions.access import Access, Space
@@ -38,7 +40,7 @@ from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.splitting.copies import Cut, NotCut
 from rooftile.passes.splitting.counts import parts_of_chain, parts_of_product
 from rooftile.passes.splitting.regions import split_region
-from rooftile.passes.switches import permitted
+from rooftile.passes.switches import asked_by, permitted
 from rooftile.target import Target
 
 
@@ -57,9 +59,15 @@ class Split:
         """The graph with two regions for each whose sweep is split."""
         names = {v.name for v in graph.values()} | {str(op.attrs["name"]) for op in graph.ops if op.name == "region"}
         ops: list[Op] = []
+        structures, whole = Structures(), set[Structure]()  # those that are not worth cutting
         for op in graph.ops:
+            alike = structures.of(op.regions[0]) if op.name == "region" else ()
+            before = len(ctx.ledger)
             with working_on(op):
-                ops += self.split(op, ctx, names)
+                made, asked = ((op,), ()) if alike in whole else asked_by(partial(self.split, op, ctx, names))
+            if len(made) == 1 and not asked and len(ctx.ledger) == before:
+                whole.add(alike)
+            ops += made
         return graph if len(ops) == len(graph.ops) else replace(graph, ops=tuple(ops))
 
     def split(self, op: Op, ctx: PassContext, names: set[str]) -> tuple[Op, ...]:

@@ -64,8 +64,9 @@ class Search:
         p = self.partition
         if value not in p.buffers or value in p.fixed or not is_heavy(p.producers[value]):
             return None
-        same = (v for v in self.below(value) if likely(v.type.numel) == likely(value.type.numel))
-        shared = next((v for v in same if len(p.users.get(v, ())) > 1), None)
+        elements, size = likely(value.type.numel), likely(value.type.bytes)
+        same = (v for v in self.below(value) if likely(v.type.numel) == elements and likely(v.type.bytes) <= size)
+        shared = next((v for v in same if len(self.uses(v)) > 1), None)
         if shared is None:
             return None
         apart = [p.verdict(v, p.buffers | {shared}) for v in (value, shared)]
