@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import gcd
 
 from rooftile.ir.core import Graph, unique_name
@@ -26,6 +27,7 @@ from rooftile.passes.rules.correct import dependencies
 MOST_PARTS = 4
 
 
+@lru_cache(maxsize=32)
 def region_access(body: Graph) -> tuple[Space, Access]:
     """The space in which a region is first looked at: reduced axes identified, axes split where concatenated halves
     meet, and where what is reduced is read at quotients of them.
