@@ -1,7 +1,7 @@
 """Pass ``fuse``: which values become buffers, hence which ops share a kernel.
 
 A region is the cone of ops between one buffer and the buffers it reads. The pass starts with every reduction's and
-contraction's result as a buffer and moves these
+contraction's result as a buffer (or what several read that follows from it, such as a residual stream) and moves these
 boundaries while ``derive`` allows it and the cost model gains: away (the reduction is computed inside its reader) or
 down to a value that everything read from it
 passes through (an epilogue). Whatever is decided goes into the ledger with its price::

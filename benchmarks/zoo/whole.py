@@ -172,8 +172,9 @@ def trial(case: WholeCase, device: str, budget: float, contenders: Sequence[str]
     start = perf_counter()
     model, make = case.call(device)
     dtype = _placed(device)[0]
-    exact = _answer(make(copy.deepcopy(model).to(_WIDER[dtype]), _WIDER[dtype]))
-    allowed = 1.1 * error(_answer(make(model, dtype)), exact) + 4e-7
+    wide = dtype if case.of is _OLMOE and device == "cpu" else _WIDER[dtype]  # no grouped product takes float64
+    exact = _answer(make(copy.deepcopy(model).to(wide), wide))
+    allowed = 1.1 * error(_answer(make(model, dtype)), exact) + (4e-7 if wide is not dtype else 2e-6)
     found: dict[str, Findings] = {}
     calls: dict[str, _Prompt | _Step] = {}
     for name in contenders:
