@@ -24,8 +24,9 @@ from rooftile.target import CPU, H100
 from tests.regions import attention, matmul, norm, regions
 
 DEVICE = torch.device("cpu")
-PRODUCT = (matmul, (torch.randn(16, 512), torch.randn(512, 24)))
-MASKED = (attention, tuple(torch.randn(2, n, 16) for n in (4, 512, 512)))
+SEEDED = torch.Generator().manual_seed(0)
+PRODUCT = (matmul, tuple(torch.randn(shape, generator=SEEDED) for shape in ((16, 512), (512, 24))))
+MASKED = (attention, tuple(torch.randn(2, n, 16, generator=SEEDED) for n in (4, 512, 512)))
 
 
 @pytest.mark.parametrize(("model", "inputs"), [PRODUCT, MASKED], ids=["product", "attention"])
@@ -51,7 +52,8 @@ def test_the_lock_file_has_the_count_and_it_is_used(tmp_path: Path) -> None:
     (entry,) = read_lock(lock)
     assert choice_of(entry, op, CPU) == InParts(4) and schedule_text(InParts(4)) == "in 4 parts, merged"
     options = {"lock": str(lock)}
-    torch.testing.assert_close(rooftile.compile(model, options=options)(*inputs), model(*inputs))
+    ours = rooftile.compile(model, options=options)(*inputs)
+    assert agree([ours], [model(*inputs)], tolerance(op))  # the order of the sums is another one
     (found,), _ = compile_afresh(model, inputs, {}, CompileOptions.from_user(None, None, options))
     assert [op.attrs["name"] for op in found.graph.ops] == ["contract_parts", "contract"]
 
