@@ -29,7 +29,7 @@ from rooftile.compilation import Compilation
 from rooftile.driver import collecting
 from rooftile.report.breaks import breaks_seen
 
-BATCH, LENGTH, STEPS, CAPACITY = 2, 12, 5, 24
+BATCH, LENGTH, STEPS, CAPACITY = 2, 12, 17, 24  # a prefill gives the first token, 16 steps the others
 LENGTHS = (7, 12, 33)
 TOKENS = 2048  # of a forward pass at full size
 
