@@ -17,7 +17,7 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.schedule import option
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_ELEMENTWISE = frozenset({"load", "store", "pointwise", "cast", "index", "inside", "constant"})
+_ELEMENTWISE = frozenset({"load", "store", "pointwise", "cast", "index", "inside", "constant", "check"})
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from marked import main
 from benchmarks.models import MODEL_RESULTS
 from benchmarks.models_table import coverage_markdown, extern_markdown, speed_section
 from benchmarks.records import Record, saved
+from benchmarks.whole import WHOLE_RESULTS
+from benchmarks.whole_table import whole_section
 from benchmarks.zoo.architectures import ARCHITECTURES
 
 
@@ -30,6 +32,7 @@ def _records(*, cpu: bool) -> list[Record]:
 PARTS = {
     "models: coverage": lambda: coverage_markdown(_records(cpu=True)),
     "models: externs": lambda: extern_markdown(_records(cpu=True)),
+    "models: whole": lambda: whole_section(saved(WHOLE_RESULTS)),
     "models: speed": lambda: speed_section(_records(cpu=False)),
 }
 

@@ -59,6 +59,13 @@ class Activated(nn.Module):
         return r + nn.functional.gelu(nn.functional.linear(x, w, bias))
 
 
+class Embedded(nn.Module):
+    """The first layer's residual: a row of the table of embeddings, at an index that is data."""
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, table: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        return table[row[:, 0].to(torch.int64).abs()] + x @ w.T
+
+
 SQUARE = (4096, 4096)
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "attention": (Attention, ((1, 8, 2048, 128),) * 3),  # few programs, so that each has one tile of rows
@@ -69,6 +76,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] =
     "activated": (Activated, (SQUARE, SQUARE, (4096,), SQUARE)),
     "ragged": (Activated, ((4096, 1600), (1600, 1600), (1600,), (4096, 1600))),
     "geglu": (GEGLU, (SQUARE,) * 4),
+    "embedded": (Embedded, ((2048, 2048), (2048, 2048), (128256, 2048), (2048, 1))),
     "swiglu": (SwiGLU, ((8192, 4096), (14336, 4096), (14336, 4096))),
 }
 
@@ -162,7 +170,7 @@ def test_specialization_that_triton_cannot_do_is_not_asked_for(fields: dict[str,
     assert not forced("matmul", 128, 128, 64, specialize=True, **fields).compiled().warp_specialized
 
 
-@pytest.mark.parametrize("name", ["matmul", "activated", "ragged", "geglu", "swiglu"])
+@pytest.mark.parametrize("name", ["matmul", "activated", "ragged", "geglu", "swiglu", "embedded"])
 def test_chosen_products_are_persistent_and_fit(name: str) -> None:
     op = region(name)
     binary = compile_kernel(emit(op.regions[1], H100), H100.arch)
