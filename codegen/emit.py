@@ -17,6 +17,7 @@ from rooftile.codegen.example import (
     example_buffer,
     example_copies,
     example_descriptors,
+    example_integers,
     example_size,
     example_visits,
     largest_safe_index,
@@ -39,6 +40,7 @@ from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.expr import Symbol
 from rooftile.ir.printer import print_graph
+from rooftile.ir.promises import promises
 from rooftile.ir.ranges import LARGEST_SIZE
 from rooftile.ir.schedule import option
 from rooftile.ir.visits import visits_of
@@ -149,6 +151,8 @@ class Emission:
 
     def example(self, kernel: Kernel, body: Graph | None) -> dict[str, Any]:
         """The arguments with which the file checks itself."""
+        promised = {} if body is None else promises(body)
+        of_body = dict(zip(self.graph.inputs, () if body is None else body.inputs, strict=False))
         sizes = [example_size(s, n) for s, n in self.sizes.items()]
         bindings = {size.symbol: size.example for size in sizes}
         first_output = len(self.graph.inputs) - self.graph.attrs["outputs"]
@@ -158,6 +162,8 @@ class Emission:
         buffers = [
             example_visits(v, name, bindings)
             if v in told
+            else example_integers(v, name, bindings, promised[of_body[v]])
+            if of_body.get(v) in promised
             else example_buffer(v, name, bindings, output=n >= first_output, largest_index=safe)
             for n, (v, name) in enumerate(self.buffers.items())
         ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rooftile.codegen.kernel import Blocks, Kernel
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.expr import Size, Symbol
+from rooftile.ir.promises import Promise
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.visits import row_length
 
@@ -67,6 +68,16 @@ def example_copies(body: Graph | None, names: Sequence[str]) -> list[str | None]
     return [scattered.get(v) for v in body.outputs]
 
 
+def example_integers(value: Value, name: str, sizes: dict[str, int], promise: Promise) -> ExampleBuffer:
+    """Text for a buffer of which the kernel takes more for granted than its dtype: ends, evenly apart, or rows in a
+    random order."""
+    (length,), size = _shape(value.shape, sizes), evaluate(promise.size, sizes)
+    text = f"torch.randperm({size}, device=device)[:{length}]"
+    if promise.kind == "ends":
+        text = f"(torch.arange(1, {length + 1}, device=device) * {size} // {length + 1})"
+    return ExampleBuffer(name, f"{text}.to({value.dtype.torch})")
+
+
 def example_visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuffer:
     """Text for the buffer that tells a kernel which steps it is to visit: all of them, in order, none without its
     mask, as is right for all data."""
@@ -95,7 +106,11 @@ def _descriptor(blocks: Blocks, sizes: Mapping[str, int]) -> str:
 
 
 def _numbers(of: tuple[Size, ...], sizes: dict[str, int]) -> str:
-    return str(tuple(evaluate(size, sizes) for size in of))
+    return str(_shape(of, sizes))
+
+
+def _shape(of: tuple[Size, ...], sizes: dict[str, int]) -> tuple[int, ...]:
+    return tuple(evaluate(size, sizes) for size in of)
 
 
 def with_copies(buffers: Sequence[ExampleBuffer], copies: Sequence[str | None]) -> list[ExampleBuffer]:

@@ -124,6 +124,23 @@ def _broadcast_map(index: Value, shared: Sequence[Expr]) -> list[Size]:
     return [0 if size == 1 else place for size, place in zip(index.shape, own, strict=True)]
 
 
+_EMPTY = frozenset({aten.empty_like.default, aten.empty.memory_format, aten.new_empty.default})
+
+
+@row(aten.index_put.default)
+def index_put(im: Import, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False) -> Value:
+    """Rows written into a tensor that holds nothing yet, each at an index: the inverse of a permutation, or rows put
+    back into their order. What is in other rows is for torch to say, which says nothing."""
+    base = im.node.args[0] if im.node is not None else None
+    decline_if(accumulate or getattr(base, "target", None) not in _EMPTY, "elements of a tensor that has others")
+    decline_if(len(indices) != 1 or indices[0] is None or indices[0].type.rank != 1, "indices of more than rows")
+    (index,) = indices
+    assert index is not None
+    decline_if(index.dtype is B1, "a boolean index: its size depends on the data")
+    rows = im.b.broadcast(im.b.cast(values, x.dtype), (index.shape[0], *x.shape[1:]))
+    return im.b.arrange(rows, _from_front(im, index, x.shape[0]), x.shape[0])
+
+
 @row(aten.one_hot.default)
 def one_hot(im: Import, x: Value, num_classes: int = -1) -> Value:
     decline_if(num_classes == -1, "the number of classes depends on the data")

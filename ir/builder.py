@@ -230,6 +230,10 @@ class GraphBuilder(Builder):
         attrs = {"axes": tuple(axes), "maps": (place, tuple(axis_exprs(axes).values()), *read)}
         return self.op("scatter", (x, source, *indices), attrs)
 
+    def arrange(self, x: Value, index: Value, size: Size) -> Value:
+        """``out[index[t]] = x[t]``, of ``size`` rows; those that no index names are undefined."""
+        return self.op("arrange", [x, index], {"size": size})
+
     def region(
         self, body: Graph, inputs: Sequence[Value], attrs: Mapping[str, Any], loc: Loc = UNKNOWN
     ) -> tuple[Value, ...]:

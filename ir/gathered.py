@@ -27,7 +27,7 @@ def late_gathers(graph: Graph, ev: Evaluation) -> dict[Value, Op]:
     users = graph.users()
     found: dict[Value, Op] = {}
     for op in graph.ops:
-        if op.name != "gather" or op.output in graph.outputs or len(op.inputs) != 2:
+        if op.name != "gather" or len(op.inputs) != 2 or not op.attrs["axes"] or op.output in graph.outputs:
             continue
         name, size = op.attrs["axes"][0]
         by_row = op.attrs["maps"][1] == (axis(name, size),)

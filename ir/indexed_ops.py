@@ -10,6 +10,7 @@ import torch
 from rooftile.ir.core import Op, TensorType
 from rooftile.ir.expr import axis
 from rooftile.ir.optable import Evaluation, OpDef, require
+from rooftile.ir.ranges import equal
 from rooftile.ir.reference import gather_reference, scatter_reference
 from rooftile.ir.substitution import evaluate
 
@@ -46,12 +47,34 @@ def _infer_scatter(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(x.dtype, x.shape, strides=x.strides),)
 
 
+def _infer_arrange(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, index = types
+    require(x.rank > 0 and index.rank == 1 and equal(index.shape[0], x.shape[0]), f"arrange of {x} by {index}")
+    require(index.dtype.kind == "int", f"arrange wants integer indices, got {index.dtype}")
+    return (TensorType(x.dtype, (attrs["size"], *x.shape[1:])),)
+
+
+def _eval_arrange(op: Op, x: Tensors, ev: Evaluation) -> tuple[torch.Tensor, ...]:
+    shape = [evaluate(s, ev.bindings) for s in op.output.shape]
+    out = torch.zeros(shape, dtype=x[0].dtype, device=x[0].device)
+    out[x[1].long()] = x[0]
+    return (out,)
+
+
 def _eval_segment(op: Op, x: Tensors, ev: Evaluation) -> tuple[torch.Tensor, ...]:
     places = torch.arange(evaluate(op.attrs["size"], ev.bindings), dtype=x[0].dtype, device=x[0].device)
     return (torch.searchsorted(x[0].contiguous(), places, right=True).to(x[0].dtype),)
 
 
 INDEXED_OPS: tuple[OpDef, ...] = (
+    OpDef(
+        "arrange",
+        "Row t of operand 0 becomes row index[t], index being operand 1, of size; one that no index names is "
+        "undefined.",
+        ("size",),
+        _infer_arrange,
+        _eval_arrange,
+    ),
     OpDef(
         "segment",
         "For each of size positions the segment that it lies in: how many of the ends, which never decrease, "

@@ -102,6 +102,7 @@ GRAPH = Level(
         "constant": {"dtype": _dtype},
         "iota": {"size": lambda types: types[0].shape[0], "dtype": _dtype},
         "segment": {"size": lambda types: types[0].shape[0]},
+        "arrange": {"size": lambda types: types[0].shape[0]},
         "cast": {"dtype": _dtype},
         "contract": {"dtype": _dtype},
         "expand": {"shape": _shape},

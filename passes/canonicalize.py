@@ -26,6 +26,7 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.casts import CAST_RULES
 from rooftile.passes.canonical.counting import COUNTING_RULES
 from rooftile.passes.canonical.indexing import INDEX_RULES
+from rooftile.passes.canonical.intervals import INTERVAL_RULES
 from rooftile.passes.canonical.repeated import REPEATED_RULES
 from rooftile.passes.canonical.rewrite import Rule, Rules, rewrite, rule_name
 from rooftile.passes.canonical.scalars import SCALAR_RULES
@@ -33,7 +34,16 @@ from rooftile.passes.canonical.uniform import UNIFORM_RULES
 from rooftile.passes.canonical.views import VIEW_RULES
 
 # Views vanish before what they hold is looked at, and numbers are folded before arithmetic is simplified.
-_TABLES = (VIEW_RULES, UNIFORM_RULES, CAST_RULES, SCALAR_RULES, REPEATED_RULES, INDEX_RULES, COUNTING_RULES)
+_TABLES = (
+    VIEW_RULES,
+    UNIFORM_RULES,
+    CAST_RULES,
+    SCALAR_RULES,
+    REPEATED_RULES,
+    INDEX_RULES,
+    COUNTING_RULES,
+    INTERVAL_RULES,
+)
 
 
 def _joined(tables: tuple[Rules, ...]) -> Rules:

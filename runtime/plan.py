@@ -23,7 +23,7 @@ from rooftile.runtime.updates import InPlace, in_place
 Role: TypeAlias = Literal["input", "weight", "intermediate", "output"]
 Home: TypeAlias = Literal["argument", "arena", "fresh", "aten"]
 
-_INDICES_FROM = {"gather": 1, "scatter": 2}  # the operand from which on there are indices
+_INDICES_FROM = {"gather": 1, "scatter": 2, "arrange": 1}  # the operand from which on there are indices
 WEIGHTS = frozenset({"parameter", "buffer", "constant", "state", "packed"})
 
 

@@ -131,5 +131,5 @@ def _reads_only_where_it_writes(op: Op, value: Value, over: Value) -> bool:
         access = compose(replace(body, ops=tuple(live_ops(body.ops, [result])), outputs=(result,)))
     except NoCommonSpace:
         return False
-    stored = [root.index for _, root in access.roots]
+    stored = [access.stored_at(number, root).index for number, root in access.roots]
     return all([read.index] == stored for read in access.loads() if read.value in inside)

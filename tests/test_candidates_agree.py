@@ -36,12 +36,30 @@ def causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return ((q @ k.transpose(-1, -2) / 8).masked_fill(future, -torch.inf)).softmax(-1) @ v
 
 
+def experts(
+    x: torch.Tensor, rows: torch.Tensor, w: torch.Tensor, ends: torch.Tensor, order: torch.Tensor
+) -> torch.Tensor:
+    gate, up = torch._grouped_mm(x[rows], w, ends).chunk(2, -1)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return (F.silu(gate) * up)[back]
+
+
+def integers(*shape: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    return meta(*shape, dtype=dtype)
+
+
 CASES: dict[str, tuple[Callable[..., Any], Sequence[torch.Tensor], int]] = {
     "matmul": (matmul, (meta(300, 72), meta(72, 333)), 10),
     "aligned": (matmul, (meta(400, 136), meta(136, 264)), 6),
     "swiglu": (swiglu, (meta(200, 72), meta(264, 72), meta(264, 72)), 6),
     "attention": (attention, [meta(1, 520, 64)] * 3, 6),
     "causal": (causal, [meta(1, 520, 64)] * 3, 6),
+    "experts": (
+        experts,
+        (meta(80, 72), integers(300), meta(5, 72, 144), integers(5, dtype=torch.int32), integers(300)),
+        6,
+    ),
     "norm": (norm, (meta(70, 520),), 8),
     "fp32": (matmul, (meta(130, 72, dtype=torch.float32), meta(72, 136, dtype=torch.float32)), 8),
 }

@@ -26,7 +26,10 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.lower import Lower
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.regions.cost import cost
+from rooftile.passes.regions.space import region_access
 from rooftile.passes.schedules.override import rescheduled, with_tiles
+from rooftile.report.accounting import eager_bytes, kernel_work
 from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.launch import CpuLauncher
 from rooftile.runtime.plan import make_plan
@@ -195,3 +198,20 @@ def test_rows_behind_the_last_end_are_zero_where_a_library_says_so(ends: list[in
     torch.testing.assert_close(got, grouped(*given_), rtol=1e-2 if dtype is torch.float16 else 1e-5, atol=1e-2)
     assert not [op for op in compilations[0].graph.ops if op.name == "extern"]
     assert got[ends[-1] :].eq(0).all()
+
+
+def test_matrices_count_once_however_many_rows_read_them() -> None:
+    graph = product(4, 100, BF16)
+    x, w, ends, y = 100 * DEPTH * 2, 4 * DEPTH * COLUMNS * 2, 3 * 4, 100 * COLUMNS * 2
+    assert eager_bytes(graph) == x + w + 2 * y + y  # the product; then tanh reads and writes
+    (body,) = (op.regions[0] for op in lowered(graph, H100).ops)
+    assert kernel_work(body).bytes == x + w + ends + y
+    assert 0 <= x + w + ends + y - cost(region_access(body)[1], H100).bytes <= ends
+
+
+def test_rows_that_are_gathered_cost_no_more_than_what_they_hold() -> None:
+    model = Experts(64, 2048, 1024, "meta")
+    inputs = (meta(8192, 2048), meta(65536, dtype=torch.int64), meta(64, dtype=torch.int32), meta(65536))
+    for op in (op for op in compiled(model, inputs, "h100").graph.ops if "ragged" in roles(op)):
+        price = cost(region_access(op.regions[0])[1], H100)
+        assert price.scalar_flops / H100.scalar_flops < 0.25 * price.seconds

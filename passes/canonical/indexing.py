@@ -150,6 +150,22 @@ def _known_index(op: Op, rw: Rewriter) -> Make | None:
     return None
 
 
+def _at_inverse(op: Op, rw: Rewriter) -> Make | None:
+    """Rows read where a permutation put their numbers are rows that it puts there: ``x[inverse]``, ``inverse[index[t]]
+    = t``, is ``x`` arranged by ``index``."""
+    if len(op.inputs) != 2 or not op.attrs["axes"]:
+        return None
+    places = [axis(*each) for each in op.attrs["axes"]]
+    put = rw.made_by(op.inputs[1], "arrange")
+    if put is None or op.attrs["maps"] != ((of(Symbol("idx1")), *places[1:]), (places[0],)):
+        return None
+    number = index_expression(put.inputs[0], [axis("t", put.inputs[0].shape[0])], rw)
+    whole = equal(put.attrs["size"], put.inputs[0].shape[0]) and equal(op.inputs[0].shape[0], put.attrs["size"])
+    if number != axis("t", put.inputs[0].shape[0]) or not whole or op.inputs[0].shape[1:] != op.output.shape[1:]:
+        return None
+    return Make("arrange", [op.inputs[0], put.inputs[1]], {"size": put.attrs["size"]})
+
+
 class _Stride(NamedTuple):
     """A map entry ``start + step * axis``; ``axis`` is None where it is a constant."""
 
@@ -258,7 +274,7 @@ def _decided(op: Op, rw: Rewriter) -> Make | None:
 
 
 INDEX_RULES: Rules = {
-    "gather": (_known_index, _gather_is_view),
+    "gather": (_known_index, _gather_is_view, _at_inverse),
     **dict.fromkeys((f"pointwise.{fn}" for fn in _ARITHMETIC), (_same_number,)),
     **dict.fromkeys((f"pointwise.{fn}" for fn in _COMPARISONS), (_decided,)),
 }

@@ -46,8 +46,8 @@ class Partition:
         self.position = {op: n for n, op in enumerate(graph.ops)}
         externs = [op for op in graph.ops if op.name == "extern"]
         given = {*graph.inputs, *(v for op in externs for v in op.outputs)}
-        scattered = (op.output for op in graph.ops if op.name == "scatter")
-        self.fixed = {*graph.outputs, *scattered, *(v for op in externs for v in op.inputs)} - given
+        placed = (op.output for op in graph.ops if op.name in ("scatter", "arrange"))
+        self.fixed = {*graph.outputs, *placed, *(v for op in externs for v in op.inputs)} - given
         self.given = given
         self.numbers = _numbers(graph)
         heavy = {op.output for op in graph.ops if is_heavy(op)}

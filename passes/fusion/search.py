@@ -164,7 +164,7 @@ class Search:
         """Give a buffer to a small value whose computation is repeated over many elements (a table of sines read by
         every head), to what several values are computed from, then to operands of contractions that are computed from
         weights. The last such value is taken first: behind a cast it is smaller."""
-        for is_wanted in (self.is_spread, self.is_shared, self.is_packable_operand):
+        for is_wanted in (self.is_spread, self.is_shared, self.is_packable_operand, self.is_gathered_operand):
             for op in reversed(self.partition.graph.ops):
                 is_indirect = op.name == "gather" and len(op.inputs) > 1
                 if (not is_indirect and op.name not in ("pointwise", "cast", "concat")) or is_repetition(op):
@@ -207,6 +207,12 @@ class Search:
                 elif user.name == "contract" and user.output not in p.packable:
                     return True
         return False
+
+    def is_gathered_operand(self, value: Value) -> bool:
+        """Whether ``value`` is gathered, and a contraction reads it row by row: it might rather find rows in order."""
+        op = self.partition.producers[value]
+        readers = self.partition.users.get(value, ())
+        return op.name == "gather" and len(op.inputs) > 1 and any(user.name == "contract" for user in readers)
 
     def uses(self, value: Value) -> list[int]:
         """For each op that computes with ``value``, behind views and casts, how many elements it gives."""

@@ -49,6 +49,14 @@ class Node:
     cases: tuple[Guard, ...] = ()
 
 
+class NoCommonSpace(Exception):
+    """An output of a region is not computed anywhere in the iteration space of the others; ``value`` is that output."""
+
+    def __init__(self, value: Value) -> None:
+        super().__init__(f"%{value.name} is not computed over the axes of the region's other outputs")
+        self.value = value
+
+
 def is_segment(node: Node) -> bool:
     """Whether a read is the number of the segment that a position lies in."""
     return node.op is not None and node.op.name == "segment"
@@ -63,7 +71,7 @@ class Access:
     ``free`` the leaf axes that each read varies over. A symbol in ``indirect`` stands in index expressions for the
     value of an integer read (a gather's index). ``segments`` gives for each ragged axis the axis that numbers the ends
     of its segments, with its extent: no axis of the space, since a tile lies in one segment. ``places`` says where a
-    root is stored whose output is a scatter: at an index of the output, while the root reads what is put there.
+    root is stored whose output is a scatter or arranged: at an index of the output; the root reads what is put there.
     """
 
     body: Graph

@@ -16,16 +16,8 @@ from rooftile.ir.graph_ops import flatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import equal
 from rooftile.ir.substitution import substitute
-from rooftile.passes.regions.access import Access, Node, Read, Space, index_reads, is_segment
+from rooftile.passes.regions.access import Access, NoCommonSpace, Node, Read, Space, index_reads, is_segment
 from rooftile.passes.regions.operands import Walk, scattered_index
-
-
-class NoCommonSpace(Exception):
-    """An output of a region is not computed anywhere in the iteration space of the others; ``value`` is that output."""
-
-    def __init__(self, value: Value) -> None:
-        super().__init__(f"%{value.name} is not computed over the axes of the region's other outputs")
-        self.value = value
 
 
 def compose(body: Graph, space: Space | None = None) -> Access:
@@ -45,20 +37,23 @@ def with_ends(access: Access) -> Access:
     return replace(access, axes=access.axes | dict(access.segments.values()), free=free)
 
 
+_PLACED = {"scatter": 1, "arrange": 0}  # the operand whose elements the op puts into place
+
+
 class _Composer:
     """Where the outputs are stored, and what is read to compute them."""
 
     def __init__(self, body: Graph, space: Space) -> None:
         self.body, self.space = body, space
         self.walk = Walk(space)
-        self.scatters = {op.output: op for op in body.ops if op.name == "scatter"}
-        # What is computed for each output: of a scatter the elements that it puts into place.
-        self.stored = [self.scatters[v].inputs[1] if v in self.scatters else v for v in body.outputs]
+        self.placing = {op.output: op for op in body.ops if op.name in _PLACED}
+        # What is computed for each output: of an op that puts elements into place, these.
+        self.stored = [self.placed(v) for v in body.outputs]
 
     def access(self) -> Access:
         roots = self.find_roots()
         walk = self.walk
-        places = {(n, r): self.place(n, r) for n, r in roots if self.body.outputs[n] in self.scatters}
+        places = {(n, r): self.place(n, r) for n, r in roots if self.body.outputs[n] in self.placing}
         walk.visit(self.body)
         for value in self.body.inputs:
             for read in walk.wanted.get(value, ()):
@@ -70,9 +65,17 @@ class _Composer:
         axes = self._used_axes(ordered, roots)
         return Access(self.body, axes, tuple(roots), ordered, free, walk.indirect, walk.segments, places)
 
+    def placed(self, value: Value) -> Value:
+        """What is stored for ``value``."""
+        op = self.placing.get(value)
+        return value if op is None else op.inputs[_PLACED[op.name]]
+
     def place(self, number: int, root: Read) -> Read:
-        """The element of output ``number``, a scatter, at which ``root`` is put."""
-        op = self.scatters[self.body.outputs[number]]
+        """The element of output ``number`` at which ``root`` is put."""
+        op = self.placing[self.body.outputs[number]]
+        if op.name == "arrange":
+            row = self.walk.indirect_index(Read(op.inputs[1], root.index[:1], root.guard), op.attrs["size"])
+            return Read(op.output, (row, *root.index[1:]), root.guard)
         names = [name for name, _ in op.attrs["axes"]]
         index = scattered_index(self.walk, op, dict(zip(names, root.index, strict=True)), root.guard)
         return Read(op.output, index, root.guard)
@@ -199,3 +202,6 @@ def _free_axes(
             axes |= free[indirect[name]] if name in indirect else {name}
         free[read] = axes.difference(node.bound)
     return free
+
+
+__all__ = ["NoCommonSpace", "compose", "covers", "with_ends"]

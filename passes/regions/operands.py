@@ -14,7 +14,7 @@ from rooftile.ir.graph_ops import flatten_index, unflatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal, in_range
 from rooftile.ir.substitution import substitute
-from rooftile.passes.regions.access import Guard, Node, Read, Space
+from rooftile.passes.regions.access import Guard, NoCommonSpace, Node, Read, Space
 
 
 class Walk:
@@ -232,6 +232,11 @@ def _mentions(expr: Size, number: int) -> bool:
     return any(s.name == f"idx{number}" for s in symbols(expr))
 
 
+def _arrange(walk: Walk, op: Op, read: Read) -> Node:
+    """Nothing tells which row a position was written from: what is arranged is read from memory alone."""
+    raise NoCommonSpace(op.output)
+
+
 ROWS: Mapping[str, Callable[[Walk, Op, Read], Node]] = {
     "constant": _leaf,
     "size": _leaf,
@@ -249,4 +254,5 @@ ROWS: Mapping[str, Callable[[Walk, Op, Read], Node]] = {
     "scan": _scan,
     "contract": _contract,
     "gather": _gather,
+    "arrange": _arrange,
 }

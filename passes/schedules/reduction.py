@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
+
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Size
 from rooftile.ir.schedule import AxisRole, Role, Schedule
@@ -11,6 +14,9 @@ from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
 from rooftile.passes.rules.correct import is_position
 from rooftile.target import Target
+
+FEW_ROWS = 2  # for each multiprocessor
+LONG_STEP = 2**13
 
 
 def schedule_reduction(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
@@ -26,6 +32,12 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
     space, access, inner = _one_loop_each(body, space, access, inner, target)
     roles, elements = _inner_roles(access, inner, target)
     budget = (2**18 if target.kind == "cpu" else 4096) // max(1, elements)
+    loops = [a for a in roles if a.role == "loop"]
+    count = prod(likely(access.axes[a]) for a in outer)
+    if target.kind == "cuda" and len(loops) == len(roles) == 1 and count < FEW_ROWS * target.sm_count:
+        # Each program has a long way to go alone: in long steps, of which each waits for memory and for all warps.
+        budget, elements = 1, min(LONG_STEP, next_power(likely(loops[0].extent)))
+        roles = [replace(loops[0], tile=elements)]
     rows: list[AxisRole] = []
     for name in reversed(outer):
         tile = max(1, min(budget, next_power(likely(access.axes[name]))))

@@ -225,4 +225,5 @@ ROWS: Mapping[str, Row] = {
     "contract": _contract,
     "gather": _gather,
     "scatter": _unparted,
+    "arrange": _unparted,
 }

@@ -98,10 +98,15 @@ def _smaller(a: Size, b: Size) -> Size:
 def eager_bytes(graph: Graph) -> Size:
     """The traffic of ``graph`` run op by op: each op reads its operands from memory and writes its result there."""
     behind: dict[Value, Size] = {}  # the elements in memory that a value stands for
+    segments = {op.output for op in graph.ops if op.name == "segment"}
     total: Size = 0
     for op in graph.ops:
         if op.name in SCALAR_SOURCES:
             behind[op.output] = 0
+        elif op.name == "segment":
+            behind[op.output] = op.inputs[0].type.numel
+        elif op.name == "gather" and not segments.isdisjoint(op.inputs[1:]):  # each matrix is read where it is
+            behind[op.output] = _smaller(op.output.type.numel, behind.get(op.inputs[0], op.inputs[0].type.numel))
         elif op.name in EAGER_VIEWS:
             behind[op.output] = _behind_view(op, behind)
         else:

@@ -8,6 +8,7 @@ import torch
 
 from rooftile.codegen.example import largest_safe_index
 from rooftile.ir.core import Op, TensorType
+from rooftile.ir.promises import Promise, promises
 from rooftile.ir.substitution import evaluate
 from rooftile.runtime.plan import row_major, span
 
@@ -15,8 +16,25 @@ from rooftile.runtime.plan import row_major, span
 def example_tensors(op: Op, sizes: Mapping[str, int], device: torch.device) -> list[torch.Tensor]:
     """A tensor for each of the inputs of the op's body, the same ones at each call."""
     index = largest_safe_index((*op.inputs, *op.outputs), dict(sizes))
-    generator = torch.Generator(device).manual_seed(0)
-    return [_example(value.type, sizes, device, generator, index) for value in op.regions[0].inputs]
+    generator, promised = torch.Generator(device).manual_seed(0), promises(op.regions[0])
+    return [
+        _promised(value.type, promised[value], sizes, device, generator)
+        if value in promised
+        else _example(value.type, sizes, device, generator, index)
+        for value in op.regions[0].inputs
+    ]
+
+
+def _promised(
+    type: TensorType, promise: Promise, sizes: Mapping[str, int], device: torch.device, generator: torch.Generator
+) -> torch.Tensor:
+    """Ends of segments that are as long as one another, or rows in a random order."""
+    (length,), size = (evaluate(s, sizes) for s in type.shape), evaluate(promise.size, sizes)
+    if promise.kind == "ends":
+        line = torch.arange(1, length + 1, device=device) * size // (length + 1)
+    else:
+        line = torch.randperm(size, generator=generator, device=device)[:length]
+    return line.to(type.dtype.torch)
 
 
 def _example(

@@ -351,6 +351,26 @@ def test_op_without_a_row_stays_an_aten_call() -> None:
     agrees(lambda x: torch.topk(x, 2)[1] + 1, data(3, 4), dynamic=True, externs=True)
 
 
+@pytest.mark.parametrize("largest", [True, False])
+def test_the_largest_of_a_row(largest: bool) -> None:
+    agrees(lambda x: torch.topk(x, 3, largest=largest), data(5, 17))
+    agrees(lambda x: torch.topk(x, 2, largest=largest), data(2, 3, 8, dtype=torch.bfloat16))
+    odd = torch.tensor([[1.0, float("nan"), -2.0, float("inf")], [float("-inf"), 0.0, 3.0, float("nan")]])
+    agrees(lambda x: torch.topk(x, 4, largest=largest)[0], odd)
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_the_order_of_integers(descending: bool) -> None:
+    agrees(lambda n: n.sort(stable=True, descending=descending), whole(40))
+    agrees(lambda n: n.argsort(stable=True, descending=descending), whole(23, dtype=torch.int32))
+    agrees(lambda n: n.sort(descending=descending)[0], whole(64))
+
+
+def test_more_than_few_elements_are_sorted_by_aten() -> None:
+    agrees(lambda n: n.sort(stable=True), whole(1025), externs=True)
+    agrees(lambda x: torch.topk(x, 2)[0], data(2, 257), externs=True)
+
+
 def test_dropout_in_training_stays_an_aten_call() -> None:
     _, _, recorder = run(lambda x: F.dropout(x, 0.5, training=True) + 1, data(3, 4))
     assert recorder.externs == ["aten.dropout.default"]

@@ -211,7 +211,7 @@ def test_an_input_that_nobody_writes_to_is_not_written_to() -> None:
 
 def test_a_scatter_into_what_was_made_here_copies_nothing() -> None:
     def permuted(x: Tensor, order: Tensor) -> Tensor:
-        back = torch.empty_like(order)
+        back = torch.zeros_like(order)  # of an empty one, a kernel would make all
         back[order] = torch.arange(len(order))
         return x[back]
 

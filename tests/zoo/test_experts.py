@@ -1,4 +1,4 @@
-"""Experts as models spell them: each way gives eager's result, and says what is left to ATen."""
+"""Experts as models spell them: each way gives eager's result, and for few tokens leaves nothing to ATen."""
 
 from __future__ import annotations
 
@@ -96,20 +96,14 @@ class LoopedOverRows(Experts):
         return result
 
 
-# What each leaves to ATen, in one graph.
-LEFT: dict[type[Experts], set[str]] = {
-    Grouped: {"aten.topk.default", "aten.argsort.stable", "aten.index_put.default"},
-    Batched: {"aten.topk.default"},
-    Picked: {"aten.topk.default"},
-    LoopedWithWhere: {"aten.topk.default"},
-}
+IN_ONE_GRAPH = (Grouped, Batched, Picked, LoopedWithWhere)
 
 
 def close(got: Any, want: Any) -> None:
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("spelled", LEFT)
+@pytest.mark.parametrize("spelled", IN_ONE_GRAPH)
 def test_experts_in_one_graph(spelled: type[Experts]) -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
@@ -120,8 +114,7 @@ def test_experts_in_one_graph(spelled: type[Experts]) -> None:
     torch.testing.assert_close(got, want, rtol=0.02, atol=0.02) if dtype is torch.bfloat16 else close(got, want)
     (compilation,) = compilations
     assert not breaks
-    left = {str(op.attrs["target"]) for op in compilation.graph.ops if op.name == "extern"}
-    assert left == LEFT[spelled]
+    assert not [op for op in compilation.graph.ops if op.name == "extern"]
 
 
 def test_experts_over_rows_that_are_data_run_in_pieces() -> None:

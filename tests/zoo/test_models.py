@@ -22,7 +22,7 @@ from rooftile.report.breaks import breaks_seen
 from rooftile.runtime.plan import Call
 
 CACHE = {"aten.index_put.default"}  # of a window, which is moved as well
-ROUTING = {"aten.topk.default", "aten.sort.default", "aten.index_put.default"}
+ROUTING = {"aten.topk.default", "aten.sort.default"}
 CHUNKS = {"aten.linalg_solve_triangular.default"}  # of a gated delta rule
 
 ONE_LAYER = {"num_hidden_layers": 1}
