@@ -79,8 +79,8 @@ def _rule(key: str, rule: Any) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def _scale(patch: pytest.MonkeyPatch) -> None:
-    divisor = reciprocals._divisor
-    patch.setattr(reciprocals, "_divisor", lambda op, made: (n := divisor(op, made)) and 2 * n)
+    number = reciprocals._number
+    patch.setattr(reciprocals, "_number", lambda op, made: (n := number(op, made)) and 2 * n)
 
 
 def _commuted(patch: pytest.MonkeyPatch) -> None:
