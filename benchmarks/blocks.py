@@ -56,7 +56,7 @@ def speeds(
         group = cases[start : start + together]
         print(f"{', '.join(group)}: speed", flush=True)
         trials = [["benchmarks.trial", "speed", name, device, *contenders] for name in group]
-        for name, findings in zip(group, run_in_turn(trials, limit, {}), strict=True):
+        for name, findings in zip(group, run_in_turn(trials, limit, [{}] * len(trials)), strict=True):
             title = CASES[name].title + (", in small" if device == "cpu" else "")
             yield {"case": name, "title": title, "contenders": {}, **findings}
 

@@ -28,7 +28,7 @@ def main() -> None:
         names = asked.products[start : start + asked.side_by_side]
         print(", ".join(names), flush=True)
         trials = [["benchmarks.matmul_trial", name, asked.device, *asked.contenders] for name in names]
-        for name, findings in zip(names, run_in_turn(trials, asked.limit, {}), strict=True):
+        for name, findings in zip(names, run_in_turn(trials, asked.limit, [{}] * len(trials)), strict=True):
             title = PRODUCTS[name].title + (", in small" if asked.device == "cpu" else "")
             found.append({"case": name, "title": title, **findings})
             save(found[-1], asked.device, asked.out, "benchmarks.matmul")

@@ -123,4 +123,6 @@ def test_the_ranges_are_there_for_nsight(monkeypatch: pytest.MonkeyPatch) -> Non
         with torch.autograd.profiler.emit_nvtx():
             fast(x)
     torch.cuda.synchronize()
-    assert pushed[0] == "rooftile: main" and any(name.startswith("layers.1") for name in pushed)
+    report = explain_with(model, (x,), {}, CompileOptions())
+    assert pushed[0] == "rooftile: main"
+    assert {kernel.name for kernel in report.kernels} <= {name.rpartition(": ")[2] for name in pushed}
