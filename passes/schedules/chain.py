@@ -23,6 +23,7 @@ ROWS_OF_TWO_WARPGROUPS = 128
 DEPTH = 64  # what one step of a contraction inside another sweep sums
 SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
+PRODUCTS_OF_A_SWEEP = 2  # what large tiles leave registers for: scores, and what they weigh
 MOST_PRODUCTS = 2**13  # that a program's registers hold beside what else it computes
 FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
 
@@ -165,18 +166,19 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
         return (ChainTiles(64, 64, 4, 3),)
     others = _other_loads(access)
     wide, masked, loaded = widest > 64, _is_masked(access), _most_dims(access, others)
-    if loaded == 0 and not masked:
+    few = len(contractions(access)) <= PRODUCTS_OF_A_SWEEP
+    if loaded == 0 and not masked and few:
         if not wide:
             return (ChainTiles(64, 128, 4, 2, descriptors=True),)
         return ChainTiles(128, 64, 8, 3, descriptors=True, parts=2), ChainTiles(128, 64, 4, 2, descriptors=True)
-    if wide and loaded > 1 and masked:  # each step loads a tile of its own beside the operands
+    if wide and loaded > 1 and (masked or not few):  # each step loads a tile of its own beside the operands
         return (ChainTiles(64, 64, 4, 2, descriptors=True),)
     if wide and loaded > 1:
         blocks = all(is_block(access, load) for load in others)
         return (ChainTiles(128, 64, 4, 2, descriptors=True) if blocks else ChainTiles(128, 64, 8, 3),)
-    if not wide and loaded == 0:
+    if not wide and loaded == 0 and few:
         return (ChainTiles(64, 128, 4, 2, descriptors=True),)
-    return (ChainTiles(64, 64, 4, 3, descriptors=loaded == 0),)
+    return (ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0),)
 
 
 def _is_masked(access: Access) -> bool:

@@ -31,7 +31,7 @@ ops = regions(matmul, (meta(256, 128), meta(128, 256)), "h100")
 
 def tuned():
     search = Search(H100, torch.device("cpu"), Config.from_env(), "ieee", Effort(6, 60.0), WallClock())
-    search._build([search._region(op, {}) for op in ops], 1e12)
+    search._build([search._unit(op, {}) for op in ops], 1e12)
     for model, given in zip(models, inputs):
         rooftile.tune(model, *given, lock=lock, effort="quick", seconds=5.0)
 
