@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.attention_table import attention_markdown, faults
 from benchmarks.attention_trial import ATTENTION_CASES
-from benchmarks.processes import Findings, run_in_turn
+from benchmarks.processes import Findings, run_side_by_side
 from benchmarks.records import ATTENTION_RESULTS, save
 from benchmarks.rivals import RIVALS
 from benchmarks.variants import LENGTH, VARIANTS
@@ -60,12 +60,9 @@ def measured(
     """Each case's findings, as soon as they are there."""
     # A case's few kernels are soon compiled by its own process; pools of workers for each would only stand in the way.
     environment = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
-    for start in range(0, len(names), together):
-        group = names[start : start + together]
-        print(f"preparing {', '.join(group)}", flush=True)
-        trials = [["benchmarks.attention_trial", name, device, str(length), *contenders] for name in group]
-        for name, findings in zip(group, run_in_turn(trials, limit, [environment] * len(trials)), strict=True):
-            yield _described(name, device, length, findings)
+    trials = {name: ["benchmarks.attention_trial", name, device, str(length), *contenders] for name in names}
+    for name, findings in run_side_by_side(trials, together, limit, environment):
+        yield _described(name, device, length, findings)
 
 
 def _described(name: str, device: str, length: int, findings: Findings) -> dict[str, Any]:

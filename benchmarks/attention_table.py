@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from benchmarks.markdown import table
 from benchmarks.memory_bound import MEMORY_BOUND
-from benchmarks.records import Record
+from benchmarks.records import Record, by_machine
 from benchmarks.variants import VARIANTS
 
 Case: TypeAlias = Mapping[str, Any]
@@ -43,11 +43,7 @@ def attention_markdown(cases: Sequence[Case]) -> str:
 
 def attention_section(records: Sequence[Record]) -> str:
     """The README's section: the tables of each device and set of versions."""
-    groups: dict[str, list[Case]] = {}
-    for r in records:
-        versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
-        groups.setdefault(f"{r['device']}, {versions}, {r['date']}", []).extend(r["cases"])
-    return "\n\n".join(f"{heading}:\n\n{attention_markdown(cases)}" for heading, cases in groups.items())
+    return by_machine(records, attention_markdown)
 
 
 def faults(case: Case) -> list[str]:

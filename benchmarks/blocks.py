@@ -9,7 +9,6 @@ with empty caches, then warm.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from benchmarks.blocks_table import blocks_markdown
 from benchmarks.cases import CASES
 from benchmarks.contenders import CONTENDERS, DEFAULT
-from benchmarks.processes import run, run_in_turn
+from benchmarks.processes import empty_caches, run, run_side_by_side
 from benchmarks.records import BLOCK_RESULTS, save
 
 
@@ -52,25 +51,17 @@ def speeds(
     cases: Sequence[str], device: str, contenders: Sequence[str], limit: float, together: int = 1
 ) -> Iterator[dict[str, Any]]:
     """The findings of each case; a trial that fails leaves its reason as ``failure``."""
-    for start in range(0, len(cases), together):
-        group = cases[start : start + together]
-        print(f"{', '.join(group)}: speed", flush=True)
-        trials = [["benchmarks.trial", "speed", name, device, *contenders] for name in group]
-        for name, findings in zip(group, run_in_turn(trials, limit, [{}] * len(trials)), strict=True):
-            title = CASES[name].title + (", in small" if device == "cpu" else "")
-            yield {"case": name, "title": title, "contenders": {}, **findings}
+    trials = {name: ["benchmarks.trial", "speed", name, device, *contenders] for name in cases}
+    for name, findings in run_side_by_side(trials, together, limit):
+        title = CASES[name].title + (", in small" if device == "cpu" else "")
+        yield {"case": name, "title": title, "contenders": {}, **findings}
 
 
 def _add_compile_times(case: dict[str, Any], device: str, contenders: Sequence[str], limit: float) -> None:
     for name in contenders:
         if name == "eager":
             continue
-        with tempfile.TemporaryDirectory() as caches:
-            fresh = {
-                "ROOFTILE_CACHE_DIR": f"{caches}/rooftile",
-                "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
-                "TRITON_CACHE_DIR": f"{caches}/triton",
-            }
+        with empty_caches() as fresh:
             for state in ("cold", "warm"):
                 print(f"{case['case']}: compiling with {name}, {state}", flush=True)
                 result = run(["benchmarks.trial", "compile", case["case"], device, name], limit, fresh)

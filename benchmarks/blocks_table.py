@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from benchmarks.markdown import table
-from benchmarks.records import Record
+from benchmarks.records import Record, by_machine
 
 Case: TypeAlias = Mapping[str, Any]
 Found: TypeAlias = Mapping[str, Any]
@@ -42,11 +42,7 @@ def blocks_markdown(cases: Sequence[Case]) -> str:
 
 def blocks_section(records: Sequence[Record]) -> str:
     """The README's section: a table of each device, set of versions and day."""
-    groups: dict[str, list[Case]] = {}
-    for r in records:
-        versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
-        groups.setdefault(f"{r['device']}, {versions}, {r['date']}", []).extend(r["cases"])
-    return "\n\n".join(f"{heading}:\n\n{blocks_markdown(cases)}" for heading, cases in groups.items())
+    return by_machine(records, blocks_markdown)
 
 
 def _row(case: Case) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.contenders import CONTENDERS
 from benchmarks.matmul_table import faults, matmul_markdown
-from benchmarks.processes import run_in_turn
+from benchmarks.processes import run_side_by_side
 from benchmarks.products import PRODUCTS
 from benchmarks.records import MATMUL_RESULTS, save
 
@@ -24,14 +24,11 @@ def main() -> None:
     """Measure what was asked for, print the table, and write the JSON."""
     asked = _arguments()
     found = []
-    for start in range(0, len(asked.products), asked.side_by_side):
-        names = asked.products[start : start + asked.side_by_side]
-        print(", ".join(names), flush=True)
-        trials = [["benchmarks.matmul_trial", name, asked.device, *asked.contenders] for name in names]
-        for name, findings in zip(names, run_in_turn(trials, asked.limit, [{}] * len(trials)), strict=True):
-            title = PRODUCTS[name].title + (", in small" if asked.device == "cpu" else "")
-            found.append({"case": name, "title": title, **findings})
-            save(found[-1], asked.device, asked.out, "benchmarks.matmul")
+    trials = {name: ["benchmarks.matmul_trial", name, asked.device, *asked.contenders] for name in asked.products}
+    for name, findings in run_side_by_side(trials, asked.side_by_side, asked.limit):
+        title = PRODUCTS[name].title + (", in small" if asked.device == "cpu" else "")
+        found.append({"case": name, "title": title, **findings})
+        save(found[-1], asked.device, asked.out, "benchmarks.matmul")
     print(matmul_markdown(found))
     sys.exit(any(faults(case) for case in found))
 

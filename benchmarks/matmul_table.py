@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from benchmarks.markdown import table
 from benchmarks.products import PRODUCTS
-from benchmarks.records import Record
+from benchmarks.records import Record, by_machine
 
 Case: TypeAlias = Mapping[str, Any]
 
@@ -31,11 +31,7 @@ def matmul_markdown(cases: Sequence[Case]) -> str:
 
 def matmul_section(records: Sequence[Record]) -> str:
     """The README's section: a table for each device and set of versions."""
-    groups: dict[str, list[Case]] = {}
-    for r in records:
-        versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
-        groups.setdefault(f"{r['device']}, {versions}, {r['date']}", []).extend(r["cases"])
-    return "\n\n".join(f"{heading}:\n\n{matmul_markdown(cases)}" for heading, cases in groups.items())
+    return by_machine(records, matmul_markdown)
 
 
 def faults(case: Case) -> list[str]:

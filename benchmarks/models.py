@@ -8,13 +8,12 @@ results.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import CONTENDERS, DEFAULT
-from benchmarks.processes import run, run_in_turn
+from benchmarks.processes import empty_caches, run, run_side_by_side
 from benchmarks.records import RESULTS, save, saved
 from benchmarks.zoo.architectures import ARCHITECTURES
 from benchmarks.zoo.trial import CASES, has_case
@@ -31,18 +30,11 @@ def main() -> None:
             runs = {**_earlier(name, asked.out), **covered(name, asked.cases, asked.limit)}
             save({"case": name, "runs": runs}, "cpu", asked.out, "benchmarks.models")
         return
-    with tempfile.TemporaryDirectory() as caches:
-        fresh = {
-            "ROOFTILE_CACHE_DIR": f"{caches}/rooftile",
-            "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
-            "TRITON_CACHE_DIR": f"{caches}/triton",
-        }
-        for start in range(0, len(asked.models), _AT_ONCE):
-            names = asked.models[start : start + _AT_ONCE]
-            trials = [["benchmarks.zoo.trial", "speed", name, *asked.contenders] for name in names]
-            for name, found in zip(names, run_in_turn(trials, asked.limit, [fresh] * len(trials)), strict=True):
-                title = ARCHITECTURES[name].like
-                save({"case": name, "title": title, **found}, "cuda", asked.out, "benchmarks.models")
+    trials = {name: ["benchmarks.zoo.trial", "speed", name, *asked.contenders] for name in asked.models}
+    with empty_caches() as fresh:
+        for name, found in run_side_by_side(trials, _AT_ONCE, asked.limit, fresh):
+            title = ARCHITECTURES[name].like
+            save({"case": name, "title": title, **found}, "cuda", asked.out, "benchmarks.models")
 
 
 def _arguments() -> argparse.Namespace:

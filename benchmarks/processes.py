@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import IO, Any
@@ -54,6 +54,34 @@ def run_in_turn(
             trial.prepare()
         for trial in running:
             yield trial.measure()
+
+
+def run_side_by_side(
+    trials: Mapping[str, Sequence[str]],
+    together: int,
+    limit: float,
+    environment: Mapping[str, str] | None = None,
+    *,
+    fresh: bool = False,
+) -> Iterator[tuple[str, Findings]]:
+    """The findings of trials that ``wait_for_turn``, by name and in order; ``together`` of them prepare at once. With
+    ``fresh``, each has empty caches of its own."""
+    names = list(trials)
+    for start in range(0, len(names), together):
+        group = names[start : start + together]
+        print(f"preparing {', '.join(group)}", flush=True)
+        with ExitStack() as stack:
+            own = [stack.enter_context(empty_caches()) if fresh else {} for _ in group]
+            environments = [{**(environment or {}), **variables} for variables in own]
+            yield from zip(group, run_in_turn([trials[name] for name in group], limit, environments), strict=True)
+
+
+@contextmanager
+def empty_caches() -> Iterator[dict[str, str]]:
+    """The variables by which a process finds empty caches of Rooftile's, Inductor's and Triton's."""
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {"ROOFTILE_CACHE_DIR": "rooftile", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+        yield {variable: f"{folder}/{name}" for variable, name in caches.items()}
 
 
 class _Trial:

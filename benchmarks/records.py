@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,3 +40,12 @@ def save(case: Mapping[str, Any], device: str, folder: Path, module: str) -> Pat
 def saved(folder: Path) -> list[Record]:
     """Every record in ``folder``, by the name of its file."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def by_machine(records: Sequence[Record], markdown: Callable[[list[Any]], str]) -> str:
+    """What ``markdown`` makes of the cases of each device, set of versions and day, under these."""
+    groups: dict[str, list[Any]] = {}
+    for r in records:
+        told = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
+        groups.setdefault(f"{r['device']}, {told}, {r['date']}", []).extend(r["cases"])
+    return "\n\n".join(f"{heading}:\n\n{markdown(cases)}" for heading, cases in groups.items())

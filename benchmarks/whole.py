@@ -8,14 +8,12 @@ result was checked. ``python docs/make_models.py`` puts the table into docs/mode
 from __future__ import annotations
 
 import argparse
-import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.processes import run_in_turn
+from benchmarks.processes import run_side_by_side
 from benchmarks.records import RESULTS, save
 from benchmarks.whole_table import kernels_text, whole_markdown
 from benchmarks.zoo.whole import CASES
@@ -31,18 +29,13 @@ def main() -> None:
     """Measure what was asked for, print the table, and write the JSON."""
     asked = _arguments()
     found = []
-    for start in range(0, len(asked.cases), _AT_ONCE):
-        names = asked.cases[start : start + _AT_ONCE]
-        with ExitStack() as stack:
-            caches = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in names]
-            environments = [_fresh(folder) for folder in caches]
-            budget = str(_COMPILING * asked.limit)
-            trials = [["benchmarks.zoo.whole", name, asked.device, budget, *asked.contenders] for name in names]
-            for name, findings in zip(names, run_in_turn(trials, asked.limit, environments), strict=True):
-                case = {"case": name, "title": CASES[name].title, "contenders": {}, **findings}
-                found.append(case)
-                save(case, asked.device, asked.out, "benchmarks.whole")
-                print(kernels_text(case), flush=True)
+    budget = str(_COMPILING * asked.limit)
+    trials = {name: ["benchmarks.zoo.whole", name, asked.device, budget, *asked.contenders] for name in asked.cases}
+    for name, findings in run_side_by_side(trials, _AT_ONCE, asked.limit, fresh=True):
+        case = {"case": name, "title": CASES[name].title, "contenders": {}, **findings}
+        found.append(case)
+        save(case, asked.device, asked.out, "benchmarks.whole")
+        print(kernels_text(case), flush=True)
     print(whole_markdown(found))
 
 
@@ -54,14 +47,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=240, help="seconds for each part of a trial")
     parser.add_argument("--out", type=Path, default=WHOLE_RESULTS, help="folder for the JSON")
     return parser.parse_args()
-
-
-def _fresh(folder: str) -> dict[str, str]:
-    return {
-        "ROOFTILE_CACHE_DIR": f"{folder}/rooftile",
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
-        "TRITON_CACHE_DIR": f"{folder}/triton",
-    }
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.blocks_table import TORCH, UNTUNED, best_of, faults, time_of
 from benchmarks.markdown import table
-from benchmarks.records import Record
+from benchmarks.records import Record, by_machine
 
 _COLUMNS = (
     "model",
@@ -32,11 +32,7 @@ def whole_section(records: Sequence[Record]) -> str:
     """The tables, each under the device and the versions that it was measured with."""
     if not records:
         return "Nothing has been measured yet: `python -m benchmarks.whole --device cuda`."
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for r in records:
-        versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
-        groups.setdefault(f"{r['device']}, {versions}, {r['date']}", []).extend(r["cases"])
-    return "\n\n".join(f"{heading}:\n\n{whole_markdown(cases)}" for heading, cases in groups.items())
+    return by_machine(records, whole_markdown)
 
 
 def _row(case: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,6 +19,17 @@ Attrs = Mapping[str, Any]
 Tensors = Sequence[torch.Tensor]
 
 
+def _require_maps(name: str, types: Types, attrs: Attrs) -> None:
+    require(len(attrs["maps"]) == len(types), f"{name} has {len(types)} operands and {len(attrs['maps'])} maps")
+    for t, m in zip(types, attrs["maps"], strict=True):
+        require(len(m) == t.rank, f"a {name} map of {len(m)} entries for an operand of rank {t.rank}")
+
+
+def _require_integers(name: str, indices: Types) -> None:
+    for t in indices:
+        require(t.dtype.kind == "int", f"{name} wants integer indices, got {t.dtype}")
+
+
 def _infer_segment(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     (ends,) = types
     require(ends.rank == 1 and ends.dtype.kind == "int", f"segment wants a row of integers, got {ends}")
@@ -26,31 +37,25 @@ def _infer_segment(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _infer_gather(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    require(len(attrs["maps"]) == len(types), f"gather has {len(types)} operands and {len(attrs['maps'])} maps")
-    for t, m in zip(types, attrs["maps"], strict=True):
-        require(len(m) == t.rank, f"a gather map of {len(m)} entries for an operand of rank {t.rank}")
-    for t in types[1:]:
-        require(t.dtype.kind == "int", f"gather wants integer indices, got {t.dtype}")
+    _require_maps("gather", types, attrs)
+    _require_integers("gather", types[1:])
     return (TensorType(types[0].dtype, tuple(size for _, size in attrs["axes"])),)
 
 
 def _infer_scatter(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     x, source, *indices = types
-    require(len(attrs["maps"]) == len(types), f"scatter has {len(types)} operands and {len(attrs['maps'])} maps")
-    for t, m in zip(types, attrs["maps"], strict=True):
-        require(len(m) == t.rank, f"a scatter map of {len(m)} entries for an operand of rank {t.rank}")
+    _require_maps("scatter", types, attrs)
     own = tuple(axis(name, size) for name, size in attrs["axes"])
     require(tuple(attrs["maps"][1]) == own, f"scatter reads its elements at {own}, not at {attrs['maps'][1]}")
     require(x.dtype is source.dtype, f"scatter of {source.dtype} into {x.dtype}")
-    for t in indices:
-        require(t.dtype.kind == "int", f"scatter wants integer indices, got {t.dtype}")
+    _require_integers("scatter", indices)
     return (TensorType(x.dtype, x.shape, strides=x.strides),)
 
 
 def _infer_arrange(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     x, index = types
     require(x.rank > 0 and index.rank == 1 and equal(index.shape[0], x.shape[0]), f"arrange of {x} by {index}")
-    require(index.dtype.kind == "int", f"arrange wants integer indices, got {index.dtype}")
+    _require_integers("arrange", [index])
     return (TensorType(x.dtype, (attrs["size"], *x.shape[1:])),)
 
 

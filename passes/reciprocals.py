@@ -58,9 +58,10 @@ def multiplied(body: Graph) -> Graph:
     if not is_on_narrow_floats(body):
         return body
     producers, reduced = body.producers(), _reduced(body)
-    numbers = {op: number for op in body.ops if (number := _number(op, producers)) is not None}
-    rows = {op: row for op in body.ops if op.outputs[0] not in reduced and (row := _row(op, producers)) is not None}
-    chosen = {op for op in body.ops if (op in numbers or op in rows) and permitted("division", op.output, op.loc)}
+    divisions = [op for op in body.ops if op.attrs.get("fn") == "div" and op.output.dtype is F32]
+    numbers = {op: number for op in divisions if (number := _number(op, producers)) is not None}
+    rows = {op: row for op in divisions if op.output not in reduced and (row := _row(op, producers)) is not None}
+    chosen = {op for op in divisions if (op in numbers or op in rows) and permitted("division", op.output, op.loc)}
     if not chosen:
         return body
     builder = GraphBuilder.beside(body)
@@ -69,19 +70,20 @@ def multiplied(body: Graph) -> Graph:
             builder.ops.append(op)
             continue
         with builder.at(op.loc):
-            factors = [builder.constant(1.0 / numbers[op], F32)] if op in numbers else _factors(builder, rows[op])
-            *before, last = (builder.broadcast(f, op.output.shape) if op in numbers else f for f in factors)
             value = op.inputs[0]
-            for factor in before:
-                value = builder.pointwise("mul", value, factor)
+            if op in numbers:
+                factor = builder.broadcast(builder.constant(1.0 / numbers[op], F32), op.output.shape)
+            else:
+                reciprocal, factor = _factors(builder, rows[op])
+                value = builder.pointwise("mul", value, reciprocal)
         attrs = freeze_attrs({**op.attrs, "fn": "mul"})
-        builder.ops.append(replace(op, inputs=(value, last), attrs=attrs))
+        builder.ops.append(replace(op, inputs=(value, factor), attrs=attrs))
     return replace(body, ops=tuple(live_ops(builder.ops, body.outputs)))
 
 
-def _factors(builder: GraphBuilder, spread: Op) -> list[Value]:
-    """The factors, as ``spread`` expands them, by which a value is multiplied instead of divided by what it expands:
-    a reciprocal, and the power of two by which that was scaled."""
+def _factors(builder: GraphBuilder, spread: Op) -> tuple[Value, Value]:
+    """The two factors, expanded as ``spread`` expands its operand, by which a value is multiplied instead of divided by
+    that: a reciprocal, and the power of two by which it was scaled."""
     (divisor,) = spread.inputs
     size = builder.pointwise("abs", divisor)
 
@@ -93,21 +95,17 @@ def _factors(builder: GraphBuilder, spread: Op) -> list[Value]:
     scale = builder.pointwise("where", large, number(1.0 / SCALE), small)
     reciprocal = builder.pointwise("div", number(1.0), builder.pointwise("mul", divisor, scale))
     shape, dims = spread.output.shape, spread.attrs["dims"]
-    return [builder.expand(factor, shape, dims) for factor in (reciprocal, scale)]
+    return builder.expand(reciprocal, shape, dims), builder.expand(scale, shape, dims)
 
 
 def _number(op: Op, producers: Mapping[Value, Op]) -> float | None:
-    """The number that ``op`` divides by; None where it is no such division, or the reciprocal would not do."""
-    if op.attrs.get("fn") != "div" or op.output.dtype is not F32:
-        return None
+    """The number that the division ``op`` divides by; None where there is none, or its reciprocal would not do."""
     value = float(number_in(op.inputs[1], producers.get) or 0.0)
     return value if LEAST <= abs(value) <= GREATEST else None
 
 
 def _row(op: Op, producers: Mapping[Value, Op]) -> Op | None:
-    """The op that spreads what ``op`` divides by over ``MANY`` elements or more; None where it is no such division."""
-    if op.attrs.get("fn") != "div" or op.output.dtype is not F32:
-        return None
+    """The op that spreads what the division ``op`` divides by over ``MANY`` elements or more; None if there is none."""
     spread = producers.get(op.inputs[1])
     if spread is None or spread.name != "expand" or number_in(op.inputs[1], producers.get) is not None:
         return None

@@ -56,19 +56,17 @@ class CpuLauncher:
         self._wide = [param.dtype == "i64" for param in kernel.params]
 
     def __call__(self, grid: Sequence[int], arguments: Sequence[Argument | BlocksArgument]) -> None:
-        given = [self._described(x, arguments) if isinstance(x, BlocksArgument) else x for x in arguments]
-        self._program.run(grid, given, wide=self._wide)
+        self._run(grid, _numbered(arguments), arguments)
 
     def bind(
         self, grid: Sequence[int], slots: TensorSlots, numbers: Sequence[int | BlocksArgument], scratch: int | None
     ) -> Callable[[], None]:
         """See ``Launcher``."""
+        return lambda: self._run(grid, numbers, slots)
 
-        def launch() -> None:
-            given = [self._described(n, slots) if isinstance(n, BlocksArgument) else slots[n] for n in numbers]
-            self._program.run(grid, given, wide=self._wide)
-
-        return launch
+    def _run(self, grid: Sequence[int], numbers: Sequence[int | BlocksArgument], places: Sequence[Any]) -> None:
+        given = [self._described(n, places) if isinstance(n, BlocksArgument) else places[n] for n in numbers]
+        self._program.run(grid, given, wide=self._wide)
 
     def _described(self, blocks: BlocksArgument, places: Sequence[Any]) -> Descriptor:
         name = f"argument {blocks.place} of {self._program.name}"
@@ -104,8 +102,7 @@ class CudaLauncher:
         for number, argument in enumerate((*arguments, memory)):
             slots.put(number, 0 if isinstance(argument, BlocksArgument) else argument)
         slots.run_on(torch._C._cuda_getCurrentRawStream(self._device))
-        numbers = [x if isinstance(x, BlocksArgument) else n for n, x in enumerate(arguments)]
-        self.bind(grid, slots, numbers, scratch)()
+        self.bind(grid, slots, _numbered(arguments), scratch)()
 
     def bind(
         self, grid: Sequence[int], slots: AddressSlots, numbers: Sequence[int | BlocksArgument], scratch: int | None
@@ -134,6 +131,11 @@ class CudaLauncher:
             launch(device, reference, function, parameters)
 
         return described
+
+
+def _numbered(arguments: Sequence[Argument | BlocksArgument]) -> list[int | BlocksArgument]:
+    """The places of the arguments, in order; of descriptors themselves, which say where their buffers are."""
+    return [x if isinstance(x, BlocksArgument) else n for n, x in enumerate(arguments)]
 
 
 def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:

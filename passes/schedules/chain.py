@@ -167,17 +167,15 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
     others = _other_loads(access)
     wide, masked, loaded = widest > 64, _is_masked(access), _most_dims(access, others)
     few = len(contractions(access)) <= PRODUCTS_OF_A_SWEEP
-    if loaded == 0 and not masked and few:
-        if not wide:
-            return (ChainTiles(64, 128, 4, 2, descriptors=True),)
+    if loaded == 0 and few and not wide:
+        return (ChainTiles(64, 128, 4, 2, descriptors=True),)
+    if loaded == 0 and few and not masked:
         return ChainTiles(128, 64, 8, 3, descriptors=True, parts=2), ChainTiles(128, 64, 4, 2, descriptors=True)
     if wide and loaded > 1 and (masked or not few):  # each step loads a tile of its own beside the operands
         return (ChainTiles(64, 64, 4, 2, descriptors=True),)
     if wide and loaded > 1:
         blocks = all(is_block(access, load) for load in others)
         return (ChainTiles(128, 64, 4, 2, descriptors=True) if blocks else ChainTiles(128, 64, 8, 3),)
-    if not wide and loaded == 0 and few:
-        return (ChainTiles(64, 128, 4, 2, descriptors=True),)
     return (ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0),)
 
 
