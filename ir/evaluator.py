@@ -92,11 +92,11 @@ def _run(graph: Graph, inputs: Tensors, ev: Evaluation) -> list[torch.Tensor]:
     for number, op in enumerate(graph.ops):
         if op in late.values():
             continue
-        gathered = next((late[v] for v in op.inputs if v in late), None)
-        if gathered is None:
-            results = _evaluate_op(op, [values[v] for v in op.inputs], ev)
+        gathers = [late[v] for v in op.inputs if v in late]
+        if gathers:
+            results: Tensors = (contracted(op, gathers, values, ev),)
         else:
-            results = (contracted(op, gathered, values, ev),)
+            results = _evaluate_op(op, [values[v] for v in op.inputs], ev)
         _check(op, results, ev)
         if ev.observer is not None:
             ev.observer(op, [values[v] for v in op.inputs], results)

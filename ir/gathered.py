@@ -30,7 +30,7 @@ def late_gathers(graph: Graph, ev: Evaluation) -> dict[Value, Op]:
         if op.name != "gather" or len(op.inputs) != 2 or not op.attrs["axes"] or op.output in graph.outputs:
             continue
         name, size = op.attrs["axes"][0]
-        by_row = op.attrs["maps"][1] == (axis(name, size),)
+        by_row = op.attrs["maps"][1] == (axis(name, size),) and not any(_mentions(e, name) for e in op.attrs["maps"][0])
         large = prod(evaluate(s, ev.bindings) for s in op.output.shape) > LARGE
         if by_row and large and all(_is_read_whole(user, op.output) for user in users.get(op.output, ())):
             found[op.output] = op
@@ -55,26 +55,40 @@ def _mentions(entry: Any, name: str) -> bool:
     return not isinstance(entry, int) and any(s.name == name for m, _ in entry.terms for s in m if hasattr(s, "name"))
 
 
-def contracted(op: Op, gather: Op, values: Mapping[Value, torch.Tensor], ev: Evaluation) -> torch.Tensor:
-    """The result of the contraction ``op``, whose operand ``gather`` gives: for each index, that of its rows."""
-    number = op.inputs.index(gather.output)
+def contracted(op: Op, gathers: Sequence[Op], values: Mapping[Value, torch.Tensor], ev: Evaluation) -> torch.Tensor:
+    """The result of the contraction ``op``, of whose operands ``gathers`` give some: for each index that one of them
+    reads, the one that reads the fewest, that of its rows; only these rows of the others are gathered."""
+    lead = min(gathers, key=lambda gather: len(values[gather.inputs[1]].unique()))
+    late = {gather.output: gather for gather in gathers}
     sizes, out = dict(op.attrs["axes"]), op.attrs["out"]
-    name = next(n for n in out if op.attrs["maps"][number][0] == axis(n, sizes[n]))
-    table, index = (values[v] for v in gather.inputs)
+    by = op.attrs["maps"][op.inputs.index(lead.output)][0]
+    name = next(n for n in out if by == axis(n, sizes[n]))
     result = torch.empty([evaluate(sizes[n], ev.bindings) for n in out], dtype=ev.dtype(op.output.dtype))
+    index = values[lead.inputs[1]]
     for at in index.unique():
         rows = (index == at).nonzero()[:, 0]
-        (one,) = gather_reference(_with_axis(gather, gather.attrs["axes"][0][0], 1), [table, at.reshape(1)], ev)
-        operands: Sequence[torch.Tensor] = [
-            one if n == number else _rows_of(values[v], m, axis(name, sizes[name]), rows)
-            for n, (v, m) in enumerate(zip(op.inputs, op.attrs["maps"], strict=True))
-        ]
+        operands = []
+        for v, access in zip(op.inputs, op.attrs["maps"], strict=True):
+            gather = late.get(v)
+            if gather is None:
+                operands.append(_rows_of(values[v], access, by, rows))
+            else:
+                read = values[gather.inputs[1]]
+                read = at.reshape(1) if gather is lead else read[rows] if access[0] == by else read
+                operands.append(_gathered(gather, read, values, ev))
+        maps = tuple((0, *m[1:]) if v is lead.output else m for v, m in zip(op.inputs, op.attrs["maps"], strict=True))
         narrower = _with_axis(op, name, len(rows))
-        maps = tuple((0, *m[1:]) if n == number else m for n, m in enumerate(op.attrs["maps"]))
         narrower = replace(narrower, attrs=freeze_attrs({**narrower.attrs, "maps": maps}))
         (part,) = contract_reference(narrower, operands, ev)
         result.index_copy_(out.index(name), rows, part)
     return result
+
+
+def _gathered(gather: Op, index: torch.Tensor, values: Mapping[Value, torch.Tensor], ev: Evaluation) -> torch.Tensor:
+    """What ``gather`` gives where it reads ``index`` instead."""
+    narrower = _with_axis(gather, gather.attrs["axes"][0][0], len(index))
+    (rows,) = gather_reference(narrower, [values[gather.inputs[0]], index], ev)
+    return rows
 
 
 def _with_axis(op: Op, name: str, size: int) -> Op:

@@ -256,3 +256,23 @@ def test_a_product_with_a_large_gathered_operand_is_evaluated_by_index(monkeypat
     (by_index,) = evaluate(graph, inputs)
     torch.testing.assert_close(by_index, whole)
     torch.testing.assert_close(whole, torch.einsum("tk,tkn->tn", inputs[0], inputs[1][inputs[2]]))
+
+
+def test_both_operands_of_a_product_may_be_gathered_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows in the order of experts, and a matrix of each row's expert: neither is gathered whole."""
+    b = GraphBuilder("rows")
+    x, w = b.input("x", TensorType(F32, (5, 4))), b.input("w", TensorType(F32, (3, 4, 6)))
+    order, which = b.input("order", TensorType(I64, (9,))), b.input("which", TensorType(I64, (9,)))
+    axes = (("t", 9), ("k", 4), ("n", 6))
+    t, k, n = (axis(*each) for each in axes)
+    rows = b.gather(x, [order], axes[:2], [[IDX[1], k], [t]])
+    weights = b.gather(w, [which], axes, [[IDX[1], k, n], [t]])
+    graph = b.finish([b.contract(axes, [rows, weights], [[t, k], [t, k, n]], ["t", "n"])])
+    numbers = torch.tensor([4, 0, 2, 2, 1, 3, 0, 4, 1]), torch.tensor([2, 0, 0, 2, 2, 0, 2, 0, 0])
+    inputs = [torch.randn(5, 4), torch.randn(3, 4, 6), *numbers]
+    (whole,) = evaluate(graph, inputs)
+    monkeypatch.setattr("rooftile.ir.gathered.LARGE", 1)
+    monkeypatch.setattr("rooftile.ir.evaluator.GRAPH_OPS", {n: row for n, row in GRAPH_OPS.items() if n != "gather"})
+    (by_index,) = evaluate(graph, inputs)
+    torch.testing.assert_close(by_index, whole)
+    torch.testing.assert_close(whole, torch.einsum("tk,tkn->tn", inputs[0][numbers[0]], inputs[1][numbers[1]]))
