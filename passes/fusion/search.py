@@ -69,10 +69,12 @@ class Search:
         shared = next((v for v in same if len(self.uses(v)) > 1), None)
         if shared is None:
             return None
-        apart = [p.verdict(v, p.buffers | {shared}) for v in (value, shared)]
-        whole = p.verdict(shared, p.buffers - {value})
-        gain = sum(v.seconds for v in apart) - whole.seconds
-        saved = sum(v.bytes for v in apart) - whole.bytes
+        buffers = p.buffers - {value} | {shared}
+        readers = [r for r in p.readers(value, p.buffers | {shared}) if r is not shared]  # these compute it themselves
+        apart = [p.verdict(v, p.buffers | {shared}) for v in (value, shared, *readers)]
+        whole = [p.verdict(v, buffers) for v in (shared, *readers)]
+        gain = sum(v.seconds for v in apart) - sum(v.seconds for v in whole)
+        saved = sum(v.bytes for v in apart) - sum(v.bytes for v in whole)
         return _Move(value, (shared,), gain, saved, (shared.name,)) if gain > 0 else None
 
     def best(self, value: Value) -> _Move | None:
