@@ -15,7 +15,7 @@ from rooftile import __version__
 from rooftile.codegen.kernel import Kernel, KernelParam
 from rooftile.ir.registered import fingerprint
 
-FORMAT = 1  # of the cached files: raised when they change
+FORMAT = 2  # of the cached files: raised when they change
 
 # Variables that change what Triton's compiler makes of the same kernel.
 COMPILER_VARIABLES = (
