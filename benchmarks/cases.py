@@ -10,6 +10,7 @@ import torch
 
 from tests import models
 from tests.experts import sorted_experts
+from tests.latent import latent_attention
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ _GPT = {"batch": 8, "length": 2048, "width": 2048, "heads": 16, "attention": "ea
 _OLMOE = {"tokens": 8192, "width": 2048, "inner": 1024, "count": 64, "chosen": 8}
 _MIXTRAL = {"tokens": 4096, "width": 4096, "inner": 14336, "count": 8, "chosen": 2}
 _EXPERTS_SMALL = {"tokens": 10, "width": 32, "inner": 16, "count": 4, "chosen": 2}
+_LATENT = {"batch": 4, "length": 4096, "width": 2048, "heads": 16, "latent": 512, "size": 128, "turned": 64}
+_LATENT_SMALL = {"batch": 2, "length": 32, "width": 64, "heads": 4, "latent": 24, "size": 16, "turned": 8}
 _SWIGLU = {"batch": 4, "length": 2048, "width": 4096, "inner": 14336}
 _SWIGLU_SMALL = {"batch": 2, "length": 16, "width": 64, "inner": 128}
 
@@ -62,6 +65,7 @@ CASES = {
         Case("gpt2-xl", "GPT-2 XL block, 4 x 1024", models.gpt2_block, _GPT2, _GPT2_SMALL),
         Case("gpt", "GPT block d2048 h16, 8 x 2048, attention spelled out", models.gpt2_block, _GPT, _GPT2_SMALL),
         Case("swiglu", "SwiGLU FFN, 8192 x 4096 x 14336", models.gated_feed_forward, _SWIGLU, _SWIGLU_SMALL),
+        Case("latent", "Latent attention, 4 x 4096, spelled out", latent_attention, _LATENT, _LATENT_SMALL),
         _experts("olmoe", "8 of OLMoE's 64 experts", _OLMOE),
         _experts("mixtral", "2 of Mixtral's 8 experts", _MIXTRAL),
         *(_experts(f"olmoe-{n}", "8 of OLMoE's 64 experts", {**_OLMOE, "tokens": n}) for n in (1, 16, 64)),

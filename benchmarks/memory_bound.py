@@ -40,6 +40,23 @@ def _decode(batch: int, cache: int) -> Callable[[str], Workload]:
     return make
 
 
+def _latent_decode(batch: int, cache: int) -> Callable[[str], Workload]:
+    """With the sizes of DeepSeek-V2-Lite: 16 heads, latents of 512."""
+
+    def make(device: str) -> Workload:
+        small = device == "cpu"
+        rows, heads, length = (min(batch, 2), 4, 64) if small else (batch, 16, cache)
+        latent, size, rotated = (48, 16, 8) if small else (512, 128, 64)
+        q = _random(device, rows, heads, 1, size + rotated)
+        latents, rotary = (_random(device, rows, length, n) for n in (latent, rotated))
+        up = _random(device, heads * 2 * size, latent) * latent**-0.5
+        axes = ("bhtd", "bsc", "bsr", "nc")
+        result_bytes = rows * heads * size * q.element_size()
+        return _workload(naive.LatentDecode(), (q, latents, rotary, up), axes, "bhtd", result_bytes, {"b": [-1]})
+
+    return make
+
+
 def _softmax(device: str) -> Workload:
     n = 64 if device == "cpu" else 8192
     x = _random(device, n, n)
@@ -73,6 +90,7 @@ MEMORY_BOUND: Mapping[str, MemoryBound] = {
     for case in (
         MemoryBound("decode-1x32k", "decode, 32 heads in 8 groups, batch 1, cache 32768", _decode(1, 32768)),
         MemoryBound("decode-32x8k", "decode, 32 heads in 8 groups, batch 32, cache 8192", _decode(32, 8192)),
+        MemoryBound("latent-32x8k", "decode, 16 heads from latents of 512, batch 32, cache 8192", _latent_decode(32, 8192)),
         MemoryBound("softmax", "softmax 8192 x 8192", _softmax),
         MemoryBound("cross-entropy", "cross-entropy 4096 x 128256", _cross_entropy),
     )

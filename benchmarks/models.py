@@ -19,7 +19,6 @@ from benchmarks.zoo.architectures import ARCHITECTURES
 from benchmarks.zoo.trial import CASES, has_case
 
 MODEL_RESULTS = RESULTS / "models"
-_AT_ONCE = 4  # trials that prepare side by side on the GPU
 
 
 def main() -> None:
@@ -32,7 +31,7 @@ def main() -> None:
         return
     trials = {name: ["benchmarks.zoo.trial", "speed", name, *asked.contenders] for name in asked.models}
     with empty_caches() as fresh:
-        for name, found in run_side_by_side(trials, _AT_ONCE, asked.limit, fresh):
+        for name, found in run_side_by_side(trials, asked.side_by_side, asked.limit, fresh):
             title = ARCHITECTURES[name].like
             save({"case": name, "title": title, **found}, "cuda", asked.out, "benchmarks.models")
 
@@ -43,7 +42,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=list(ARCHITECTURES), default=list(ARCHITECTURES))
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="what is run on the CPU")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(DEFAULT))
-    parser.add_argument("--limit", type=float, default=70, help="seconds for one trial, or for each part of it")
+    parser.add_argument("--limit", type=float, default=100, help="seconds for one trial, or for each part of it")
+    parser.add_argument("--side-by-side", type=int, default=6, help="how many models prepare at once on the GPU")
     parser.add_argument("--out", type=Path, default=MODEL_RESULTS, help="folder for the JSON")
     return parser.parse_args()
 

@@ -1,4 +1,5 @@
-"""Attention as papers write it, in nine spellings; decoding with grouped heads; the two other sweeps over long rows.
+"""Attention as papers write it, in nine spellings; decoding with grouped heads and with latents; the two other sweeps
+over long rows.
 
 What differs between calls (slopes, tables, masks, document numbers) is an input. Queries, keys and values are
 ``[batch, heads, length, head size]``.
@@ -124,6 +125,18 @@ class GroupedDecode(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         times = q.shape[1] // k.shape[1]
         return mixed(scores(q, k.repeat_interleave(times, 1)), v.repeat_interleave(times, 1))
+
+
+class LatentDecode(nn.Module):
+    """New queries over a cache of latents, from which ``up`` makes each head's values and the first part of its keys;
+    the rotary part is the same for all heads (multi-head latent attention, DeepSeek-V2, 2024)."""
+
+    def forward(self, q: Tensor, latents: Tensor, rotary: Tensor, up: Tensor) -> Tensor:
+        heads, size = q.shape[1], q.shape[-1] - rotary.shape[-1]
+        made = (latents @ up.T).unflatten(-1, (heads, -1)).transpose(1, 2)
+        k, v = made.split((size, made.shape[-1] - size), -1)
+        k = torch.cat((k, rotary[:, None].expand(-1, heads, -1, -1)), -1)
+        return mixed(scores(q, k), v)
 
 
 class Softmax(nn.Module):

@@ -21,22 +21,18 @@ from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import F16, F32, F64, DType
 from rooftile.ir.expr import Size, axis
+from rooftile.ir.polynomial import product
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.editing import replaced
+from rooftile.passes.regions.forms import MOST_WHOLE
+from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.rules import linear
-from rooftile.passes.rules.products import (
-    Factor,
-    Product,
-    associated,
-    behind_casts,
-    product_of,
-    sum_of_products,
-)
-from rooftile.passes.rules.terms import terms
+from rooftile.passes.rules.orders import FEWER, Order, better_orders
+from rooftile.passes.rules.pieces import apply_to_contraction
+from rooftile.passes.rules.products import Factor, Product, sum_of_products
 from rooftile.passes.switches import permitted
 
-# How many times fewer products the other order must take: it rounds other values on the way, and stores them.
-FEWER = 4
+SMALLEST_DOT = 16  # positions along which a tensor core sums at least
 
 
 @dataclass(frozen=True)
@@ -50,70 +46,55 @@ class Reassociate:
         producers = graph.producers()
         for output in [op.output for op in graph.ops if op.name in ("contract", "reduce")]:
             op = producers.get(output)
-            product = sum_of_products(op, producers) if op is not None else None
-            if op is not None and product is not None and permitted("product", output, op.loc):
-                graph = _contracted(graph, op, product)
+            summed = sum_of_products(op, producers) if op is not None else None
+            if op is not None and summed is not None and permitted("product", output, op.loc):
+                graph = _contracted(graph, op, summed)
                 producers = graph.producers()
                 text = f"%{output.name} sums the products of two tensors along axes of both: a product of matrices"
                 ctx.ledger.add("reassociated", rule="associate", values=[output.name], reason=text, locs=[op.loc])
                 op = producers[output]
-            found = _better_order(graph, op, producers) if op is not None else None
+            found = better_orders(graph, op) if op is not None and _is_product(op) else None
             if op is not None and found is not None and permitted("order", output, op.loc):
                 with working_on(op):
-                    graph = _reordered(graph, op, found)
+                    graph = found.graph
+                    for order in found.orders:
+                        graph = _reordered(graph, order)
                 producers = graph.producers()
-                text = f"in this order %{output.name} takes {found.fewer:.0f} times fewer products"
+                pieces = f", over {len(found.orders)} of its pieces," if found.orders[0].op is not op else ""
+                text = f"in this order{pieces} %{output.name} takes {found.fewer:.0f} times fewer products"
                 ctx.ledger.add("reassociated", rule="associate", values=[output.name], reason=text, locs=[op.loc])
+                continue
+            cut = apply_to_contraction(graph, op) if op is not None and op.name == "contract" else None
+            if op is not None and cut is not None and _fit_better(cut[1]) and permitted("pieces", output, op.loc):
+                graph, parts = cut
+                producers = graph.producers()
+                text = f"%{output.name} sums over {len(parts)} pieces, which tiles hold without padding"
+                ctx.ledger.add("reassociated", rule="split", values=[output.name], reason=text, locs=[op.loc])
         return graph
 
 
-@dataclass(frozen=True)
-class _Order:
-    """All factors but ``last`` are multiplied first, which leaves the axes ``kept``; ``scaled`` says whether factors
-    must leave the sum before that."""
-
-    product: Product
-    last: int
-    kept: tuple[str, ...]
-    fewer: float
-    scaled: bool
+def _fit_better(parts: Sequence[Op]) -> bool:
+    """Whether tiles that hold the summed axis of each of ``parts`` whole have fewer positions than one for all."""
+    sizes = [_depth(part) for part in parts]
+    if not all(isinstance(size, int) for size in sizes) or sum(map(likely, sizes)) > MOST_WHOLE:
+        return False
+    return sum(_held(likely(size)) for size in sizes) < _held(sum(map(likely, sizes)))
 
 
-def _better_order(graph: Graph, op: Op, producers: Mapping[Value, Op]) -> _Order | None:
-    """The best order of what ``op`` sums and the contraction before it, if that is far better than theirs."""
-    outer = product_of(op)
-    if outer is None or not op.output.dtype.is_float:
-        return None
-    for position, factor in enumerate(outer.factors):
-        reduced = linear.reduced_dims(op, position)
-        found = terms(factor.value, reduced, producers, split=False) if reduced else []
-        if len(found) != 1 or len(found[0].varying) != 1 or found[0].conditions:
-            continue
-        read = behind_casts(found[0].varying[0], factor.index, producers)
-        first = producers.get(read.value) if read is not None else None
-        inner = product_of(first) if first is not None and first.name == "contract" else None
-        whole = associated(outer, position, read, inner) if read is not None and inner is not None else None
-        if inner is None or whole is None or first is None:
-            continue
-        alone = len(graph.users().get(first.output, ())) == 1 and first.output not in graph.outputs
-        work = outer.work(outer.axes) + (inner.work(inner.axes) if alone else 0)
-        orders = [_order(whole, last, work, bool(found[0].invariant)) for last in range(len(inner.factors))]
-        best = max(orders, key=lambda order: order.fewer)
-        if best.fewer >= FEWER:
-            return best
-    return None
+def _depth(op: Op) -> Size:
+    return product([size for name, size in op.attrs["axes"] if name not in op.attrs["out"]])
 
 
-def _order(product: Product, last: int, work: int, scaled: bool) -> _Order:
-    rest = [f for n, f in enumerate(product.factors) if n != last]
-    wanted = product.factors[last].axes.union(product.out)
-    first = frozenset().union(*(f.axes for f in rest))
-    kept = tuple(a for a in product.axes if a in first and a in wanted)
-    fewer = work / (product.work(first) + product.work(wanted.union(kept)))
-    return _Order(product, last, kept, fewer, scaled)
+def _held(size: int) -> int:
+    return max(SMALLEST_DOT, next_power(size))
 
 
-def _reordered(graph: Graph, op: Op, order: _Order) -> Graph:
+def _is_product(op: Op) -> bool:
+    return op.name == "contract" or op.attrs.get("fn") == "sum"
+
+
+def _reordered(graph: Graph, order: Order) -> Graph:
+    op = order.op
     if order.scaled:
         applied = linear.apply(graph, op)
         assert applied is not None, "what terms found, the rule takes out"
@@ -134,14 +115,17 @@ def _contracted(graph: Graph, op: Op, product: Product) -> Graph:
     )
 
 
-def _multiply(builder: GraphBuilder, op: Op, order: _Order) -> None:
-    product, dtype = order.product, op.inputs[0].dtype
+def _multiply(builder: GraphBuilder, op: Op, order: Order) -> None:
+    whole, dtype = order.product, op.inputs[0].dtype
     dtype = F32 if dtype is F16 else dtype  # a longer sum than any before might overflow
-    factors = [replace(f, value=builder.cast(f.value, dtype)) for f in product.factors]
+    factors = [replace(f, value=builder.cast(f.value, dtype)) for f in whole.factors]
     last = factors.pop(order.last)
-    first = _sum(builder, op, factors, product.axes, order.kept, dtype)
-    index = tuple(axis(a, product.axes[a]) for a in order.kept)
-    _sum(builder, op, [last, Factor(first, index)], product.axes, product.out, op.output.dtype)
+    # Few products follow: they need no tensor cores, and what is not rounded here is rounded once less than before.
+    wide = op.attrs.get("acc", dtype) if order.first >= FEWER * (order.after - order.first) else dtype
+    first = _sum(builder, op, factors, whole.axes, order.kept, wide)
+    index = tuple(axis(a, whole.axes[a]) for a in order.kept)
+    last = replace(last, value=builder.cast(last.value, wide))
+    _sum(builder, op, [last, Factor(first, index)], whole.axes, whole.out, op.output.dtype)
 
 
 def _sum(

@@ -30,7 +30,8 @@ class _Called(nn.Module):
         return out[0] if isinstance(out, tuple) else out
 
 
-def _finish(module: nn.Module, dtype: torch.dtype, device: str, *inputs: Tensor) -> Built:
+def finish(module: nn.Module, dtype: torch.dtype, device: str, *inputs: Tensor) -> Built:
+    """``module`` in eval mode with random weights, and ``inputs``, both there and in ``dtype``."""
     torch.manual_seed(0)
     # The configurations' own initial weights would hide mistakes: zero biases, tiny matrices.
     for parameter in module.parameters():
@@ -68,7 +69,7 @@ def gpt2_block(
 
     config = GPT2Config(n_embd=width, n_head=heads, attn_implementation=attention)
     layer = _Called(GPT2Block(config, layer_idx=0), _attention_arguments(attention))
-    return _finish(layer, dtype, device, hidden(batch, length, width))
+    return finish(layer, dtype, device, hidden(batch, length, width))
 
 
 class _LlamaLayer(nn.Module):
@@ -100,7 +101,7 @@ def llama_layer(
         intermediate_size=inner,
         attn_implementation=attention,
     )
-    return _finish(_LlamaLayer(config), dtype, device, hidden(batch, length, width))
+    return finish(_LlamaLayer(config), dtype, device, hidden(batch, length, width))
 
 
 def bert_layer(
@@ -114,7 +115,7 @@ def bert_layer(
     config = BertConfig(
         hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width, attn_implementation=attention
     )
-    return _finish(_Called(BertLayer(config), lambda x: {}), dtype, device, hidden(batch, length, width))
+    return finish(_Called(BertLayer(config), lambda x: {}), dtype, device, hidden(batch, length, width))
 
 
 class _Vit(nn.Module):
@@ -145,7 +146,7 @@ def vit(
         attn_implementation=attention,
     )
     pixels = torch.randn(batch, 3, image, image, generator=torch.Generator().manual_seed(1))
-    return _finish(_Vit(config), dtype, device, pixels)
+    return finish(_Vit(config), dtype, device, pixels)
 
 
 def encoder_layer(
@@ -156,7 +157,7 @@ def encoder_layer(
     layer = nn.TransformerEncoderLayer(
         width, heads, 2 * width, activation=activation, batch_first=True, norm_first=norm_first
     )
-    return _finish(layer, dtype, device, hidden(batch, length, width))
+    return finish(layer, dtype, device, hidden(batch, length, width))
 
 
 class TextbookAttention(nn.Module):
@@ -284,7 +285,7 @@ def textbook_block(
     feed = GatedFeedForward(width, 2 * width, act, fused) if gated else FeedForward(width, act)
     longest = max(64, length)
     block = Block(TextbookAttention(width, heads, longest), feed, (NORMS[norm](width), NORMS[norm](width)), order)
-    return _finish(block, dtype, device, hidden(batch, length, width))
+    return finish(block, dtype, device, hidden(batch, length, width))
 
 
 def gated_feed_forward(
@@ -293,7 +294,7 @@ def gated_feed_forward(
 ) -> Built:  # fmt: skip
     """SwiGLU: ``down(silu(gate(x)) * up(x))``, gate and up two matrices."""
     layer = GatedFeedForward(width, inner, torch.nn.functional.silu, fused=False)
-    return _finish(layer, dtype, device, hidden(batch, length, width))
+    return finish(layer, dtype, device, hidden(batch, length, width))
 
 
 class Embeddings(nn.Module):
@@ -322,7 +323,7 @@ def embeddings(
 ) -> Built:  # fmt: skip
     """Token embeddings plus sinusoidal or learned positions."""
     tokens = torch.randint(words, (batch, length), generator=torch.Generator().manual_seed(1))
-    return _finish(Embeddings(words, width, learned, max(64, length)), dtype, device, tokens)
+    return finish(Embeddings(words, width, learned, max(64, length)), dtype, device, tokens)
 
 
 class _BatchNormed(nn.Module):
@@ -342,7 +343,7 @@ def batch_norm(
     batch: int = 2, length: int = 7, width: int = 64, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> Built:
     """``BatchNorm1d`` with running statistics, before a linear layer."""
-    return _finish(_BatchNormed(width), dtype, device, hidden(batch, length, width))
+    return finish(_BatchNormed(width), dtype, device, hidden(batch, length, width))
 
 
 def _variant(build: Callable[..., Built], **fixed: Any) -> Callable[..., Built]:

@@ -1,10 +1,11 @@
 """The cost model: what a region takes at the least on a target, from the bytes it must move and the arithmetic it must
 do.
 
-A roofline with five corrections that decide fusions: work inside a contraction's operand is done once for each tile
+A roofline with six corrections that decide fusions: work inside a contraction's operand is done once for each tile
 that reads it; an operand that is computed rather than loaded misses the asynchronous copy into shared memory; where it
 has few rows, the other operand is waited for as well; a vector that a matrix is multiplied by is computed for each of
-its rows, little of it beside their loads; and a grid with few programs has only their share of the bandwidth.
+its rows, little of it beside their loads; programs of a chain that read the same and share no tile of it read it again
+from the cache; and a grid with few programs has only their share of the bandwidth.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ FEW_ROWS = 64
 WAITED_FOR = (
     2.5  # the same where few rows leave nothing to do in the meantime: 1.5 with a norm's factors, 6 with SwiGLU
 )
+FROM_CACHE = 2  # how much faster than device memory the L2 cache is read, about
 GATHERED = 32  # FLOPs in the time that an element takes whose address is computed for it alone
 
 
@@ -74,6 +76,7 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
         for r, n in access.nodes.items()
     )
     memory_seconds = moved / target.bandwidth * (WAITED_FOR if _waits_for_operands(access, extents, target) else 1)
+    memory_seconds = max(memory_seconds, _read_again(access, extents) / (FROM_CACHE * target.bandwidth))
     scalar_seconds = scalar / target.scalar_flops
     if _multiplies_vectors(access, target):
         memory_seconds += max(0.0, scalar_seconds - BESIDE_LOADS * memory_seconds)
@@ -140,6 +143,15 @@ def _bytes(access: Access, extents: dict[str, int]) -> int:
     return int(total) + sum(likely(type.bytes) for type in stored.values())
 
 
+def _read_again(access: Access, extents: dict[str, int]) -> int:
+    """The bytes that the programs of a chain read in its sweeps, where programs that differ in no rows of a tile read
+    the same ones."""
+    chain = _as_chain(access)
+    apart = frozenset(chain.grid).difference(chain.row) if chain is not None else frozenset()
+    loads = [r for r in access.loads() if chain is not None and access.free[r] & frozenset(chain.loops)]
+    return sum(prod(extents[a] for a in access.free[r] | apart) * r.value.dtype.bytes for r in loads)
+
+
 def segments_read(access: Access, load: Read) -> int:
     """Of how many segments the load reads what belongs to each: of all that can have rows."""
     if not any(is_segment(access.nodes[read]) for read in access.index_reads(load).values()):
@@ -158,6 +170,11 @@ def _recomputation(access: Access, extents: dict[str, int], reuse: int) -> dict[
             missing = access.free[read] - access.free[operand]
             absent = prod(extents[a] for a in (missing if access.free[operand] & loops else missing - loops))
             _mark(access, operand, max(1, absent // reuse), factor)
+    if chain is not None:  # each program computes what it needs before it sweeps
+        apart = frozenset(chain.grid).difference(chain.row)
+        for read in access.nodes:
+            if access.free[read].isdisjoint(loops):
+                factor[read] = factor.get(read, 1) * prod(extents[a] for a in apart - access.free[read])
     if contractions(access) and matrix_form(access) is None:
         shape = groups(access, main_contraction(access))
         for read in access.nodes.keys() - factor.keys():

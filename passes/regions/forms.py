@@ -23,6 +23,8 @@ from rooftile.passes.rules.correct import dependencies
 
 MOST_ACCUMULATORS = 4
 MOST_WHOLE = 256  # the longest axis that a chain holds whole beside the swept one
+FEW_ROWS = 32  # beside which it holds a longer one: a tile of both has no more elements
+MOST_BESIDE_FEW = 512
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,10 @@ def chain_form(access: Access) -> Chain | Reason:
     loops: list[str] = []
     whole: list[str] = []
     inner = [a for a in access.axes if a not in grid]
+    rows = _rows(access, grid)
+    most = MOST_BESIDE_FEW if prod(likely(access.axes[a]) for a in rows) <= FEW_ROWS else MOST_WHOLE
     for name in sorted(inner, key=lambda a: a not in outermost):
-        short = is_short(access.axes[name])
+        short = is_short(access.axes[name], most)
         if name in stored and short:
             whole.append(name)
         elif name in bound and (name in stored or name in outermost):
@@ -179,13 +183,13 @@ def chain_form(access: Access) -> Chain | Reason:
         elif name in bound:
             (whole if short else loops).append(name)
         else:
-            text = f"{name} ({access.axes[name]}) would have to be held whole, {MOST_WHOLE} at most"
+            text = f"{name} ({access.axes[name]}) would have to be held whole, {most} at most"
             return Reason("roles", access.body.outputs[-1], text)
     again = next((r for r in reductions if _is_swept_again(access, r, loops)), None)
     if again is not None:
         text = f"%{again.value.name} would be reduced by a sweep again in every step of another one"
         return Reason("roles", again.value, text)
-    return _swept(access, Chain(grid, _rows(access, grid), tuple(loops), tuple(whole), plan_sweeps(access, loops)))
+    return _swept(access, Chain(grid, rows, tuple(loops), tuple(whole), plan_sweeps(access, loops)))
 
 
 def _ragged(access: Access) -> Reason | None:
@@ -216,9 +220,9 @@ def _rides_along(access: Access, read: Read, depends: Mapping[Read, frozenset[Re
     return node.op is not None and node.op.name == "reduce" and alone and summed.issuperset(node.bound)
 
 
-def is_short(extent: Size) -> bool:
-    """Whether a chain can hold an axis of this extent whole."""
-    return isinstance(extent, int) and next_power(extent) <= MOST_WHOLE
+def is_short(extent: Size, most: int) -> bool:
+    """Whether a chain that holds ``most`` positions whole can hold an axis of this extent."""
+    return isinstance(extent, int) and next_power(extent) <= most
 
 
 def _swept(access: Access, chain: Chain) -> Chain | Reason:

@@ -8,7 +8,7 @@ factors on is declared in the scalar table; no function is named here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -132,6 +132,8 @@ class Walk:
         if op.name == "pointwise":
             return self.pointwise(read, node, op.attrs["fn"])
         changes = [self.change(o) for o in node.operands]
+        if op.name in ("contract", "reduce") and self.varies(changes, node.bound):
+            return Other(read)
         if op.name == "contract":
             return product(read, changes)
         if op.name == "reduce":
@@ -139,6 +141,12 @@ class Walk:
             return changes[0] if isinstance(changes[0], Factor) and homogeneous else Other(read)
         passed = op.name in _VIEWS or (op.name == "cast" and op.output.dtype.is_float)
         return _under(changes[0], 0) if len(changes) == 1 and passed else Other(read)
+
+    def varies(self, changes: Iterable[Change], bound: Collection[str]) -> bool:
+        """Whether some of ``changes`` are not the same along all of the axes ``bound``: no sum over these passes them
+        on."""
+        reads = {r for c in changes for terms in _terms_of(c) for r in reads_of(terms)}
+        return any(not self.access.free[r].isdisjoint(bound) for r in reads)
 
     def pointwise(self, read: Read, node: Node, fn: str) -> Change:
         """The change of a scalar function's result."""
@@ -229,6 +237,16 @@ def product(read: Read, changes: Sequence[Change]) -> Change:
     if leaves:
         return Joint(_gathered(parts), leaves)
     return Factor(_gathered(parts)) if parts else FIXED
+
+
+def _terms_of(change: Change) -> Iterator[Terms]:
+    """What all that ``change`` adds and multiplies by is computed from."""
+    if isinstance(change, Shift):
+        yield change.terms
+    if isinstance(change, Factor | Joint):
+        yield from (part.terms for part in change.parts)
+    if isinstance(change, Joint):
+        yield from (leaf.terms for leaf in change.leaves)
 
 
 def _leaves_of(change: Change, position: int) -> Change:

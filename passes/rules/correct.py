@@ -149,7 +149,8 @@ def _combine(grown: Extension, read: Read, walk: Walk) -> Correction | Other:
     """The correction of a reduction's state from how its operands change."""
     node = grown.access.nodes[read]
     assert node.op is not None
-    change = product_of(read, [walk.change(o) for o in node.operands])
+    changes = [walk.change(o) for o in node.operands]
+    change = Other(read) if walk.varies(changes, node.bound) else product_of(read, changes)
     if isinstance(change, Other):
         return change
     if node.op.name == "contract" or node.op.attrs["fn"] == "sum":

@@ -17,6 +17,7 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import F16, DType
 from rooftile.ir.expr import Size, axis
 from rooftile.ir.polynomial import product
+from rooftile.ir.ranges import equal
 from rooftile.passes.editing import replaced
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
@@ -55,8 +56,8 @@ def _into(body: Graph, outer: Op, inner: Op) -> Rewritten | None:
         if found[0].invariant:
             return linear.apply(body, outer)
         whole = associated(summed, position, read, nested)
-        sides = _sides(whole, compose(body), inner) if whole is not None else None
-        if whole is None or sides is None:
+        sides = _sides(whole, compose(body), inner)
+        if sides is None:
             return None
         make = partial(_contract, op=outer, dtype=inner.output.dtype, whole=whole, sides=sides)
         return replaced(body, outer, make), (_step(outer, inner, position, sides),)
@@ -74,7 +75,7 @@ class _Sides:
 def _sides(whole: Product, access: Access, inner: Op) -> _Sides | None:
     """What the factors that follow the two of ``inner`` join: of these two, the one that fewer sweeps run along, since
     it is computed less often. None where that leaves no product of matrices."""
-    if any(e != 0 and not _is_axis(e, whole.axes) for f in whole.factors for e in f.index):
+    if not all(_is_whole(f, whole.axes) for f in whole.factors):
         return None
     read = next(r for r, node in access.nodes.items() if node.op is inner)
     swept = set(access.bound_axes()).difference(access.nodes[read].bound)
@@ -86,8 +87,11 @@ def _sides(whole: Product, access: Access, inner: Op) -> _Sides | None:
     return sides if summed <= left & sides.right.axes else None
 
 
-def _is_axis(entry: Size, axes: Mapping[str, Size]) -> bool:
-    return any(entry == axis(name, size) for name, size in axes.items())
+def _is_whole(factor: Factor, axes: Mapping[str, Size]) -> bool:
+    """Whether each of its dimensions is read along an axis of the same size."""
+    sizes = {axis(name, size): size for name, size in axes.items()}
+    along = zip(factor.index, factor.value.shape, strict=True)
+    return all(e == 0 or (e in sizes and equal(sizes[e], n)) for e, n in along)
 
 
 def _contract(builder: GraphBuilder, op: Op, dtype: DType, whole: Product, sides: _Sides) -> Value:

@@ -3,7 +3,7 @@ reduction combines the reductions over the pieces.
 
 ``max_j concat(s, t)_j  =  max(max_j s_j, max_j t_j)``, and ``f(concat(s, t)) = concat(f(s), f(t))`` for every function
 of single elements. A slice that lies in one piece reads that piece alone, so that with one column joined to a row the
-row keeps its own axis.
+row keeps its own axis. A contraction is a sum, too: ``sum_k q_k concat(s, t)_k = sum_k q'_k s_k + sum_k q''_k t_k``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.expr import Size
+from rooftile.ir.expr import Size, axis, symbols
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal
 from rooftile.ir.scalar import COMBINES
+from rooftile.ir.substitution import substitute
 from rooftile.passes.liveness import live_ops
 from rooftile.passes.rules.linear import Step
 
@@ -49,6 +50,79 @@ def apply(body: Graph) -> tuple[Graph, tuple[Step, ...]] | None:
     return replace(body, ops=tuple(live_ops(builder.ops, body.outputs))), tuple(split.steps)
 
 
+def apply_to_contraction(graph: Graph, op: Op) -> tuple[Graph, tuple[Op, ...]] | None:
+    """``graph`` with the contraction ``op`` as the sum of contractions over the pieces of an operand, and these; None
+    where no operand is concatenated along an axis that is summed."""
+    behind = _behind(op, graph.producers())
+    if not any(each.name in SOURCES for each in behind):
+        return None
+    builder = GraphBuilder.beside(graph)
+    split = _Splitting(builder)
+    with builder.at(op.loc):
+        for each in behind:
+            made = split.made_of(each)
+            if isinstance(made, Pieces):
+                split.pieces[each.output] = made
+        parts = next((p for n in range(len(op.inputs)) if (p := _contracted(split, op, n)) is not None), None)
+        if parts is None:
+            return None
+        found = tuple(each for each in builder.ops if each.output in parts)
+        builder.cast(_added(builder, parts), op.output.dtype)
+    builder.ops[-1] = replace(builder.ops[-1], outputs=op.outputs)
+    place = graph.ops.index(op)
+    ops = live_ops([*graph.ops[:place], *builder.ops, *graph.ops[place + 1 :]], graph.outputs)
+    return replace(graph, ops=tuple(ops)), found
+
+
+def _behind(op: Op, producers: Mapping[Value, Op]) -> list[Op]:
+    """The ops that lead from what is concatenated to operands of ``op``, by functions of single elements and
+    transposes alone; operands first."""
+    ordered: dict[Op, None] = {}
+    stack = [(producers[v], False) for v in op.inputs if v in producers]
+    while stack:
+        each, done = stack.pop()
+        if done:
+            ordered[each] = None
+        elif each not in ordered and each.name in (*SOURCES, "pointwise", "cast", "permute"):
+            stack.append((each, True))
+            if each.name not in SOURCES:
+                stack.extend((producers[v], False) for v in each.inputs if v in producers)
+    return list(ordered)
+
+
+def _contracted(split: _Splitting, op: Op, position: int) -> list[Value] | None:
+    """The contractions over the pieces of operand ``position``, before they are rounded."""
+    whole, sizes, maps = split.pieces.get(op.inputs[position]), dict(op.attrs["axes"]), op.attrs["maps"]
+    if whole is None:
+        return None
+    along = maps[position][whole.dim]
+    name = next((a for a, n in sizes.items() if along == axis(a, n) and a not in op.attrs["out"]), None)
+    read = [[d for d, e in enumerate(m) if any(s.name == name for s in symbols(e))] for m in maps]
+    if name is None or any(m[d] != along for m, dims in zip(maps, read, strict=True) for d in dims):
+        return None
+    if any(len(dims) > 1 for dims in read):
+        return None
+    operands = [
+        _cut(split, v, dims[0], whole.sizes) if dims else [v] * len(whole.values)
+        for v, dims in zip(op.inputs, read, strict=True)
+    ]
+    return [_part(split.builder, op, name, size, [o[n] for o in operands]) for n, size in enumerate(whole.sizes)]
+
+
+def _part(b: GraphBuilder, op: Op, name: str, size: Size, operands: Sequence[Value]) -> Value:
+    axes = [(a, size if a == name else n) for a, n in op.attrs["axes"]]
+    maps = [[substitute(e, {name: axis(name, size)}) for e in m] for m in op.attrs["maps"]]
+    acc = op.attrs["acc"]
+    return b.contract(axes, operands, maps, op.attrs["out"], acc=acc, dtype=acc)
+
+
+def _added(b: GraphBuilder, parts: Sequence[Value]) -> Value:
+    total = parts[0]
+    for part in parts[1:]:
+        total = b.pointwise("add", total, part)
+    return total
+
+
 class _Splitting:
     """Copies ops to ``builder``, with pieces beside what is computed from concatenated values."""
 
@@ -59,15 +133,19 @@ class _Splitting:
 
     def visit(self, op: Op) -> None:
         """Copy ``op``, or put in its place what gives the same from pieces."""
-        whole = next((self.pieces[v] for v in op.inputs if v in self.pieces), None)
-        row = SOURCES.get(op.name) if whole is None else ON_PIECES.get(op.name)
-        made = row(self, op, whole) if row is not None else None
+        made = self.made_of(op)
         if isinstance(made, Value) and self.builder.ops[-1].outputs == (made,):
             self.builder.ops[-1] = replace(self.builder.ops[-1], outputs=op.outputs)
             return
         if isinstance(made, Pieces):
             self.pieces[op.output] = made
         self.builder.ops.append(op)
+
+    def made_of(self, op: Op) -> Made:
+        """What gives the same as ``op`` from pieces, or the pieces of its result; None where it has none."""
+        whole = next((self.pieces[v] for v in op.inputs if v in self.pieces), None)
+        row = SOURCES.get(op.name) if whole is None else ON_PIECES.get(op.name)
+        return row(self, op, whole) if row is not None else None
 
     def said(self, op: Op, pieces: Sequence[Value], join: str) -> None:
         """Remember what ``op`` became."""
@@ -103,20 +181,20 @@ def _pad(split: _Splitting, op: Op, _: Pieces | None) -> Made:
 
 def _pointwise(split: _Splitting, op: Op, pieces: Pieces | None) -> Made:
     assert pieces is not None
-    operands = [_cut(split, v, pieces) for v in op.inputs]
+    operands = [_cut(split, v, pieces.dim, pieces.sizes) for v in op.inputs]
     made = [split.builder.op(op.name, [o[n] for o in operands], op.attrs) for n in range(len(pieces.values))]
     return Pieces(pieces.dim, tuple(made))
 
 
-def _cut(split: _Splitting, value: Value, like: Pieces) -> Sequence[Value]:
-    """``value`` in pieces as long as those of ``like``."""
+def _cut(split: _Splitting, value: Value, dim: int, sizes: Sequence[Size]) -> Sequence[Value]:
+    """``value`` in pieces of these sizes along ``dim``."""
     known = split.pieces.get(value)
-    if known is not None and known.dim == like.dim and _same_sizes(known.sizes, like.sizes):
+    if known is not None and known.dim == dim and _same_sizes(known.sizes, sizes):
         return known.values
     found: list[Value] = []
     start: Size = 0
-    for size in like.sizes:
-        found.append(split.builder.slice(value, like.dim, start, size))
+    for size in sizes:
+        found.append(split.builder.slice(value, dim, start, size))
         start = add(start, size)
     return found
 

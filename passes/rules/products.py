@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import BF16, F32
 from rooftile.ir.expr import Size, axis, symbols
-from rooftile.ir.ranges import equal
+from rooftile.ir.polynomial import add, mul
 from rooftile.ir.substitution import substitute
+from rooftile.passes.regions.operands import reshape_index
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.rules.terms import Applied, Varying
 
@@ -84,36 +85,62 @@ def _behind_expand(value: Value, index: tuple[Size, ...], producers: Mapping[Val
     return Factor(x, tuple(0 if n == 1 else index[d] for d, n in zip(op.attrs["dims"], x.shape, strict=True)))
 
 
-def behind_casts(varying: Varying, index: tuple[Size, ...], producers: Mapping[Value, Op]) -> Factor | None:
-    """The value that ``varying``, read at ``index``, shows behind casts between floats and permutes; None where
+def behind_casts(
+    varying: Varying,
+    index: tuple[Size, ...],
+    producers: Mapping[Value, Op],
+    views: Collection[str] = ("permute",),
+) -> Factor | None:
+    """The value that ``varying``, read at ``index``, shows behind casts between floats and ``views``; None where
     something else stands between."""
     if isinstance(varying, Applied):
-        if varying.op.name != "permute" or len(varying.of) != 1:
+        if varying.op.name not in views or len(varying.of) != 1:
             return None
-        return behind_casts(varying.of[0], _unpermuted(varying.op, index), producers)
+        return behind_casts(varying.of[0], VIEWED_AT[varying.op.name](varying.op, index), producers, views)
     op = producers.get(varying)
     if op is not None and op.name == "cast" and op.inputs[0].dtype.is_float:
-        return behind_casts(op.inputs[0], index, producers)
-    if op is not None and op.name == "permute":
-        return behind_casts(op.inputs[0], _unpermuted(op, index), producers)
+        return behind_casts(op.inputs[0], index, producers, views)
+    if op is not None and op.name in views:
+        return behind_casts(op.inputs[0], VIEWED_AT[op.name](op, index), producers, views)
     return Factor(varying, index)
 
 
-def _unpermuted(op: Op, index: tuple[Size, ...]) -> tuple[Size, ...]:
+Index = tuple[Size, ...]
+
+
+def _unpermuted(op: Op, index: Index) -> Index:
     inside: list[Size] = [0] * len(index)
     for d, source in enumerate(op.attrs["perm"]):
         inside[source] = index[d]
     return tuple(inside)
 
 
-def associated(outer: Product, position: int, read: Factor, inner: Product) -> Product | None:
+def _unexpanded(op: Op, index: Index) -> Index:
+    return tuple(0 if n == 1 else index[d] for n, d in zip(op.inputs[0].shape, op.attrs["dims"], strict=True))
+
+
+def _unsliced(op: Op, index: Index) -> Index:
+    starts, steps = op.attrs["starts"], op.attrs["steps"]
+    return tuple(add(first, mul(step, e)) for first, step, e in zip(starts, steps, index, strict=True))
+
+
+def _unshaped(op: Op, index: Index) -> Index:
+    return reshape_index(index, op.output.shape, op.inputs[0].shape)
+
+
+# Where a view reads what it shows, when it is read at an index.
+VIEWED_AT: Mapping[str, Callable[[Op, Index], Index]] = {
+    "permute": _unpermuted,
+    "expand": _unexpanded,
+    "slice": _unsliced,
+    "reshape": _unshaped,
+}
+
+
+def associated(outer: Product, position: int, read: Factor, inner: Product) -> Product:
     """``outer`` with the factors of ``inner`` in place of its factor ``position``, which is ``inner`` read as ``read``
-    says; None where that is no index of its result."""
-    axes, values = dict(outer.axes), dict[str, Size]()
-    for name, entry in zip(inner.out, read.index, strict=True):
-        if entry != 0 and not any(entry == axis(a, n) and equal(n, inner.axes[name]) for a, n in axes.items()):
-            return None
-        values[name] = entry
+    says."""
+    axes, values = dict(outer.axes), dict(zip(inner.out, read.index, strict=True))
     for name, size in inner.axes.items():
         if name not in values:
             fresh = next(f"{name}{n or ''}" for n in range(len(axes) + 1) if f"{name}{n or ''}" not in axes)

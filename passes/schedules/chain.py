@@ -10,7 +10,7 @@ from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.regions.access import Access, Read, Space
 from rooftile.passes.regions.contractions import contractions, loads_of_contractions, main_contraction
-from rooftile.passes.regions.forms import Chain, Reason, Unschedulable, chain_form
+from rooftile.passes.regions.forms import MOST_WHOLE, Chain, Reason, Unschedulable, chain_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
 from rooftile.passes.schedules.blocks import is_block
@@ -157,6 +157,8 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
         return (ChainTiles(32, 32, 4, 1),)
     if nested:
         return (ChainTiles(128, 128, 8, 3),)
+    if widest > MOST_WHOLE:  # few rows: what takes the time is to read what is held whole
+        return (ChainTiles(FEW_ROWS, 64, 8 if rows > SMALLEST_DOT else 4, 3),)
     if widest > 128:
         return (ChainTiles(64, 32, 4, 2),)
     if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors
@@ -176,7 +178,7 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
     if wide and loaded > 1:
         blocks = all(is_block(access, load) for load in others)
         return (ChainTiles(128, 64, 4, 2, descriptors=True) if blocks else ChainTiles(128, 64, 8, 3),)
-    return (ChainTiles(64, 64, 4, 3, descriptors=wide and loaded == 0),)
+    return (ChainTiles(64, 64, 4, 3 if few else 2, descriptors=wide and loaded == 0),)
 
 
 def _is_masked(access: Access) -> bool:
