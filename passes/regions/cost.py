@@ -147,9 +147,15 @@ def _read_again(access: Access, extents: dict[str, int]) -> int:
     """The bytes that the programs of a chain read in its sweeps, where programs that differ in no rows of a tile read
     the same ones."""
     chain = _as_chain(access)
-    apart = frozenset(chain.grid).difference(chain.row) if chain is not None else frozenset()
-    loads = [r for r in access.loads() if chain is not None and access.free[r] & frozenset(chain.loops)]
-    return sum(prod(extents[a] for a in access.free[r] | apart) * r.value.dtype.bytes for r in loads)
+    if chain is None:
+        return 0
+    apart, total = frozenset(chain.grid).difference(chain.row), 0
+    for load in access.loads():
+        free = access.free[load]
+        if free & frozenset(chain.loops):
+            touched = min(likely(load.value.type.numel), prod(extents[a] for a in free))
+            total += touched * load.value.dtype.bytes * prod(extents[a] for a in apart - free)
+    return total
 
 
 def segments_read(access: Access, load: Read) -> int:

@@ -158,7 +158,7 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
     if nested:
         return (ChainTiles(128, 128, 8, 3),)
     if widest > MOST_WHOLE:  # few rows: what takes the time is to read what is held whole
-        return (ChainTiles(FEW_ROWS, 64, 8 if rows > SMALLEST_DOT else 4, 3),)
+        return (ChainTiles(FEW_ROWS, 64 if rows <= SMALLEST_DOT else 32, 4, 3),)
     if widest > 128:
         return (ChainTiles(64, 32, 4, 2),)
     if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors
