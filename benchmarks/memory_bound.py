@@ -90,7 +90,7 @@ MEMORY_BOUND: Mapping[str, MemoryBound] = {
     for case in (
         MemoryBound("decode-1x32k", "decode, 32 heads in 8 groups, batch 1, cache 32768", _decode(1, 32768)),
         MemoryBound("decode-32x8k", "decode, 32 heads in 8 groups, batch 32, cache 8192", _decode(32, 8192)),
-        MemoryBound("latent-32x8k", "decode, 16 heads from latents of 512, batch 32, cache 8192", _latent_decode(32, 8192)),
+        MemoryBound("latent-32x8k", "decode, 16 heads, latents of 512, batch 32, cache 8192", _latent_decode(32, 8192)),
         MemoryBound("softmax", "softmax 8192 x 8192", _softmax),
         MemoryBound("cross-entropy", "cross-entropy 4096 x 128256", _cross_entropy),
     )

@@ -1,8 +1,10 @@
 """Pass ``reassociate``: a product of several tensors is summed in the order that takes far fewer operations.
 
-Where nothing but casts, transposes, and factors that leave the sum stand between two contractions, one operand of the
-first may be multiplied last. A sum of products that runs over axes of two tensors is such a contraction, too. Before
-and after, where ``i`` and ``j`` are long::
+Where nothing but casts, views, and factors that leave the sum stand between two contractions, one operand of the first
+may be multiplied last. What is read may be a part of the first one's result, joined to something else: then the sum is
+one of sums over the pieces. It is that, too, where tiles hold the pieces with less padding than the whole. A sum of
+products that runs over axes of two tensors is a contraction like others. Before and after, where ``i`` and ``j`` are
+long::
 
     %w = contract[i, j, d](%q[i, d], %k[j, d], out=[i, j])
     %y = contract[i, j, e](%w[i, j], %v[j, e], out=[i, e])
@@ -13,7 +15,7 @@ and after, where ``i`` and ``j`` are long::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -45,32 +47,54 @@ class Reassociate:
         """The graph with every pair of contractions in the cheaper order; the same one where that is how they are."""
         producers = graph.producers()
         for output in [op.output for op in graph.ops if op.name in ("contract", "reduce")]:
-            op = producers.get(output)
-            summed = sum_of_products(op, producers) if op is not None else None
-            if op is not None and summed is not None and permitted("product", output, op.loc):
-                graph = _contracted(graph, op, summed)
+            for name, (rule, rewrite) in REWRITES.items():
+                op = producers.get(output)
+                found = rewrite(graph, op, producers) if op is not None else None
+                if op is None or found is None or not permitted(name, output, op.loc):
+                    continue
+                graph, text = found
                 producers = graph.producers()
-                text = f"%{output.name} sums the products of two tensors along axes of both: a product of matrices"
-                ctx.ledger.add("reassociated", rule="associate", values=[output.name], reason=text, locs=[op.loc])
-                op = producers[output]
-            found = better_orders(graph, op) if op is not None and _is_product(op) else None
-            if op is not None and found is not None and permitted("order", output, op.loc):
-                with working_on(op):
-                    graph = found.graph
-                    for order in found.orders:
-                        graph = _reordered(graph, order)
-                producers = graph.producers()
-                pieces = f", over {len(found.orders)} of its pieces," if found.orders[0].op is not op else ""
-                text = f"in this order{pieces} %{output.name} takes {found.fewer:.0f} times fewer products"
-                ctx.ledger.add("reassociated", rule="associate", values=[output.name], reason=text, locs=[op.loc])
-                continue
-            cut = apply_to_contraction(graph, op) if op is not None and op.name == "contract" else None
-            if op is not None and cut is not None and _fit_better(cut[1]) and permitted("pieces", output, op.loc):
-                graph, parts = cut
-                producers = graph.producers()
-                text = f"%{output.name} sums over {len(parts)} pieces, which tiles hold without padding"
-                ctx.ledger.add("reassociated", rule="split", values=[output.name], reason=text, locs=[op.loc])
+                reason = f"%{output.name} {text}"
+                ctx.ledger.add("reassociated", rule=rule, values=[output.name], reason=reason, locs=[op.loc])
         return graph
+
+
+Producers = Mapping[Value, Op]
+Rewritten = tuple[Graph, str]
+
+
+def _as_contraction(graph: Graph, op: Op, producers: Producers) -> Rewritten | None:
+    product = sum_of_products(op, producers)
+    if product is None:
+        return None
+    return _contracted(graph, op, product), "sums the products of two tensors along axes of both: a product of matrices"
+
+
+def _in_best_order(graph: Graph, op: Op, producers: Producers) -> Rewritten | None:
+    found = better_orders(graph, op, producers) if op.name == "contract" or op.attrs.get("fn") == "sum" else None
+    if found is None:
+        return None
+    with working_on(op):
+        graph = found.graph
+        for order in found.orders:
+            graph = _reordered(graph, order)
+    where = f"over {len(found.orders)} of its pieces" if found.orders[0].op is not op else "in this order"
+    return graph, f"takes {found.fewer:.0f} times fewer products {where}"
+
+
+def _in_pieces(graph: Graph, op: Op, producers: Producers) -> Rewritten | None:
+    cut = apply_to_contraction(graph, op, producers) if op.name == "contract" else None
+    if cut is None or not _fit_better(cut[1]):
+        return None
+    return cut[0], f"sums over {len(cut[1])} pieces, which tiles hold without padding"
+
+
+# What may be done to a sum, in this order: the rule that it rests on, and the graph with a word about it.
+REWRITES: Mapping[str, tuple[str, Callable[[Graph, Op, Producers], Rewritten | None]]] = {
+    "product": ("associate", _as_contraction),
+    "order": ("associate", _in_best_order),
+    "pieces": ("split", _in_pieces),
+}
 
 
 def _fit_better(parts: Sequence[Op]) -> bool:
@@ -87,10 +111,6 @@ def _depth(op: Op) -> Size:
 
 def _held(size: int) -> int:
     return max(SMALLEST_DOT, next_power(size))
-
-
-def _is_product(op: Op) -> bool:
-    return op.name == "contract" or op.attrs.get("fn") == "sum"
 
 
 def _reordered(graph: Graph, order: Order) -> Graph:

@@ -21,8 +21,8 @@ def rotated(x: Tensor, positions: Tensor) -> Tensor:
 
 
 class LatentAttention(nn.Module):
-    """Causal attention of ``heads`` whose keys have ``size`` features made from a latent and ``turned`` rotary ones that
-    all heads share; the values have ``size``."""
+    """Causal attention of ``heads`` whose keys have ``size`` features made from a latent, and ``turned`` rotary ones
+    that all heads share; the values have ``size``."""
 
     def __init__(self, width: int, heads: int, latent: int, size: int, turned: int) -> None:
         super().__init__()

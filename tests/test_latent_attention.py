@@ -77,7 +77,7 @@ def test_the_sweep_over_latents_fits(heads: int) -> None:
 
 
 def test_whole_sequences_make_keys_of_latents_and_store_none_beside_them() -> None:
-    """Prefill multiplies in the order in which it is written; keys are not joined with their rotary part, nor padded."""
+    """Prefill multiplies in the order as written; keys are not joined with their rotary part, nor padded."""
     with torch.device("meta"):
         model = LatentAttention(2048, 16, LATENT, SIZE, TURNED).to(torch.bfloat16)
     ops = regions(model, (meta(4, 4096, 2048),), "h100")

@@ -52,25 +52,25 @@ class Found:
     fewer: float
 
 
-def better_orders(graph: Graph, op: Op) -> Found | None:
+def better_orders(graph: Graph, op: Op, producers: Mapping[Value, Op]) -> Found | None:
     """The best order of what ``op`` sums and the contraction before it, if it takes far fewer products than theirs:
     as a whole, or where that is in no such order, in pieces."""
-    return _better(graph, op, alone=False)
+    return _better(graph, op, producers, alone=False)
 
 
-def _better(graph: Graph, op: Op, alone: bool) -> Found | None:
+def _better(graph: Graph, op: Op, producers: Mapping[Value, Op], alone: bool) -> Found | None:
     """``alone``: taking it for granted that what else reads parts of the first contraction can do without it."""
     if not op.output.dtype.is_float:
         return None
-    whole = _best_order(graph, op, graph.producers(), alone)
+    whole = _best_order(graph, op, producers, alone)
     if whole is not None and whole.before >= FEWER * whole.after:
         return Found(graph, (whole,), whole.before / whole.after)
-    pieces = apply_to_contraction(graph, op) if op.name == "contract" else None
+    pieces = apply_to_contraction(graph, op, producers) if op.name == "contract" else None
     if pieces is None:
         return None
     split, parts = pieces
-    producers = split.producers()
-    orders = [_best_order(split, part, producers, alone) for part in parts]
+    made = split.producers()
+    orders = [_best_order(split, part, made, alone) for part in parts]
     before = sum(_work(part) if order is None else order.before for part, order in zip(parts, orders, strict=True))
     better = tuple(order for order in orders if order is not None and order.before >= FEWER * order.after)
     after = before - sum(order.before - order.after for order in better)
@@ -99,7 +99,7 @@ def _best_order(graph: Graph, op: Op, producers: Mapping[Value, Op], alone: bool
         if inner is None or read is None or first is None:
             continue
         whole = associated(outer, position, read, inner)
-        before = outer.work(outer.axes) + _saved(graph, first, op, whole, alone)
+        before = outer.work(outer.axes) + _saved(graph, first, op, whole, producers, alone)
         scaled = bool(found[0].invariant)
         orders += [_order(op, whole, last, scaled, before) for last in range(len(inner.factors))]
     return min(orders, key=lambda order: order.after / order.before, default=None)
@@ -116,14 +116,14 @@ def _axes_without(product: Product, last: int) -> frozenset[str]:
     return frozenset().union(*(f.axes for n, f in enumerate(product.factors) if n != last))
 
 
-def _saved(graph: Graph, first: Op, op: Op, whole: Product, alone: bool) -> int:
+def _saved(graph: Graph, first: Op, op: Op, whole: Product, producers: Mapping[Value, Op], alone: bool) -> int:
     """How many products of ``first`` are not wanted any more once ``op`` does without it: its share of them, where
     everything else that reads a part of the result can do without it, too."""
     readers = _readers(graph, first.output)
     if first.output in graph.outputs or readers is None or op not in readers:
         return 0
     others = [] if alone else [each for each in readers if each is not op]
-    if not all(each.name in ("contract", "reduce") and _better(graph, each, alone=True) for each in others):
+    if not all(each.name in ("contract", "reduce") and _better(graph, each, producers, alone=True) for each in others):
         return 0
     inner = product_of(first)
     assert inner is not None
@@ -143,4 +143,3 @@ def _readers(graph: Graph, value: Value) -> list[Op] | None:
             else:
                 stack.append(each.output)
     return list(found)
-

@@ -50,10 +50,10 @@ def apply(body: Graph) -> tuple[Graph, tuple[Step, ...]] | None:
     return replace(body, ops=tuple(live_ops(builder.ops, body.outputs))), tuple(split.steps)
 
 
-def apply_to_contraction(graph: Graph, op: Op) -> tuple[Graph, tuple[Op, ...]] | None:
+def apply_to_contraction(graph: Graph, op: Op, producers: Mapping[Value, Op]) -> tuple[Graph, tuple[Op, ...]] | None:
     """``graph`` with the contraction ``op`` as the sum of contractions over the pieces of an operand, and these; None
     where no operand is concatenated along an axis that is summed."""
-    behind = _behind(op, graph.producers())
+    behind = _behind(op, producers)
     if not any(each.name in SOURCES for each in behind):
         return None
     builder = GraphBuilder.beside(graph)
