@@ -32,9 +32,9 @@ Decision: TypeAlias = Literal[
 class Entry:
     """One decision.
 
-    ``rule`` names what decided (a rule of the algebra, or ``"cost"``), ``values`` the values it is about, ``bytes`` how
-    many bytes of device memory traffic it saves (negative: costs; None: not known), ``sources`` the user's
-    ``file:line`` that it goes back to.
+    ``rule`` names what decided (a rule of the algebra, ``"cost"`` or ``"memory"``), ``values`` the values it is about,
+    ``bytes`` how many bytes of device memory traffic it saves (negative: costs; None: not known), ``sources`` the
+    user's ``file:line`` that it goes back to.
     """
 
     decision: Decision

@@ -20,17 +20,32 @@ from rooftile.passes.switches import permitted
 ROUNDS = 3
 SMALL = 8  # how many times smaller a value must be to be stored in another's place
 CHEAP_FLOPS = 4  # recomputing a value of fewer FLOPs is never worth a buffer
+# A value this many times larger than all that it is computed from and all that is computed from it, such as one that
+# grows with the square of a length, is stored only if kernels without it take this many times as long.
+OUTGROWN = 8
+PATIENCE = 4
 
 
 @dataclass(frozen=True)
 class _Move:
-    """A change of boundaries: ``value`` stops being a buffer, those of ``instead`` become buffers."""
+    """A change of boundaries: ``value`` stops being a buffer, those of ``instead`` become buffers, for a ``reason``."""
 
     value: Value
     instead: tuple[Value, ...]
     gain: float
     saved: int
     into: tuple[str, ...]
+    rule: str = "cost"
+
+    @property
+    def reason(self) -> str:
+        what, microseconds = f"%{self.value.name} stays on chip", abs(self.gain) * 1e6
+        if self.gain > 0:
+            return f"{what}: {microseconds:.1f} us less by the model"
+        return (
+            f"{what}, though it takes {microseconds:.1f} us more by the model: it would be more than {OUTGROWN} times "
+            "as large as all that it is computed from and all that is computed from it"
+        )
 
 
 class Search:
@@ -106,13 +121,21 @@ class Search:
         if blocked is not None:
             self.refused.setdefault(value, blocked)
             return None
-        gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
+        stored, computed = (sum(v.seconds for v in verdicts) for verdicts in (before, after))
+        gain = stored - computed
         saved = sum(v.bytes for v in before) - sum(v.bytes for v in after)
+        if gain <= 0 and not instead and computed <= PATIENCE * stored and self.outgrows(value, readers):
+            return _Move(value, instead, gain, saved, tuple(r.name for r in readers), rule="memory")
         if gain <= 0:
             text = f"computing %{value.name} inside its reader takes {-gain * 1e6:.1f} us longer than storing it"
             self.refused.setdefault(value, Reason("cost", value, text))
             return None
         return _Move(value, instead, gain, saved, tuple(r.name for r in instead or readers))
+
+    def outgrows(self, value: Value, readers: list[Value]) -> bool:
+        """Whether ``value`` is far larger than all that it is computed from and all that is computed from it."""
+        around = (*self.partition.cone(value)[1], *readers)
+        return likely(value.type.bytes) > OUTGROWN * sum(likely(v.type.bytes) for v in around)
 
     def below(self, value: Value) -> Iterator[Value]:
         """Values that everything computed from ``value`` passes through, nearest first, before the next buffer."""
@@ -141,10 +164,8 @@ class Search:
         p.buffers.discard(move.value)
         p.buffers.update(move.instead)
         values = (move.value.name, *move.into)
-        reason = f"%{move.value.name} stays on chip: {move.gain * 1e6:.1f} us less by the model"
-        self.ctx.ledger.add(
-            "fused", rule="cost", values=values, reason=reason, bytes=move.saved, locs=[p.producers[move.value].loc]
-        )
+        locs = [p.producers[move.value].loc]
+        self.ctx.ledger.add("fused", rule=move.rule, values=values, reason=move.reason, bytes=move.saved, locs=locs)
         return True
 
     def report_cut(self, value: Value) -> None:

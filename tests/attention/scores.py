@@ -242,7 +242,7 @@ def heads_mixed_in_groups(q: Tensor, k: Tensor, v: Tensor, mix: Tensor) -> Tenso
     return F.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype) @ v
 
 
-@others(mix="h h: small", kernels=2, cut=("contract", "cost"), stored=1, sizes={"h": 8})
+@others(mix="h h: small", sizes={"h": 8})
 def many_heads_mixed_before(q: Tensor, k: Tensor, v: Tensor, mix: Tensor) -> Tensor:
     return heads_mixed_before(q, k, v, mix)
 
