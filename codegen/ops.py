@@ -244,16 +244,17 @@ class OpWriter:
         first position."""
         name, comment = self._positions.start_name(axis.name), f"{axis.name} < {axis.extent}"
         ends = [(self._position(first, axis), self._position(end, axis)) for first, end in loop_ranges(op)]
+        options = () if op.attrs["stages"] is None else (f"num_stages={op.attrs['stages']}",)
         if len(ends) < 2:
             start, stop = ends[0] if ends else ("0", self._positions.arithmetic.text(axis.extent, ()))
-            with self._writer.loop(name, start, stop, axis.tile, comment):
+            with self._writer.loop(name, start, stop, axis.tile, comment, options):
                 if ends and axis.tile > 1:
                     self._writer.add(Assign(name, f"tl.multiple_of({name}, {axis.tile})"))
                 yield name
             return
         step = self._writer.names.fresh(f"{name}_step")
         stops = [self._end_of_steps(axis, ends[: number + 1]) for number in range(len(ends))]
-        with self._writer.loop(step, "0", stops[-1], 1, comment):
+        with self._writer.loop(step, "0", stops[-1], 1, comment, options):
             text = f"{ends[-1][0]} + ({step} - {stops[-2]}) * {axis.tile}"
             for number in range(len(ends) - 2, -1, -1):
                 before = f"({step} - {stops[number - 1]})" if number else step

@@ -140,7 +140,7 @@ TAGS = frozenset({"list", "device", "torch", "complex"})
 USUAL: dict[str, dict[str, Any]] = {
     "load": {"guard": (), "fill": None},
     "store": {"guard": ()},
-    "loop": {"ranges": 0, "phase": "all"},
+    "loop": {"ranges": 0, "phase": "all", "stages": None},
 }
 
 RESERVED = frozenset({*DTYPES, "none", "true", "false", "inf", "nan"})

@@ -36,6 +36,7 @@ from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.space import region_access, space_of
 from rooftile.passes.regions.sweeps import plan_sweeps
+from rooftile.passes.schedules.chain import with_masks_told
 from rooftile.passes.switches import permitted, switched
 from rooftile.passes.tile import Tile
 
@@ -104,7 +105,9 @@ class Summarize:
         operand = around.known[key]
         if operand is None:
             return (op,)
-        attrs = freeze_attrs({**op.attrs, "visits": found.axis})
+        masks = {mask.read for mask in found.masks}
+        schedule = with_masks_told(Schedule.from_attrs(op.attrs), found.access, masks, ctx.target)
+        attrs = freeze_attrs({**op.attrs, **schedule.attrs(), "visits": found.axis})
         return (*made, replace(op, inputs=(*op.inputs, operand), attrs=attrs))
 
     def pays(self, op: Op, found: Summary, made: Sequence[Op], ctx: PassContext) -> bool:

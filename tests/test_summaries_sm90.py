@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 
 import pytest
@@ -23,6 +24,9 @@ from rooftile.runtime.build import compile_kernel
 from rooftile.target import H100
 
 LENGTH, HEADS, SIZE = 4096, 16, 128
+
+# CUDA C++ Programming Guide, compute capability 9.0: bytes, of which each program takes some more, and registers.
+SHARED_OF_A_MULTIPROCESSOR, RESERVED_SHARED, REGISTERS_OF_A_MULTIPROCESSOR = 228 * 1024, 1024, 65536
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
@@ -64,11 +68,19 @@ def test_nothing_spills(name: str) -> None:
         assert binary.shared_bytes <= H100.shared_memory, kernel.name
 
 
-def test_keys_and_values_are_loaded_steps_ahead() -> None:
-    """In both loops of the documents' kernel, bare and masked, though each step's place is read."""
-    attention = kernels("documents")[-1]
+@pytest.mark.parametrize("name", CASES)
+def test_descriptors_carry_keys_and_values_steps_ahead(name: str) -> None:
+    """In both loops, bare and masked, though each step's place is read."""
+    attention, binary = kernels(name)[-1], compiled(name)[-1]
     assert attention.source.count("tl.load(visits_ptr") == 5  # both ends, the first step, and the next in each loop
-    buffers = f"memdesc<{attention.num_stages}x64x{SIZE}xbf16"
-    assert (
-        sum("local_alloc : ()" in line and buffers in line for line in compiled("documents")[-1].ttgir.split("\n")) == 4
-    )
+    assert all(f"{x}_block.load(" in attention.source for x in "qkv")
+    buffers = re.findall(rf"local_alloc : \(\).*memdesc<(\d)x64x{SIZE}xbf16", binary.ttgir)
+    masked = attention.num_stages - (name == "documents")  # where the documents of a step's keys wait as well
+    assert [int(stages) for stages in buffers] == [attention.num_stages] * 2 + [masked] * 2
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_programs_share_a_multiprocessor(name: str) -> None:
+    binary = compiled(name)[-1]
+    assert 2 * (binary.shared_bytes + RESERVED_SHARED) <= SHARED_OF_A_MULTIPROCESSOR
+    assert 2 * 32 * binary.num_warps * binary.resources.registers <= REGISTERS_OF_A_MULTIPROCESSOR

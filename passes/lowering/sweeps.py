@@ -176,7 +176,8 @@ def _loop(
     region = Graph(name, tuple(state), tuple(ops), tuple(after))
     outputs = [Value(fresh(n), start.type) for n, start in zip(names, starts, strict=True)]
     over = name if visiting is None else step_axis(visiting.summary).name
-    attrs = freeze_attrs({"axis": over, "ranges": len(ends) // 2, "phase": phase.name})
+    stages = None if visiting is None or phase.settled else visiting.stages(ops)
+    attrs = freeze_attrs({"axis": over, "ranges": len(ends) // 2, "phase": phase.name, "stages": stages})
     block.ops.append(Op("loop", (*ends, *starts), tuple(outputs), attrs, (region,)))
     if visiting is not None:
         visiting.step = outputs.pop()

@@ -72,6 +72,16 @@ class Visiting:
         number = step_axis(self.summary)
         return head.ops, self._load(add(axis(number.name, number.extent), ENDS + 1), "step", head)
 
+    def stages(self, ops: Sequence[Op]) -> int | None:
+        """How many stages a loop of ``ops`` has, in which the mask holds, where these are not the kernel's.
+
+        Triton keeps each stage's tiles in shared memory, a mask's rows too. Where descriptors fill that with operands,
+        these would not let as many programs share a multiprocessor, and few steps are masked.
+        """
+        schedule, placed = self.kernel.schedule, self.summary.axis
+        rows = [op for op in ops if op.name == "load" and [name for name, _ in op.attrs["axes"]] == [placed]]
+        return max(1, schedule.num_stages - 1) if schedule.descriptors and rows else None
+
     def _end(self, slot: int) -> Value:
         name = ("bare", "visited")[slot]
         return self.kernel.cast(self._load(slot, name, self.block), I64, self.block)

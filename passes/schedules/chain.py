@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -20,6 +20,7 @@ from rooftile.target import Target
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
 # or faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
 ROWS_OF_TWO_WARPGROUPS = 128
+NARROW = 64  # up to here heads are small enough for plain copies to keep up
 DEPTH = 64  # what one step of a contraction inside another sweep sums
 SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
@@ -137,6 +138,25 @@ def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Spac
     return space, access
 
 
+def with_masks_told(schedule: Schedule, access: Access, masks: Container[Read], target: Target) -> Schedule:
+    """The schedule of a chain for which a summary tells where ``masks`` hide nothing: if most steps then load operands
+    alone, descriptors carry these."""
+    if not contractions(access) or target.arch < FIRST_WITH_DESCRIPTORS:
+        return schedule
+    needed: set[Read] = set()
+    stack = [root for _, root in access.roots]
+    while stack:
+        read = stack.pop()
+        if read not in needed and read not in masks:
+            needed.add(read)
+            stack += [*access.nodes[read].operands, *access.index_reads(read).values()]
+    operand = access.nodes[main_contraction(access)].operands[0].value.dtype
+    rows = max((likely(a.extent) for a in schedule.axes if a.role == "grid" and a.tile > 1), default=1)
+    wide = any(a.role == "whole" and a.tile > NARROW for a in schedule.axes)
+    carried = operand.bytes <= 2 and rows > FEW_ROWS and wide and needed.isdisjoint(_other_loads(access))
+    return replace(schedule, descriptors=True) if carried else schedule
+
+
 def _nested(access: Access, chain: Chain) -> set[str]:
     """The loops of contractions that are computed anew in each step of another loop."""
     inside = [r for r in contractions(access) if access.free[r] & set(chain.loops)]
@@ -167,7 +187,7 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
     if target.arch < FIRST_WITH_DESCRIPTORS:
         return (ChainTiles(64, 64, 4, 3),)
     others = _other_loads(access)
-    wide, masked, loaded = widest > 64, _is_masked(access), _most_dims(access, others)
+    wide, masked, loaded = widest > NARROW, _is_masked(access), _most_dims(access, others)
     few = len(contractions(access)) <= PRODUCTS_OF_A_SWEEP
     if loaded == 0 and few and not wide:
         return (ChainTiles(64, 128, 4, 2, descriptors=True),)
