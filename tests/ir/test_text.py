@@ -132,7 +132,8 @@ def test_values_of_one_name_are_told_apart() -> None:
     inner = TileBuilder("body")
     carried = inner.input("v", zero.type)
     both = inner.op("pointwise", [carried, zero], {"fn": "add", "axes": ()}, name="v")
-    (end,) = outer.multi("loop", [zero], {"axis": "t", "ranges": 0, "phase": "all", "stages": None}, regions=(inner.finish([both]),))
+    loop = {"axis": "t", "ranges": 0, "phase": "all", "stages": None}
+    (end,) = outer.multi("loop", [zero], loop, regions=(inner.finish([both]),))
     outer.multi("store", [x, end], {"index": (0,), "guard": ()})
     attrs = {"axes": (("t", 4, "loop", 2),), "grid": (), "group": None, "num_warps": 4, "num_stages": 2, "outputs": 1}
     graph = outer.finish([], attrs)
