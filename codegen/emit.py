@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-import jinja2
-
 from rooftile.codegen.bounds import range_of_symbol
 from rooftile.codegen.descriptors import Carriers
+from rooftile.codegen.draft import Draft
 from rooftile.codegen.epilogue import epilogue_of, pieces, without_repeated_loads
 from rooftile.codegen.example import (
     example_buffer,
@@ -25,7 +24,7 @@ from rooftile.codegen.example import (
 )
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
-from rooftile.codegen.header import carriers_note, header, schedule_line
+from rooftile.codegen.header import carriers_note, schedule_line
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.naming import name_values
@@ -36,19 +35,13 @@ from rooftile.codegen.space import Space
 from rooftile.codegen.specialize import specialized
 from rooftile.codegen.statements import Branch, Loop, Statement, Store, Writer
 from rooftile.codegen.values import Values
-from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.expr import Symbol
-from rooftile.ir.printer import print_graph
 from rooftile.ir.promises import promises
 from rooftile.ir.ranges import LARGEST_SIZE
 from rooftile.ir.schedule import option
 from rooftile.ir.visits import visits_of
 from rooftile.target import Target
-
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("rooftile.codegen"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-)
 
 
 def emit(kernel: Graph, target: Target, body: Graph | None = None) -> Kernel:
@@ -59,7 +52,12 @@ def emit(kernel: Graph, target: Target, body: Graph | None = None) -> Kernel:
     Raises:
         InternalError: the graph holds something that has no Triton text; passes are to avoid that.
     """
-    return Emission(kernel, target).kernel(body)
+    return draft(kernel, target, body).named(kernel.name, body)
+
+
+def draft(kernel: Graph, target: Target, body: Graph | None = None) -> Draft:
+    """The same, but for what stands first in the file."""
+    return Emission(kernel, target).draft(body)
 
 
 class Emission:
@@ -92,13 +90,14 @@ class Emission:
         given, own = {} if descriptors is None else descriptors, option(graph.attrs, "specialize")
         self.carriers = Carriers(self.names, given, own)
 
-    def kernel(self, body: Graph | None) -> Kernel:
+    def draft(self, body: Graph | None) -> Draft:
         """The kernel as data, its text checked for syntax."""
         statements, attrs = self.statements(), self.graph.attrs
         grid, most = launch_grid(self.graph, self.space), self.target.sm_count if option(attrs, "persistent") else None
         warps, stages = attrs["num_warps"], attrs["num_stages"]
         kernel = Kernel(self.name, "", self.params(statements), grid, warps, stages, most, tuple(self.notes))
-        return rendered(kernel, self.context(statements, kernel, body))
+        context = file_context(statements, kernel) | self.example(kernel, body)
+        return Draft.of(kernel, [schedule_line(self.graph, self.space)], self.target, body, context)
 
     def statements(self) -> list[Statement]:
         """The kernel's body."""
@@ -143,12 +142,6 @@ class Emission:
         ]
         return (*buffers, *sizes, *self.carriers.params.values())
 
-    def context(self, statements: list[Statement], kernel: Kernel, body: Graph | None) -> dict[str, Any]:
-        """What the templates print."""
-        schedule = schedule_line(self.graph, self.space)
-        head = header(self.graph.name, self.target, [schedule], body, self.notes)
-        return file_context(head, statements, kernel, body) | self.example(kernel, body)
-
     def example(self, kernel: Kernel, body: Graph | None) -> dict[str, Any]:
         """The arguments with which the file checks itself."""
         promised = {} if body is None else promises(body)
@@ -174,7 +167,6 @@ class Emission:
             "grid": kernel.programs(bindings)[0],
             "inputs": [name for v, name in [*self.buffers.items()][:first_output] if v not in told],
             "outputs": names[first_output:],
-            "output_names": [f'"{v.name}"' for v in self.graph.inputs[first_output:]],
         }
 
 
@@ -183,15 +175,11 @@ def buffer_name(value: Value, names: Names) -> str:
     return names.fresh(readable(value.name, "buffer"), "_ptr")
 
 
-def file_context(
-    head: str, statements: list[Statement], kernel: Kernel, body: Graph | None, members: Sequence[Any] = ()
-) -> dict[str, Any]:
+def file_context(statements: list[Statement], kernel: Kernel, members: Sequence[Any] = ()) -> dict[str, Any]:
     """What the templates print beside an example: ``members`` are functions that ``statements`` call."""
     text = "\n".join([text_of(statements), *(text_of(member.body) for member in members)])
     functions = functions_in(text)
     return {
-        "header": _escape(head),
-        "ir": "" if body is None else _escape(print_graph(body).rstrip("\n")),
         "functions": functions,
         "libdevice": any("libdevice." in part for part in (text, *functions)),
         "own_descriptors": "tl.make_tensor_descriptor(" in text,
@@ -202,16 +190,6 @@ def file_context(
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
     }
-
-
-def rendered(kernel: Kernel, context: Mapping[str, Any]) -> Kernel:
-    """``kernel`` with its file, checked for syntax."""
-    source = _TEMPLATES.get_template("kernel.py.jinja2").render(context)
-    try:
-        parse(source)
-    except SyntaxError as error:
-        raise InternalError(f"kernel {kernel.name} does not parse: {error}", op=str(error.text)) from error
-    return replace(kernel, source=source)
 
 
 def names_used(statements: list[Statement]) -> set[str]:
@@ -236,8 +214,3 @@ def text_of(statements: list[Statement]) -> str:
         else:
             lines.append(statement.text)
     return "\n".join(lines)
-
-
-def _escape(text: str) -> str:
-    """``text`` fit to stand between triple quotes."""
-    return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import keyword
-import re
 
 from rooftile.codegen.functions import FUNCTIONS
 from rooftile.ir.core import unique_name
+from rooftile.ir.stems import stem
 
 LONGEST = 48
 # What the statements that number the programs call their values.
@@ -20,8 +20,7 @@ def readable(name: str, default: str = "value") -> str:
 
     Layer numbers and the numbers that make IR names unique must not reach the text: identical layers share one kernel.
     """
-    words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word and not word.isdigit()]
-    text = "_".join(words)[:LONGEST].rstrip("_")
+    text = stem(name)[:LONGEST].rstrip("_")
     return f"_{text}" if text[:1].isdigit() else text or default
 
 

@@ -7,11 +7,12 @@ that each keeps its own loop, with loads ahead, and its own epilogue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rooftile.codegen.emit import Emission, buffer_name, emit, file_context, names_used, rendered
+from rooftile.codegen.draft import Draft
+from rooftile.codegen.emit import Emission, buffer_name, draft, file_context, names_used
 from rooftile.codegen.example import (
     example_buffer,
     example_copies,
@@ -20,12 +21,14 @@ from rooftile.codegen.example import (
     with_copies,
 )
 from rooftile.codegen.grid import launch_grid
-from rooftile.codegen.header import header, schedule_line
+from rooftile.codegen.header import schedule_line
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.statements import Arm, Assign, Branch, Call, Loop, Statement
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.schedule import option
+from rooftile.ir.stems import stem
+from rooftile.ir.structure import Structures
 from rooftile.passes.launches import Launches
 from rooftile.target import Target
 
@@ -49,7 +52,7 @@ class Member:
         return Call(f"{self.name}({', '.join((number, *self.params[1:]))})")
 
 
-def emit_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> Kernel:
+def draft_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> Draft:
     """The kernel of a region whose kernels share a launch; kernel ``n`` reads those of the region's inputs that
     ``inputs[n]`` numbers, and the kernels' outputs are the region's, one kernel's after another's.
 
@@ -74,20 +77,27 @@ def emit_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> Ke
     total, attrs = sum(m.tiles for m in members), kernels[0].attrs
     notes = (_note(members), *(f"{m.name}: {note}" for m in members for note in m.notes))
     plain = Kernel(name, "", params, (total,), attrs["num_warps"], attrs["num_stages"], most, notes)
-    head = header(name, target, [f"{m.name}: {m.schedule}" for m in members], body, notes)
-    context = file_context(head, statements, plain, body, members)
-    return rendered(plain, context | _example(buffers, plain, body))
+    schedules = [f"{m.name}: {m.schedule}" for m in members]
+    context = file_context(statements, plain, members) | _example(buffers, plain, body)
+    return Draft.of(plain, schedules, target, body, context)
 
 
 def emit_all(shared: Launches, target: Target) -> dict[Op, Kernel]:
-    """The Triton text of every launch's kernel."""
-    return {
-        op: emit_together(op, shared.inputs[op], target)
-        if op in shared.inputs
-        else emit(op.regions[1], target, op.regions[0])
-        for op in shared.graph.ops
-        if op.name == "region"
-    }
+    """The Triton text of every launch's kernel; that of identical layers is written once."""
+    structures = Structures(named=True)
+    drafts: dict[Hashable, Draft] = {}
+    kernels: dict[Op, Kernel] = {}
+    for op in shared.graph.ops:
+        if op.name != "region":
+            continue
+        called, inputs = str(op.attrs["name"]), shared.inputs.get(op)
+        key = (stem(called), inputs, *map(structures.of, op.regions))
+        if key not in drafts:
+            body, kernel = op.regions[:2]
+            drafts[key] = draft(kernel, target, body) if inputs is None else draft_together(op, inputs, target)
+        name = called if inputs is None else drafts[key].kernel.name
+        kernels[op] = drafts[key].named(name, op.regions[0])
+    return kernels
 
 
 def _member(
@@ -143,5 +153,4 @@ def _example(buffers: dict[Value, str], kernel: Kernel, body: Graph) -> dict[str
         "grid": kernel.programs({})[0],
         "inputs": names[:first],
         "outputs": names[first:],
-        "output_names": [f'"{v.name}"' for v in list(buffers)[first:]],
     }

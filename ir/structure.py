@@ -5,28 +5,40 @@ Unlike ``canonical``, which prints, this is quick enough to ask of every region 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeAlias
 
-from rooftile.ir.core import Graph, Op, TensorType, Value
+from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.stems import stem
 
 Structure: TypeAlias = tuple[Hashable, ...]
 _LABELS = frozenset({"name"})  # attributes that only name their op
 
 
 class Structures:
-    """Structures of graphs that share ops: equal where the graphs are alike. Only those of one object compare."""
+    """Structures of graphs that share ops: equal where the graphs are alike. Only those of one object compare.
 
-    def __init__(self) -> None:
+    With ``named``, graphs are alike only if their dimensions are called alike, too, and their values but for numbers in
+    their names: schedules speak of dimensions, and generated text of either.
+    """
+
+    def __init__(self, *, named: bool = False) -> None:
+        self._named = named
         self._kinds: dict[Hashable, int] = {}
         self._ops: dict[Op, int] = {}
 
     def of(self, graph: Graph) -> Structure:
-        """The structure of a graph whose ops have no regions."""
-        numbers: dict[Value, int] = {v: n for n, v in enumerate(graph.inputs)}
-        parts: list[Hashable] = [self._number(tuple(_type(v.type) for v in graph.inputs))]
+        """The structure of a graph, and of the loops in it."""
+        return self._of(graph, {})
+
+    def _of(self, graph: Graph, numbers: dict[Value, int]) -> Structure:
+        for value in graph.inputs:
+            numbers[value] = len(numbers)
+        head = tuple(self._value(v) for v in graph.inputs), attrs_key(graph.attrs)
+        parts: list[Hashable] = [self._number(head)]
         for op in graph.ops:
-            parts.append((self._op(op), *(numbers[v] for v in op.inputs)))
+            part: tuple[Hashable, ...] = (self._op(op), *(numbers[v] for v in op.inputs))
+            parts.append((*part, *(self._of(region, numbers) for region in op.regions)) if op.regions else part)
             for value in op.outputs:
                 numbers[value] = len(numbers)
         return (*parts, tuple(numbers[v] for v in graph.outputs))
@@ -34,15 +46,21 @@ class Structures:
     def _op(self, op: Op) -> int:
         if op not in self._ops:
             attrs = tuple((name, _attr(attr)) for name, attr in op.attrs.items() if name not in _LABELS)
-            self._ops[op] = self._number((op.name, attrs, tuple(_type(v.type) for v in op.outputs)))
+            self._ops[op] = self._number((op.name, attrs, tuple(self._value(v) for v in op.outputs)))
         return self._ops[op]
+
+    def _value(self, value: Value) -> Hashable:
+        type = value.type
+        plain = type.dtype, type.shape, type.strides
+        return (*plain, type.axes, stem(value.name)) if self._named else plain
 
     def _number(self, kind: Hashable) -> int:
         return self._kinds.setdefault(kind, len(self._kinds))
 
 
-def _type(type: TensorType) -> Hashable:
-    return type.dtype, type.shape, type.strides
+def attrs_key(attrs: Mapping[str, Any]) -> Hashable:
+    """Equal for attributes that print alike, in the same order."""
+    return tuple((name, _attr(attr)) for name, attr in attrs.items())
 
 
 def _attr(attr: Any) -> Hashable:

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
-from typing import ClassVar
-
-import networkx as nx
+from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.schedule import OPTIONS, Schedule
+from rooftile.ir.structure import attrs_key
 from rooftile.passes.base import PassContext
+from rooftile.passes.dependences import Dependences
+from rooftile.passes.distinct import Distinct
 from rooftile.passes.launches import can_share
 from rooftile.passes.packing import LASTING, is_packed
 from rooftile.passes.regions.compose import compose
@@ -32,6 +34,8 @@ from rooftile.passes.switches import permitted
 from rooftile.target import Target
 
 MOST_TOGETHER = 4
+# What is known of products together, each by its identity: those of layers that are alike are the same.
+Shared: TypeAlias = dict[tuple[int, ...], tuple[list[Products], float] | None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Beside:
         if ctx.target.kind != "cuda" and not self.always:
             return graph
         changed: dict[Op, Op] = {}
-        order = _dependences(graph)
+        order = Dependences(graph)
         for number, group in enumerate(self.groups(graph, order, ctx)):
             for place, (op, schedule) in enumerate(group.items()):
                 kept = {name: value for name, value in op.attrs.items() if name not in OPTIONS}
@@ -54,7 +58,7 @@ class Beside:
                 changed[op] = replace(op, attrs=freeze_attrs({**kept, **schedule.attrs(), "launch": launch}))
         return replace(graph, ops=tuple(changed.get(op, op) for op in graph.ops)) if changed else graph
 
-    def groups(self, graph: Graph, order: nx.DiGraph, ctx: PassContext) -> Iterator[dict[Op, Schedule]]:
+    def groups(self, graph: Graph, order: Dependences, ctx: PassContext) -> Iterator[dict[Op, Schedule]]:
         """The regions of each shared launch with their schedules there."""
         taken: set[Op] = set()
         kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
@@ -65,23 +69,26 @@ class Beside:
                 for value in dict.fromkeys(op.inputs):
                     if value not in weights:
                         readers.setdefault(value, []).append(op)
-        products = {op: p for op in dict.fromkeys(chain(*readers.values())) if (p := _products(op)) is not None}
+        known: Distinct[Products | None] = Distinct()
+        reading = dict.fromkeys(chain(*readers.values()))
+        products = {op: p for op in reading if (p := _products(op, known)) is not None}
         several = {v: some for v, ops in readers.items() if len(some := [op for op in ops if op in products]) > 1}
         # The largest groups first: what all layers read, such as a counter of positions, tears no group apart.
-        waiting = {value: _independent(some, order)[:MOST_TOGETHER] for value, some in several.items()}
+        waiting = {value: order.independent(some)[:MOST_TOGETHER] for value, some in several.items()}
+        shared: Shared = {}
         while waiting:
             value = max(waiting, key=lambda v: len(waiting[v]))
-            together = _independent([op for op in several[value] if op not in taken], order)[:MOST_TOGETHER]
+            together = order.independent([op for op in several[value] if op not in taken])[:MOST_TOGETHER]
             if 1 < len(together) < len(waiting[value]):
                 waiting[value] = together
                 continue
             del waiting[value]
             if len(together) < 2:
                 continue
-            found = self.choice(value, {op: products[op] for op in together}, ctx)
+            found = self.choice(value, {op: products[op] for op in together}, shared, ctx)
             if found is not None:
                 taken.update(found)
-                _contract(order, list(found))
+                order.join(list(found))
                 yield found
         yield from self.ends(graph, taken, ctx)
 
@@ -90,12 +97,12 @@ class Beside:
         device runs them all at once."""
         read = {v for op in graph.ops for v in op.inputs}
         small: dict[Op, Schedule] = {}
-        room = ctx.target.sm_count
+        room, known = ctx.target.sm_count, Distinct[bool]()
         for op in graph.ops:
             if op in taken or not _is_scheduled(op) or not read.isdisjoint(op.outputs):
                 continue
             schedule = Schedule.from_attrs(op.attrs)
-            reduces = compose(op.regions[0], space_of(schedule)).reductions()
+            reduces, _ = known.of(op.regions[0], partial(_reduces, op, schedule), attrs_key(schedule.attrs()))
             fits = can_share([s.attrs() for s in (*small.values(), schedule)])
             if fits and not reduces and programs(schedule) <= room:
                 small[op] = schedule
@@ -107,20 +114,17 @@ class Beside:
             ctx.ledger.add("fused", rule="launch", values=names, reason=text, bytes=0, locs=[op.loc for op in small])
             yield small
 
-    def choice(self, value: Value, products: dict[Op, Products], ctx: PassContext) -> dict[Op, Schedule] | None:
+    def choice(
+        self, value: Value, products: dict[Op, Products], known: Shared, ctx: PassContext
+    ) -> dict[Op, Schedule] | None:
         """The schedules with which these regions, which read ``value``, share a launch, if that takes less time."""
-        target = ctx.target
-        apart = sum(seconds(p.schedule, p.access, target) for p in products.values())
-        leader = max(products.values(), key=lambda p: cost(p.access, target).seconds)
-        tried = (
-            {op: p.like(leader.plain()) for op, p in products.items()},
-            {op: p.alone() for op, p in products.items()},
-        )
-        fitting = [each for each in tried if can_share([p.schedule.attrs() for p in each.values()])]
-        if not fitting:
+        key = tuple(map(id, products.values()))
+        if key not in known:
+            known[key] = _shared(list(products.values()), ctx.target)
+        if (together := known[key]) is None:
             return None
-        best = min(fitting, key=lambda each: _together(list(each.values()), target))
-        gain = apart - _together(list(best.values()), target)
+        found, gain = together
+        best = dict(zip(products, found, strict=True))
         last = list(best)[-1]
         names = [v.name for op in best for v in op.outputs]
         what = f"{', '.join(f'%{name}' for name in names)}, all computed from %{value.name},"
@@ -141,8 +145,24 @@ def _is_scheduled(op: Op) -> bool:
     return is_region and not is_packed(op) and not op.regions[0].size_symbols()
 
 
-def _products(op: Op) -> Products | None:
-    return Products.of(op.regions[0], Schedule.from_attrs(op.attrs))
+def _reduces(op: Op, schedule: Schedule) -> bool:
+    return bool(compose(op.regions[0], space_of(schedule)).reductions())
+
+
+def _products(op: Op, known: Distinct[Products | None]) -> Products | None:
+    body, schedule = op.regions[0], Schedule.from_attrs(op.attrs)
+    return known.of(body, lambda: Products.of(body, schedule), attrs_key(schedule.attrs()))[0]
+
+
+def _shared(products: Sequence[Products], target: Target) -> tuple[list[Products], float] | None:
+    """``products`` as they share a launch best, and what that gains; None where they can't."""
+    leader = max(products, key=lambda p: cost(p.access, target).seconds).plain()
+    tried = ([p.like(leader) for p in products], [p.alone() for p in products])
+    fitting = [each for each in tried if can_share([p.schedule.attrs() for p in each])]
+    if not fitting:
+        return None
+    best = min(fitting, key=lambda each: _together(each, target))
+    return best, sum(seconds(p.schedule, p.access, target) for p in products) - _together(best, target)
 
 
 def _together(products: Sequence[Products], target: Target) -> float:
@@ -153,34 +173,3 @@ def _together(products: Sequence[Products], target: Target) -> float:
         for p, count in zip(products, counts, strict=True)
     )
     return sum(alone) - (len(products) - 1) * target.launch_seconds
-
-
-def _dependences(graph: Graph) -> nx.DiGraph:
-    producers = graph.producers()
-    order: nx.DiGraph = nx.DiGraph()
-    order.add_nodes_from(graph.ops)
-    before: Op | None = None
-    for op in graph.ops:
-        order.add_edges_from((producers[v], op) for v in op.inputs if v in producers)
-        if op.name == "extern":  # ATen calls stay in order, and may write to what they read
-            order.add_edges_from((other, op) for other in (before,) if other is not None)
-            before = op
-    return order
-
-
-def _independent(ops: Sequence[Op], order: nx.DiGraph) -> list[Op]:
-    """Those of ``ops``, from the first on, of which none has to wait for another."""
-    found: list[Op] = []
-    for op in ops:
-        near = nx.descendants(order, op) | nx.ancestors(order, op)
-        if near.isdisjoint(found):
-            found.append(op)
-    return found
-
-
-def _contract(order: nx.DiGraph, ops: Sequence[Op]) -> None:
-    """Let each of ``ops`` wait for whatever one of them waits for."""
-    before = {a for op in ops for a in order.predecessors(op)}
-    after = {a for op in ops for a in order.successors(op)}
-    order.add_edges_from((a, op) for a in before for op in ops)
-    order.add_edges_from((op, a) for a in after for op in ops)

@@ -9,18 +9,20 @@ h, i, d]`` is read as rows ``(b, i)`` of length
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import FloorDiv, Mod, Size, atoms
 from rooftile.ir.polynomial import add, mul
 from rooftile.passes.base import PassContext
-from rooftile.passes.regions.access import Read
+from rooftile.passes.distinct import Distinct
 from rooftile.passes.regions.space import region_access
 
+Index: TypeAlias = tuple[Size, ...]
 MOST_DIMS = 5  # 120 orders at the most are tried
 
 
@@ -39,48 +41,56 @@ class Layout:
             *(v for op in graph.ops if op.name == "extern" for v in (*op.inputs, *op.outputs)),
         }
         retyped: dict[Value, Value] = {}
-        for value, loads in reads.items():
+        orders: dict[Hashable, tuple[int, ...]] = {}
+        for value, indices in reads.items():
             if value in kept or not 2 <= value.type.rank <= MOST_DIMS:
                 continue
-            order = best_order(value, loads)
+            key = (value.shape, *indices)
+            if key not in orders:
+                orders[key] = best_order(value.shape, indices)
+            order = orders[key]
             if order != tuple(range(value.type.rank)):
                 strides = strides_of(value.shape, order)
                 retyped[value] = Value(value.name, replace(value.type, strides=strides))
         return retype(graph, retyped) if retyped else graph
 
 
-def _reads(graph: Graph) -> dict[Value, list[Read]]:
-    """Every region's reads of each buffer that another region writes."""
+def _reads(graph: Graph) -> dict[Value, list[Index]]:
+    """At which indices regions read each buffer that another region writes."""
     written = {v for op in graph.ops if op.name == "region" for v in op.outputs}
-    found: dict[Value, list[Read]] = {}
+    known: Distinct[list[tuple[int, Index]]] = Distinct()
+    found: dict[Value, list[Index]] = {}
     for op in graph.ops:
         if op.name != "region" or not any(v in written for v in op.inputs):
             continue
-        body = op.regions[0]
-        outer = dict(zip(body.inputs, op.inputs, strict=True))
-        for read in region_access(body)[1].loads():
-            if outer[read.value] in written:
-                found.setdefault(outer[read.value], []).append(read)
+        for number, index in known.of(op.regions[0], partial(_loads, op.regions[0]))[0]:
+            if op.inputs[number] in written:
+                found.setdefault(op.inputs[number], []).append(index)
     return found
 
 
-def best_order(value: Value, loads: Sequence[Read]) -> tuple[int, ...]:
+def _loads(body: Graph) -> list[tuple[int, Index]]:
+    """Every read of an input, by the input's number."""
+    numbers = {v: n for n, v in enumerate(body.inputs)}
+    return [(numbers[read.value], read.index) for read in region_access(body)[1].loads()]
+
+
+def best_order(shape: Sequence[Size], indices: Sequence[Index]) -> tuple[int, ...]:
     """The dimensions from outermost to innermost in memory; row-major where nothing reads better."""
-    natural = tuple(range(value.type.rank))
-    if not _divisions(value.shape, natural, loads):
+    natural = tuple(range(len(shape)))
+    if not _divisions(shape, natural, indices):
         return natural
     return min(
-        permutations(natural),
-        key=lambda order: (_divisions(value.shape, order, loads), order[-1] != natural[-1], order),
+        permutations(natural), key=lambda order: (_divisions(shape, order, indices), order[-1] != natural[-1], order)
     )
 
 
-def _divisions(shape: Sequence[Size], order: Sequence[int], loads: Sequence[Read]) -> int:
+def _divisions(shape: Sequence[Size], order: Sequence[int], indices: Sequence[Index]) -> int:
     strides = strides_of(shape, order)
     total = 0
-    for read in loads:
+    for index in indices:
         position: Size = 0
-        for e, stride in zip(read.index, strides, strict=True):
+        for e, stride in zip(index, strides, strict=True):
             position = add(position, mul(e, stride))
         total += sum(isinstance(a, (FloorDiv, Mod)) for a in atoms(position))
     return total

@@ -64,8 +64,12 @@ class Ledger:
         """Enter a decision and return its entry; the sources of ``locs`` are kept once each, in order."""
         sources = tuple(dict.fromkeys(loc.source for loc in locs if loc.source))
         entry = Entry(decision, rule, tuple(values), reason, bytes, sources)
-        self._entries.append(entry)
+        self.enter(entry)
         return entry
+
+    def enter(self, entry: Entry) -> None:
+        """Enter what is an entry already."""
+        self._entries.append(entry)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries)

@@ -13,14 +13,18 @@ takes the next one::
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
+from rooftile.ir.structure import attrs_key
 from rooftile.passes.base import PassContext
+from rooftile.passes.distinct import Distinct
 from rooftile.passes.lowering.kernel import Visits
 from rooftile.passes.lowering.region import lower_region
 from rooftile.passes.rules.linear import Step
+
+Lowered: TypeAlias = tuple[Graph, tuple[Step, ...]]  # a kernel, and the steps that its sweeps skip
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,23 @@ class Lower:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """Lower every scheduled region."""
+        known: Distinct[Lowered] = Distinct()
         scheduled = [op.name == "region" and "roles" in op.attrs for op in graph.ops]
-        ops = tuple(self.lower(op, ctx) if is_one else op for op, is_one in zip(graph.ops, scheduled, strict=True))
-        return replace(graph, ops=ops)
+        ops = (self.lower(op, ctx, known) if is_one else op for op, is_one in zip(graph.ops, scheduled, strict=True))
+        return replace(graph, ops=tuple(ops))
 
-    def lower(self, op: Op, ctx: PassContext | None = None) -> Op:
-        """The region op with its kernel; ``ctx`` is told of the steps that its sweeps skip."""
-        body, schedule = op.regions[0], Schedule.from_attrs(op.attrs)
+    def lower(self, op: Op, ctx: PassContext | None = None, known: Distinct[Lowered] | None = None) -> Op:
+        """The region op with its kernel, after that of one like it if that is ``known``; ``ctx`` is told of the steps
+        that its sweeps skip."""
+        body, schedule, name = op.regions[0], Schedule.from_attrs(op.attrs), str(op.attrs["name"])
         visits = Visits(op.attrs["visits"], op.inputs[-1].type) if "visits" in op.attrs else None
-        kernel, skips = lower_region(body, schedule, str(op.attrs["name"]), self.precision, visits)
+        besides = attrs_key(schedule.attrs()), visits
+        (kernel, skips), alike = (known or Distinct()).of(
+            body, lambda: lower_region(body, schedule, name, self.precision, visits), besides
+        )
+        if alike is not None:
+            kernel = alike.copies(set()).graph(kernel, name)
+            skips = alike.steps(skips)
         if skips and ctx is not None:
             ctx.derivations.append(Skips(op.outputs[-1].name, skips))
         return replace(op, regions=(body, kernel))

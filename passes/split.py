@@ -24,10 +24,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from rooftile.ir.core import Graph, Op
-from rooftile.ir.structure import Structure, Structures
+from rooftile.ir.core import Graph, Op, freeze_attrs, unique_name
+from rooftile.passes.alike import Alike
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.derive import Derivation
+from rooftile.passes.distinct import Distinct
+from rooftile.passes.ledger import Entry
 from rooftile.passes.regions.access import Access, Space
 from rooftile.passes.regions.compose import NoCommonSpace, compose
 from rooftile.passes.regions.contractions import contractions
@@ -40,8 +42,50 @@ from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.splitting.copies import Cut, NotCut
 from rooftile.passes.splitting.counts import parts_of_chain, parts_of_product
 from rooftile.passes.splitting.regions import split_region
-from rooftile.passes.switches import asked_by, permitted
+from rooftile.passes.switches import permitted
 from rooftile.target import Target
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The regions that were ``made`` of a region, which may be itself alone, and what was said about that."""
+
+    op: Op
+    made: tuple[Op, ...]
+    entries: tuple[Entry, ...]
+    derivations: tuple[Derivation, ...]
+
+    def of_another(self, alike: Alike, op: Op, names: set[str]) -> _Outcome:
+        """The same of ``op``, which is alike; ``names`` are those of the graph around."""
+        made = (op,) if len(self.made) == 1 else self._made_of(alike, op, names)
+        entries = (
+            replace(e, values=tuple(map(alike.name, e.values)), reason=alike.text(e.reason)) for e in self.entries
+        )
+        sources = (op.loc.source,) if op.loc.source else ()
+        derivations = (
+            Derivation(op.outputs[-1].name, made[-1].regions[0], d.access, alike.steps(d.steps))
+            for d in self.derivations
+        )
+        return _Outcome(op, made, tuple(replace(e, sources=sources) for e in entries), tuple(derivations))
+
+    def _made_of(self, alike: Alike, op: Op, names: set[str]) -> tuple[Op, ...]:
+        copies = alike.copies(names.union(v.name for v in op.regions[0].values()))
+        copies.place((*self.op.inputs, *self.op.outputs), (*op.inputs, *op.outputs))
+        made: list[Op] = []
+        for each in self.made:
+            added = str(each.attrs["name"]).removeprefix(str(self.op.attrs["name"]))
+            name = str(op.attrs["name"]) + added
+            attrs = freeze_attrs({**each.attrs, "name": unique_name(name, names) if added else name})
+            body = copies.graph(each.regions[0], str(attrs["name"]))
+            made.append(Op("region", copies.values(each.inputs), copies.values(each.outputs), attrs, (body,), op.loc))
+        names.update(v.name for each in made[:-1] for v in each.outputs)
+        return tuple(made)
+
+    def enter(self, ctx: PassContext) -> None:
+        """Say all of it."""
+        for entry in self.entries:
+            ctx.ledger.enter(entry)
+        ctx.derivations += self.derivations
 
 
 @dataclass(frozen=True)
@@ -58,17 +102,27 @@ class Split:
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with two regions for each whose sweep is split."""
         names = {v.name for v in graph.values()} | {str(op.attrs["name"]) for op in graph.ops if op.name == "region"}
+        known: Distinct[_Outcome] = Distinct()
         ops: list[Op] = []
-        structures, whole = Structures(), set[Structure]()  # those that are not worth cutting
         for op in graph.ops:
-            alike = structures.of(op.regions[0]) if op.name == "region" else ()
-            before = len(ctx.ledger)
+            if op.name != "region":
+                ops.append(op)
+                continue
             with working_on(op):
-                made, asked = ((op,), ()) if alike in whole else asked_by(partial(self.split, op, ctx, names))
-            if len(made) == 1 and not asked and len(ctx.ledger) == before:
-                whole.add(alike)
-            ops += made
+                outcome, alike = known.of(
+                    op.regions[0], partial(self.outcome, op, names, ctx.target), "roles" in op.attrs
+                )
+            if alike is not None:
+                outcome = outcome.of_another(alike, op, names)
+            outcome.enter(ctx)
+            ops += outcome.made
         return graph if len(ops) == len(graph.ops) else replace(graph, ops=tuple(ops))
+
+    def outcome(self, op: Op, names: set[str], target: Target) -> _Outcome:
+        """What ``op`` becomes, and what there is to be said of that."""
+        ctx = PassContext(target)
+        made = self.split(op, ctx, names)
+        return _Outcome(op, made, tuple(ctx.ledger), tuple(ctx.derivations))
 
     def split(self, op: Op, ctx: PassContext, names: set[str]) -> tuple[Op, ...]:
         """The regions that ``op`` becomes: itself alone where its sweep is not split."""

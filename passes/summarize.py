@@ -22,9 +22,11 @@ from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.canonical import canonical_text
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
 from rooftile.ir.schedule import Schedule
+from rooftile.ir.structure import attrs_key
 from rooftile.passes.axes import Axes
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.canonicalize import Canonicalize
+from rooftile.passes.distinct import Distinct
 from rooftile.passes.dtypes import Dtypes
 from rooftile.passes.fuse import Fuse
 from rooftile.passes.integers import Integers
@@ -46,10 +48,11 @@ Known = dict[tuple[str, tuple[Value, ...]], Value | None]
 
 @dataclass
 class Around:
-    """What is there around a region: the names that are taken, and summaries."""
+    """What is there around a region: the names that are taken, summaries, and what was told of regions."""
 
     taken: set[str]
     known: Known = field(default_factory=dict)
+    told: Distinct[Summary | None] = field(default_factory=Distinct)
 
     @staticmethod
     def of(graph: Graph) -> Around:
@@ -88,8 +91,8 @@ class Summarize:
 
     def summarized(self, op: Op, around: Around, ctx: PassContext) -> tuple[Op, ...]:
         """``op`` behind the regions that summarise its mask; itself alone where there is nothing to gain."""
-        found = _told(op) if op.name == "region" and "roles" in op.attrs and "visits" not in op.attrs else None
-        if found is None or likely(count(found.cuts[found.axis])) < 2 or not (self.added or _has_conditions(found)):
+        found = self.told(op, around) if op.name == "region" and "roles" in op.attrs else None
+        if found is None:
             return (op,)
         elements = Elements(GraphBuilder("visits"), found.access, found.predicates, found.cuts)
         graph = visits(found, elements)
@@ -110,6 +113,19 @@ class Summarize:
         attrs = freeze_attrs({**op.attrs, **schedule.attrs(), "visits": found.axis})
         return (*made, replace(op, inputs=(*op.inputs, operand), attrs=attrs))
 
+    def told(self, op: Op, around: Around) -> Summary | None:
+        """What can be told of the mask of a scheduled region's one sweep, where that may be of use."""
+        body, schedule = op.regions[0], Schedule.from_attrs(op.attrs)
+
+        def find() -> Summary | None:
+            found = _summary(body, schedule) if "visits" not in op.attrs else None
+            if found is None or likely(count(found.cuts[found.axis])) < 2:
+                return None
+            return found if self.added or _has_conditions(found) else None
+
+        found, alike = around.told.of(body, find, (attrs_key(schedule.attrs()), "visits" in op.attrs))
+        return found if found is None or alike is None else find()
+
     def pays(self, op: Op, found: Summary, made: Sequence[Op], ctx: PassContext) -> bool:
         """Whether the kernels ``made`` take a small part of the time of ``op``; the ledger has the answer."""
         prices = [cost(region_access(each.regions[0])[1], ctx.target) for each in made]
@@ -129,13 +145,11 @@ class Summarize:
         return pays
 
 
-def _told(op: Op) -> Summary | None:
-    """What can be told of the mask of a scheduled region's one sweep."""
-    schedule = Schedule.from_attrs(op.attrs)
+def _summary(body: Graph, schedule: Schedule) -> Summary | None:
     loops = [a.name for a in schedule.axes if a.role == "loop"]
     if len(loops) != 1:
         return None
-    sweeps = plan_sweeps(compose(op.regions[0], space_of(schedule)), loops)
+    sweeps = plan_sweeps(compose(body, space_of(schedule)), loops)
     return summary(sweeps, loops[0], schedule) if sweeps.count(loops[0]) == 1 else None
 
 

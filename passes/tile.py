@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs
+from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
+from rooftile.passes.distinct import Distinct
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.target import Target
 
@@ -27,11 +29,13 @@ class Tile:
         """The graph with schedules on its regions."""
         if all(op.name != "region" or "roles" in op.attrs for op in graph.ops):
             return graph
-        return replace(graph, ops=tuple(self.schedule_op(op, ctx.target) for op in graph.ops))
+        known: Distinct[Schedule] = Distinct()
+        return replace(graph, ops=tuple(self.schedule_op(op, ctx.target, known) for op in graph.ops))
 
-    def schedule_op(self, op: Op, target: Target) -> Op:
-        """The region op with a schedule; any other op as it is."""
+    def schedule_op(self, op: Op, target: Target, known: Distinct[Schedule] | None = None) -> Op:
+        """The region op with a schedule, that of one like it if that is ``known``; any other op as it is."""
         if op.name != "region" or "roles" in op.attrs:
             return op
-        schedule = schedule_region(op.regions[0], target)
+        body = op.regions[0]
+        schedule, _ = (known or Distinct()).of(body, lambda: schedule_region(body, target))
         return replace(op, attrs=freeze_attrs({**op.attrs, **schedule.attrs()}))

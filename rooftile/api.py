@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
 
 from rooftile.backend import Backend, compile_captured
+from rooftile.collection import no_collections
 from rooftile.config import CompileOptions
 from rooftile.errors import InputError, OptionError, RequirementError, RooftileError
 from rooftile.frontend.captured import CapturedInput
@@ -168,8 +169,9 @@ class CompiledProgram:
 
     def __init__(self, exported: ExportedProgram, options: CompileOptions) -> None:
         self.exported = exported
-        self._captured = capture_exported(exported)
-        self._function = compile_captured(self._captured, options)
+        with no_collections():
+            self._captured = capture_exported(exported)
+            self._function = compile_captured(self._captured, options)
         self._bound = [i.value for i in self._captured.inputs if i.value is not None]
         self._free = [i for i in self._captured.inputs if i.value is None]
 

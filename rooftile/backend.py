@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from rooftile.calling import CompiledFunction
+from rooftile.collection import no_collections
 from rooftile.compilation import Runnable
 from rooftile.config import CompileOptions
 from rooftile.driver import build_program
@@ -49,8 +50,9 @@ class Backend:
     def __call__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         """Compile, or where the graph cannot be captured return it as it is and say so."""
         try:
-            captured = capture_dynamo(module, example_inputs)
-            compiled = compile_captured(captured, self.options, module.forward, why_again())
+            with no_collections():
+                captured = capture_dynamo(module, example_inputs)
+                compiled = compile_captured(captured, self.options, module.forward, why_again())
             self.made.add(compiled)
             return compiled
         except UnsupportedError as error:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rooftile.ir.core import Graph
+from rooftile.passes.alike import Alike
 from rooftile.passes.derive import Derivation, Reason, are_permitted, derive
-from rooftile.passes.fusion.alike import Alike
 from rooftile.passes.fusion.resweep import fewest_sweeps
 from rooftile.passes.regions.compose import NoCommonSpace
 from rooftile.passes.regions.cost import Cost, cost
@@ -32,11 +32,11 @@ class Verdict:
 
     @cached_property
     def derivation(self) -> Derivation | None:
-        return self.made if self.made is None or self.like is None else self.like.derivation(self.made)
+        return self.made if self.made is None or self.like is None else _derivation_of(self.like, self.made)
 
     @cached_property
     def reason(self) -> Reason | None:
-        return self.refused if self.refused is None or self.like is None else self.like.reason(self.refused)
+        return self.refused if self.refused is None or self.like is None else _reason_of(self.like, self.refused)
 
     def once(self) -> Verdict:
         """The same for a region that is run once: calls pay nothing for it."""
@@ -49,6 +49,14 @@ class Verdict:
     @property
     def bytes(self) -> int:
         return self.price.bytes if self.price else 0
+
+
+def _reason_of(like: Alike, reason: Reason) -> Reason:
+    return Reason(reason.rule, like.values.get(reason.value, reason.value), like.text(reason.text))
+
+
+def _derivation_of(like: Alike, found: Derivation) -> Derivation:
+    return Derivation(like.new.outputs[-1].name, like.graph(found.body), found.access, like.steps(found.steps))
 
 
 def judge(body: Graph, target: Target) -> Verdict:
