@@ -139,8 +139,11 @@ def _through_view(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op]
 
 def _through(op: Op, reduced: frozenset[int], producers: Mapping[Value, Op], split: bool) -> list[Term]:
     row = SCALARS[op.attrs["fn"]]
+    is_sum = bool(row.terms) and (split or len(row.terms) == 1)
+    if not (is_sum or row.factors or row.chooses):
+        return []  # not looked through: all that comes before it, such as every layer before this one
     operands = [terms(v, reduced, producers, split) for v in op.inputs]
-    if row.terms and (split or len(row.terms) == 1):
+    if is_sum:
         signed = [replace(t, sign=t.sign * s) for s, found in zip(row.terms, operands, strict=True) for t in found]
         # A sum in which only numbers stay the same is best summed as it is.
         worth = len(signed) == 1 or any(not f.constant for t in signed for f in t.invariant)
