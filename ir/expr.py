@@ -131,6 +131,7 @@ class Expr:
 
 
 Size: TypeAlias = int | Expr
+_NONE: frozenset[str] = frozenset()
 
 
 def _term_text(monomial: Monomial, coefficient: int) -> str:
@@ -210,6 +211,16 @@ def symbols(size: Size) -> frozenset[Symbol]:
 @lru_cache(maxsize=65536)
 def _symbols(size: Expr) -> frozenset[Symbol]:
     return frozenset(a for a in atoms(size) if isinstance(a, Symbol))
+
+
+def symbol_names(size: Size) -> frozenset[str]:
+    """The names of ``symbols(size)``."""
+    return _symbol_names(size) if isinstance(size, Expr) else _NONE
+
+
+@lru_cache(maxsize=65536)
+def _symbol_names(size: Expr) -> frozenset[str]:
+    return frozenset(s.name for s in _symbols(size))
 
 
 def size_symbols(size: Size) -> frozenset[Symbol]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from rooftile.ir.division import floordiv, mod
-from rooftile.ir.expr import Atom, FloorDiv, Size, Symbol, of, symbols
+from rooftile.ir.expr import Atom, FloorDiv, Size, Symbol, of, symbol_names
 from rooftile.ir.polynomial import add, mul
 
 
@@ -13,7 +13,7 @@ def substitute(size: Size, replacement: Mapping[str, Size]) -> Size:
     """``size`` with the symbols named in ``replacement`` replaced, simplified again."""
     if isinstance(size, int):
         return size
-    if not any(s.name in replacement for s in symbols(size)):
+    if symbol_names(size).isdisjoint(replacement):
         return size
     return rebuild(size, lambda s: replacement.get(s.name, of(s)))
 

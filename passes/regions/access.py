@@ -7,14 +7,17 @@ into a kernel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
 
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.expr import Size, symbols
+from rooftile.ir.expr import Size, symbol_names
 from rooftile.ir.graph_ops import flatten_index
 from rooftile.ir.polynomial import add, mul
 
+_T = TypeVar("_T")
 Guard = tuple[tuple[Size, Size], ...]
 
 
@@ -93,7 +96,11 @@ class Access:
 
     def reductions(self) -> list[Read]:
         """The reads that reduce an axis, operands first."""
-        return [read for read, node in self.nodes.items() if node.bound]
+        return list(self._reductions)
+
+    @cached_property
+    def _reductions(self) -> tuple[Read, ...]:
+        return tuple(read for read, node in self.nodes.items() if node.bound)
 
     def bound_axes(self) -> list[str]:
         """The axes that are reduced, each once, in the order of the reductions."""
@@ -129,10 +136,18 @@ def address(read: Read) -> Size:
     return total
 
 
+def joined(sets: Sequence[frozenset[_T]]) -> frozenset[_T]:
+    """The union of ``sets``: the same object where there is but one."""
+    return sets[0] if len(sets) == 1 else frozenset().union(*sets)
+
+
 def index_reads(read: Read, indirect: Mapping[str, Read]) -> dict[str, Read]:
     """The reads of ``indirect`` that stand in ``read``'s index and guard, by their symbols."""
     if not indirect:
         return {}
-    exprs = (*read.index, *(e for e, _ in read.guard))
-    names = sorted({s.name for e in exprs for s in symbols(e) if s.name in indirect})
-    return {name: indirect[name] for name in names}
+    exprs = (*read.index, *[e for e, _ in read.guard]) if read.guard else read.index
+    names: set[str] = set()
+    for e in exprs:
+        if not isinstance(e, int):
+            names |= symbol_names(e) & indirect.keys()
+    return {name: indirect[name] for name in sorted(names)} if names else {}

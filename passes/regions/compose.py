@@ -16,7 +16,7 @@ from rooftile.ir.graph_ops import flatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import equal
 from rooftile.ir.substitution import substitute
-from rooftile.passes.regions.access import Access, NoCommonSpace, Node, Read, Space, index_reads, is_segment
+from rooftile.passes.regions.access import Access, NoCommonSpace, Node, Read, Space, index_reads, is_segment, joined
 from rooftile.passes.regions.operands import Walk, scattered_index
 
 
@@ -179,10 +179,11 @@ def _operands_first(
             continue
         if done:
             ordered[read] = nodes[read]
-        else:
-            stack.append((read, True))
-            stack.extend((operand, False) for operand in reversed(nodes[read].operands))
-            stack.extend((index, False) for index in index_reads(read, indirect).values())
+            continue
+        stack.append((read, True))
+        stack += [(operand, False) for operand in reversed(nodes[read].operands) if operand not in ordered]
+        if indirect:
+            stack += [(index, False) for index in index_reads(read, indirect).values()]
     return ordered
 
 
@@ -197,10 +198,10 @@ def _free_axes(
         own: list[Size] = [e for case in (*node.cases, read.guard) for e, _ in case]
         if node.op is None or node.op.name in ("iota", "segment"):
             own += read.index
-        axes = frozenset().union(*(free[operand] for operand in node.operands))
+        axes = joined([free[operand] for operand in node.operands])
         for name in {s.name for e in own for s in symbols(e) if s.extent is not None}:
             axes |= free[indirect[name]] if name in indirect else {name}
-        free[read] = axes.difference(node.bound)
+        free[read] = axes.difference(node.bound) if node.bound else axes
     return free
 
 

@@ -26,6 +26,8 @@ def ragged_axes(access: Access) -> tuple[str, ...]:
 def segments_of_contractions(access: Access) -> list[Read]:
     """The numbers of segments at which operands of contractions are read."""
     found: dict[Read, None] = {}
+    if not any(map(is_segment, access.nodes.values())):
+        return []
     for dot in contractions(access):
         stack = list(access.nodes[dot].operands)
         while stack:

@@ -35,7 +35,9 @@ def region_access(body: Graph) -> tuple[Space, Access]:
     Raises:
         NoCommonSpace: the body's outputs have no common iteration space.
     """
-    space, access = identify(body, Space(ragged=ragged_axes(compose(body))))
+    access = compose(body)
+    ragged = ragged_axes(access)
+    space, access = identify(body, Space(ragged=ragged), None if ragged else access)
     space, access = split_at_joints(body, space, access)
     return split_at_quotients(body, space, access)
 
@@ -46,10 +48,10 @@ def space_of(schedule: Schedule) -> Space:
     return Space(dict(schedule.defs), {a.name: a.extent for a in schedule.axes}, parts, ragged)
 
 
-def identify(body: Graph, space: Space) -> tuple[Space, Access]:
+def identify(body: Graph, space: Space, access: Access | None = None) -> tuple[Space, Access]:
     """Make reduced axes the same axis where that makes two reads one: softmax's maximum, sum and result all run over
-    one ``j``."""
-    access = compose(body, space)
+    one ``j``. ``access`` is the body composed over ``space``, if that is known."""
+    access = access or compose(body, space)
     while found := _identifiable(access):
         same: dict[str, Size] = {name: axis(other, access.axes[other]) for name, other in found.items()}
         # An axis that was made the same as one of these before goes with it.

@@ -18,7 +18,7 @@ from typing import Literal
 from rooftile.ir.core import UNKNOWN, Loc
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
-from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.access import Access, Read, joined
 from rooftile.passes.rules.changes import Factor, Fixed, Joint, Other, Part, Shift, Term, Terms, Walk, reads_of
 from rooftile.passes.rules.changes import product as product_of
 from rooftile.passes.rules.linear import Step
@@ -139,8 +139,8 @@ def dependencies(access: Access, reductions: list[Read]) -> dict[Read, frozenset
     chosen = set(reductions)
     depends: dict[Read, frozenset[Read]] = {}
     for read, node in access.nodes.items():
-        needed = (*node.operands, *access.index_reads(read).values())
-        mine = frozenset().union(*(depends[o] for o in needed))
+        needed = (*node.operands, *access.index_reads(read).values()) if access.indirect else node.operands
+        mine = joined([depends[o] for o in needed])
         depends[read] = mine | {read} if read in chosen else mine
     return depends
 
