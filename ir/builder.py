@@ -109,8 +109,7 @@ class GraphBuilder(Builder):
         names free."""
         builder = GraphBuilder(graph.name)
         builder.inputs = list(graph.inputs)
-        for value in graph.values():
-            builder.fresh(value.name)
+        builder._names.update(value.name for value in graph.values())
         return builder
 
     def constant(self, value: bool | int | float, dtype: DType = F32) -> Value:

@@ -12,7 +12,7 @@ def live_ops(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Op]:
     wanted = set(outputs)
     kept: list[Op] = []
     for op in reversed(ops):
-        if op.name == "extern" or any(value in wanted for value in op.outputs):
+        if op.name == "extern" or not wanted.isdisjoint(op.outputs):
             wanted.update(op.inputs)
             kept.append(op)
     return kept[::-1]
