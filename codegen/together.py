@@ -82,9 +82,9 @@ def draft_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> D
     return Draft.of(plain, schedules, target, body, context)
 
 
-def emit_all(shared: Launches, target: Target) -> dict[Op, Kernel]:
-    """The Triton text of every launch's kernel; that of identical layers is written once."""
-    structures = Structures(named=True)
+def emit_all(shared: Launches, target: Target, structures: Structures | None = None) -> dict[Op, Kernel]:
+    """The Triton text of every launch's kernel; what is alike, as ``structures`` tell, is written once."""
+    structures = structures or Structures(named=True)
     drafts: dict[Hashable, Draft] = {}
     kernels: dict[Op, Kernel] = {}
     for op in shared.graph.ops:

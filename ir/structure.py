@@ -25,34 +25,40 @@ class Structures:
     def __init__(self, *, named: bool = False) -> None:
         self._named = named
         self._kinds: dict[Hashable, int] = {}
+        self._graphs: dict[Graph, Structure] = {}
         self._ops: dict[Op, int] = {}
+        self._values: dict[Value, int] = {}
 
     def of(self, graph: Graph) -> Structure:
         """The structure of a graph, and of the loops in it."""
-        return self._of(graph, {})
+        if graph not in self._graphs:
+            self._graphs[graph] = self._of(graph, {})
+        return self._graphs[graph]
 
     def _of(self, graph: Graph, numbers: dict[Value, int]) -> Structure:
         for value in graph.inputs:
             numbers[value] = len(numbers)
-        head = tuple(self._value(v) for v in graph.inputs), attrs_key(graph.attrs)
-        parts: list[Hashable] = [self._number(head)]
+        parts: list[Hashable] = [self._number((*map(self._value, graph.inputs), attrs_key(graph.attrs)))]
         for op in graph.ops:
-            part: tuple[Hashable, ...] = (self._op(op), *(numbers[v] for v in op.inputs))
-            parts.append((*part, *(self._of(region, numbers) for region in op.regions)) if op.regions else part)
+            parts.append(self._ops[op] if op in self._ops else self._op(op))
+            parts += [numbers[v] for v in op.inputs]
+            parts += [self._of(region, numbers) for region in op.regions]
             for value in op.outputs:
                 numbers[value] = len(numbers)
-        return (*parts, tuple(numbers[v] for v in graph.outputs))
+        return (*parts, -1, *[numbers[v] for v in graph.outputs])
 
     def _op(self, op: Op) -> int:
-        if op not in self._ops:
-            attrs = tuple((name, _attr(attr)) for name, attr in op.attrs.items() if name not in _LABELS)
-            self._ops[op] = self._number((op.name, attrs, tuple(self._value(v) for v in op.outputs)))
+        attrs = tuple((name, _attr(attr)) for name, attr in op.attrs.items() if name not in _LABELS)
+        kind = op.name, attrs, len(op.inputs), len(op.regions), *map(self._value, op.outputs)
+        self._ops[op] = self._number(kind)
         return self._ops[op]
 
-    def _value(self, value: Value) -> Hashable:
-        type = value.type
-        plain = type.dtype, type.shape, type.strides
-        return (*plain, type.axes, stem(value.name)) if self._named else plain
+    def _value(self, value: Value) -> int:
+        if value not in self._values:
+            type = value.type
+            kind: tuple[Hashable, ...] = (type.dtype, type.shape, type.strides)
+            self._values[value] = self._number((*kind, type.axes, stem(value.name)) if self._named else kind)
+        return self._values[value]
 
     def _number(self, kind: Hashable) -> int:
         return self._kinds.setdefault(kind, len(self._kinds))

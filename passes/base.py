@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from rooftile.config import CompileOptions
 from rooftile.ir.core import Graph, Op
+from rooftile.ir.structure import Structures
 from rooftile.passes.ledger import Ledger
 from rooftile.passes.switches import Switches
 from rooftile.target import Target
@@ -25,7 +26,8 @@ class Note:
 class PassContext:
     """What all passes of one compilation share; ``ledger``, ``derivations`` and ``notes`` only grow.
 
-    ``switches`` say which rewrites are carried out; with None all are.
+    ``switches`` say which rewrites are carried out; with None all are. ``structures`` say which regions are alike, down
+    to what their dimensions are called.
     """
 
     target: Target
@@ -34,6 +36,7 @@ class PassContext:
     options: CompileOptions | None = None
     notes: list[Note] = field(default_factory=list)
     switches: Switches | None = None
+    structures: Structures = field(default_factory=lambda: Structures(named=True))
 
 
 class working_on:

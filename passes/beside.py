@@ -69,7 +69,7 @@ class Beside:
                 for value in dict.fromkeys(op.inputs):
                     if value not in weights:
                         readers.setdefault(value, []).append(op)
-        known: Distinct[Products | None] = Distinct()
+        known = Distinct[Products | None](ctx.structures)
         reading = dict.fromkeys(chain(*readers.values()))
         products = {op: p for op in reading if (p := _products(op, known)) is not None}
         several = {v: some for v, ops in readers.items() if len(some := [op for op in ops if op in products]) > 1}
@@ -97,7 +97,7 @@ class Beside:
         device runs them all at once."""
         read = {v for op in graph.ops for v in op.inputs}
         small: dict[Op, Schedule] = {}
-        room, known = ctx.target.sm_count, Distinct[bool]()
+        room, known = ctx.target.sm_count, Distinct[bool](ctx.structures)
         for op in graph.ops:
             if op in taken or not _is_scheduled(op) or not read.isdisjoint(op.outputs):
                 continue

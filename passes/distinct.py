@@ -25,11 +25,10 @@ class _Known(Generic[_T]):
 
 
 class Distinct(Generic[_T]):
-    """What has been found out about regions. With ``named``, those alone are alike whose dimensions and values are
-    called alike (see ``Structures``)."""
+    """What has been found out about regions; ``structures`` say which are alike."""
 
-    def __init__(self, *, named: bool = True) -> None:
-        self._structures = Structures(named=named)
+    def __init__(self, structures: Structures) -> None:
+        self._structures = structures
         self._known: dict[Hashable, _Known[_T]] = {}
 
     def of(self, body: Graph, find: Callable[[], _T], besides: Hashable = ()) -> tuple[_T, Alike | None]:

@@ -18,6 +18,7 @@ from typing import ClassVar, TypeAlias
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import FloorDiv, Mod, Size, atoms
 from rooftile.ir.polynomial import add, mul
+from rooftile.ir.structure import Structures
 from rooftile.passes.base import PassContext
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.regions.space import region_access
@@ -34,7 +35,7 @@ class Layout:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with strides on the buffers for which another order than row-major reads better."""
-        reads = _reads(graph)
+        reads = _reads(graph, ctx.structures)
         kept = {
             *graph.inputs,
             *graph.outputs,
@@ -55,10 +56,10 @@ class Layout:
         return retype(graph, retyped) if retyped else graph
 
 
-def _reads(graph: Graph) -> dict[Value, list[Index]]:
+def _reads(graph: Graph, structures: Structures) -> dict[Value, list[Index]]:
     """At which indices regions read each buffer that another region writes."""
     written = {v for op in graph.ops if op.name == "region" for v in op.outputs}
-    known: Distinct[list[tuple[int, Index]]] = Distinct()
+    known = Distinct[list[tuple[int, Index]]](structures)
     found: dict[Value, list[Index]] = {}
     for op in graph.ops:
         if op.name != "region" or not any(v in written for v in op.inputs):

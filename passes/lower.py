@@ -17,7 +17,7 @@ from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.schedule import Schedule
-from rooftile.ir.structure import attrs_key
+from rooftile.ir.structure import Structures, attrs_key
 from rooftile.passes.base import PassContext
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.lowering.kernel import Visits
@@ -45,7 +45,7 @@ class Lower:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """Lower every scheduled region."""
-        known: Distinct[Lowered] = Distinct()
+        known = Distinct[Lowered](ctx.structures)
         scheduled = [op.name == "region" and "roles" in op.attrs for op in graph.ops]
         ops = (self.lower(op, ctx, known) if is_one else op for op, is_one in zip(graph.ops, scheduled, strict=True))
         return replace(graph, ops=tuple(ops))
@@ -56,7 +56,7 @@ class Lower:
         body, schedule, name = op.regions[0], Schedule.from_attrs(op.attrs), str(op.attrs["name"])
         visits = Visits(op.attrs["visits"], op.inputs[-1].type) if "visits" in op.attrs else None
         besides = attrs_key(schedule.attrs()), visits
-        (kernel, skips), alike = (known or Distinct()).of(
+        (kernel, skips), alike = (known or Distinct(Structures(named=True))).of(
             body, lambda: lower_region(body, schedule, name, self.precision, visits), besides
         )
         if alike is not None:

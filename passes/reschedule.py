@@ -53,7 +53,7 @@ class Reschedule:
         for op, better in changed.items():
             values = [v.name for v in op.outputs]
             ctx.ledger.add("rescheduled", rule="measured", values=values, reason=better.reason, locs=[op.loc])
-        around = Around.of(graph)
+        around = Around.of(graph, ctx.structures)
         ops: list[Op] = []
         for op in graph.ops:
             ops += self.changed(op, changed[op].schedule, around, ctx) if op in changed else (op,)

@@ -102,7 +102,7 @@ class Split:
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with two regions for each whose sweep is split."""
         names = {v.name for v in graph.values()} | {str(op.attrs["name"]) for op in graph.ops if op.name == "region"}
-        known: Distinct[_Outcome] = Distinct()
+        known = Distinct[_Outcome](ctx.structures)
         ops: list[Op] = []
         for op in graph.ops:
             if op.name != "region":

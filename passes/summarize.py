@@ -22,7 +22,7 @@ from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.canonical import canonical_text
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
 from rooftile.ir.schedule import Schedule
-from rooftile.ir.structure import attrs_key
+from rooftile.ir.structure import Structures, attrs_key
 from rooftile.passes.axes import Axes
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.canonicalize import Canonicalize
@@ -51,14 +51,14 @@ class Around:
     """What is there around a region: the names that are taken, summaries, and what was told of regions."""
 
     taken: set[str]
+    told: Distinct[Summary | None]
     known: Known = field(default_factory=dict)
-    told: Distinct[Summary | None] = field(default_factory=Distinct)
 
     @staticmethod
-    def of(graph: Graph) -> Around:
-        """What is there in a graph of regions."""
+    def of(graph: Graph, structures: Structures) -> Around:
+        """What is there in a graph of regions, of which ``structures`` say which are alike."""
         regions = (str(op.attrs["name"]) for op in graph.ops if op.name == "region")
-        return Around({*(v.name for v in graph.values()), *regions})
+        return Around({*(v.name for v in graph.values()), *regions}, Distinct(structures))
 
     def named(self, wanted: str) -> str:
         """A name that nothing has yet."""
@@ -82,7 +82,7 @@ class Summarize:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with the regions of summaries before those that they are for."""
-        around = Around.of(graph)
+        around = Around.of(graph, ctx.structures)
         ops: list[Op] = []
         for op in graph.ops:
             with working_on(op):

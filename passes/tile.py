@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, freeze_attrs
 from rooftile.ir.schedule import Schedule
+from rooftile.ir.structure import Structures
 from rooftile.passes.base import PassContext
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.schedules.choice import schedule_region
@@ -29,7 +30,7 @@ class Tile:
         """The graph with schedules on its regions."""
         if all(op.name != "region" or "roles" in op.attrs for op in graph.ops):
             return graph
-        known: Distinct[Schedule] = Distinct()
+        known = Distinct[Schedule](ctx.structures)
         return replace(graph, ops=tuple(self.schedule_op(op, ctx.target, known) for op in graph.ops))
 
     def schedule_op(self, op: Op, target: Target, known: Distinct[Schedule] | None = None) -> Op:
@@ -37,5 +38,5 @@ class Tile:
         if op.name != "region" or "roles" in op.attrs:
             return op
         body = op.regions[0]
-        schedule, _ = (known or Distinct()).of(body, lambda: schedule_region(body, target))
+        schedule, _ = (known or Distinct(Structures(named=True))).of(body, lambda: schedule_region(body, target))
         return replace(op, attrs=freeze_attrs({**op.attrs, **schedule.attrs()}))

@@ -112,7 +112,7 @@ def compile_graph(
     program: Runnable = Shaped(graph) if device.type == "meta" else Evaluated(graph)
     if _is_lowered(compilation.graph):
         shared = launches(compilation.graph)
-        compilation.kernels = clock("emit", lambda: emit_all(shared, target))
+        compilation.kernels = clock("emit", lambda: emit_all(shared, target, context.structures))
         plans = clock("plan", lambda: Plans.of(shared.graph, compilation.kernels))
         compilation.plan, compilation.packing = plans.every, plans.once
         _note_updates(compilation, plans.every)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rooftile.ir.core import Graph
+from rooftile.ir.structure import Structures
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.fusion.judge import Verdict, judge
 from rooftile.target import Target
@@ -15,7 +16,7 @@ class Twins:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._judged: Distinct[Verdict] = Distinct(named=False)
+        self._judged: Distinct[Verdict] = Distinct(Structures())
 
     def judge(self, body: Graph) -> Verdict:
         """What ``body`` would be as a region."""
