@@ -12,6 +12,8 @@ BARRIERS = 1024  # bytes of shared memory, at most, that a pipeline takes beside
 # How much faster a multiprocessor multiplies in tiles of 128x256 than of 128x128 (8192x4096x14336 on an H100: 711 and
 # 619 TFLOP/s).
 LARGE_TILE_GAIN = 1.15
+MOST_OF_PROCESSORS = 0.9  # fewer programs than this share of the multiprocessors leave some of the device idle
+SMALL_TILES = ((32, 64), (32, 32), (32, 16))  # of fp32, for few results
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def dot_tiles(target: Target, dots: Dots) -> DotTiles:
     if target.kind == "cpu":
         return DotTiles(512, 512, 512, 4, 1)
     count = dots.accumulators
-    if dots.bytes > 2:  # fp32 on the scalar units: the accumulator and both operands share the registers
-        return DotTiles(64, 64 // count if count < 4 else 16, 16, 8, 2)
+    if dots.bytes > 2:
+        return _on_scalar_units(target, dots)
     if dots.blocks and target.arch == 90 and (persistent := _persistent(target, dots)) is not None:
         return persistent
     columns = 256 // count if dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000 else 128 // count
@@ -74,6 +76,14 @@ def dot_tiles(target: Target, dots: Dots) -> DotTiles:
     if 2 * dots.programs(128, 128) < target.sm_count:
         return DotTiles(64, 128 // min(count, 2), 64, 4, 3)
     return DotTiles(128, min(128, columns), 64, 8, 3)
+
+
+def _on_scalar_units(target: Target, dots: Dots) -> DotTiles:
+    """The choice for fp32, where the accumulator and both operands share the registers: smaller tiles where larger ones
+    leave multiprocessors without one."""
+    large = DotTiles(64, 64 // dots.accumulators if dots.accumulators < 4 else 16, 16, 8, 2)
+    smaller = (large, *(DotTiles(m, n, 32, 4, 3) for m, n in SMALL_TILES if dots.accumulators == 1))
+    return next((t for t in smaller if dots.tiles(t.m, t.n) >= MOST_OF_PROCESSORS * target.sm_count), smaller[-1])
 
 
 def _persistent(target: Target, dots: Dots) -> DotTiles | None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from math import ceil
 
 from rooftile.passes.regions.sizes import next_power
-from rooftile.passes.schedules.dots import Dots, DotTiles
+from rooftile.passes.schedules.dots import MOST_OF_PROCESSORS, Dots, DotTiles
 from rooftile.passes.schedules.estimate import LATENCY
 from rooftile.target import Target
 
 FEW = 64  # rows
-MOST_OF_PROCESSORS = 0.9  # fewer programs than this share of the multiprocessors leave bandwidth unused
 COLUMNS = (128, 64, 32, 16)
 AHEAD = 1.3  # times what keeps memory busy: not all programs are at the same place
 MOST_STAGES = 6
