@@ -38,11 +38,12 @@ from rooftile.frontend.importing import Import, tensor_type
 from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.rows import ROWS, ROWS_BY_NAME, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
-from rooftile.frontend.sizes import is_contiguous, to_size, to_strides
+from rooftile.frontend.sizes import found_equal, is_contiguous, to_size, to_strides
 from rooftile.frontend.updates import chains, updates
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Attr, Graph, TensorType, Value
 from rooftile.ir.dtypes import from_torch
+from rooftile.ir.expr import Size
 from rooftile.ir.extern import encode
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
@@ -73,7 +74,9 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
         UnsupportedError: an input or a result is of a dtype that the IR doesn't have.
         InternalError: a row built something else than what torch computes.
     """
-    importer = _Importer(GraphBuilder(name), {call: c.alone for c in chains(captured) for call in c.calls})
+    in_place = {call: c.alone for c in chains(captured) for call in c.calls}
+    shown = [t for each in captured.inputs for t in _tensors(each.node)]
+    importer = _Importer(GraphBuilder(name), in_place, found_equal(shown))
     kinds: list[str] = []
     written = {m.input for m in captured.mutations}
     for number, described in enumerate(captured.inputs):
@@ -99,12 +102,18 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
 class _Importer:
     """The state of one import: what each node has become."""
 
-    def __init__(self, builder: GraphBuilder, in_place: Mapping[fx.Node, bool] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        builder: GraphBuilder,
+        in_place: Mapping[fx.Node, bool] = MappingProxyType({}),
+        equal_to: Mapping[Size, int] = MappingProxyType({}),
+    ) -> None:
         self.im = Import(builder)
         # Calls that replace elements, whatever the table says of them; if not by a kernel (True), then by ATen.
         self._in_place = in_place
         self.values: dict[fx.Node, Any] = {}
         self.constants: list[torch.Tensor] = []
+        self._equal_to = dict(equal_to)
         self._made_here: set[fx.Node] = set()  # from numbers alone: such a value is on no device
 
     def add_input(self, name: str, shown: torch.Tensor, node: fx.Node) -> None:
@@ -189,8 +198,20 @@ class _Importer:
             results = function(self.im, *arguments, **options)
         except (DeclinedError, InferenceError):  # with symbolic sizes, inference may not see that shapes agree
             return None
+        results = self._as_found(results, node)
         _check(results, node)
         return results if isinstance(results, (Value, Mapping)) else list(results)
+
+    def _as_found(self, results: Results, node: fx.Node) -> Results:
+        """A result with the sizes that torch has for it, where these are numbers that it has found sizes equal to."""
+        if not isinstance(results, Value) or results.type.rank == 0:
+            return results
+        wanted = tensor_type(node.meta["val"])
+        differ = [d for d, pair in enumerate(zip(results.shape, wanted.shape, strict=False)) if not equal(*pair)]
+        for d in differ:
+            if self._equal_to.get(results.shape[d]) == wanted.shape[d]:
+                results = self.im.b.slice(results, d, 0, wanted.shape[d])
+        return results
 
     def _update(self, node: fx.Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Value | None:
         """The call as a scatter over the tensor that it updates, where nobody else wants the old elements."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sympy
 import torch
@@ -63,11 +65,46 @@ def _without_one(expr: sympy.Basic) -> sympy.Basic:
 
 def expression_size(expr: sympy.Expr, env: Any) -> Size:
     """A sympy expression over the symbols of the shape environment ``env`` as a size; raises as ``to_size`` does."""
+    known = _known(env)
+    return _size(expr.xreplace(known) if known else expr, env)
+
+
+def _known(env: ShapeEnv) -> dict[sympy.Basic, sympy.Integer]:
+    """What torch has compared with a number while it traced, and found equal: a guard of what is compiled, so that sizes
+    may be written either way."""
+    counted, known = _KNOWN.get(env, (0, {}))
+    if counted != len(env.guards):
+        known = {}
+        for guard in env.guards:
+            if isinstance(guard.expr, sympy.Eq):
+                sides = [side.xreplace(known) for side in guard.expr.args]
+                for side, other, written in zip(sides, reversed(sides), guard.expr.args, strict=True):
+                    if other.is_Integer and not side.is_Integer:
+                        known[written] = known[side] = other
+        _KNOWN[env] = len(env.guards), known
+    return known
+
+
+def found_equal(shown: Sequence[torch.Tensor]) -> dict[Size, int]:
+    """Sizes that torch found equal to numbers while it traced tensors such as these."""
+    sizes = (n for tensor in shown for n in tensor.shape if isinstance(n, torch.SymInt))
+    env = next((n.node.shape_env for n in sizes), None)
+    found: dict[Size, int] = {}
+    for expr, number in _known(env).items() if env is not None else ():
+        with suppress(UnsupportedError):
+            found[_size(expr, env)] = int(number)
+    return found
+
+
+_KNOWN: WeakKeyDictionary[ShapeEnv, tuple[int, dict[sympy.Basic, sympy.Integer]]] = WeakKeyDictionary()
+
+
+def _size(expr: sympy.Expr, env: ShapeEnv) -> Size:
     if expr.is_Integer:
         return int(expr)
     if expr.is_Symbol:
         return _symbol(expr, env)
-    operands = [expression_size(e, env) for e in expr.args if not (expr.is_Pow and e is expr.args[1])]
+    operands = [_size(e, env) for e in expr.args if not (expr.is_Pow and e is expr.args[1])]
     if expr.is_Add:
         return _fold(add, operands)
     if expr.is_Mul:
