@@ -158,10 +158,14 @@ def var_mean_dim(im: Import, x: Value, dim: Dims, unbiased: bool = True, keepdim
 
 
 def _scan_row(fn: str) -> Row:
+    """In double, as ATen does on the CPU: what is exponentiated next, such as decays summed up, has errors of its ulps
+    as relative ones."""
+
     def build(im: Import, x: Value, dim: int, *, dtype: Any = None) -> Value:
         decline_if(x.type.rank == 0, "a scan of a scalar")
-        scanned = im.b.op("scan", [_in_sum_dtype(im, x)], {"fn": fn, "dim": dim % x.type.rank})
-        return im.b.cast(scanned, im.dtype)
+        x = _in_sum_dtype(im, x)
+        wide = im.b.cast(x, F64) if x.dtype.is_float else x
+        return im.b.cast(im.b.op("scan", [wide], {"fn": fn, "dim": dim % x.type.rank}), im.dtype)
 
     return build
 
