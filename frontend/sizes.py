@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -70,8 +70,8 @@ def expression_size(expr: sympy.Expr, env: Any) -> Size:
 
 
 def _known(env: ShapeEnv) -> dict[sympy.Basic, sympy.Integer]:
-    """What torch has compared with a number while it traced, and found equal: a guard of what is compiled, so that sizes
-    may be written either way."""
+    """What torch has compared with a number while it traced, and found equal. That is a guard of what is compiled, so
+    sizes may be written either way."""
     counted, known = _KNOWN.get(env, (0, {}))
     if counted != len(env.guards):
         known = {}
@@ -87,12 +87,13 @@ def _known(env: ShapeEnv) -> dict[sympy.Basic, sympy.Integer]:
 
 def found_equal(shown: Sequence[torch.Tensor]) -> dict[Size, int]:
     """Sizes that torch found equal to numbers while it traced tensors such as these."""
-    sizes = (n for tensor in shown for n in tensor.shape if isinstance(n, torch.SymInt))
-    env = next((n.node.shape_env for n in sizes), None)
+    sizes: Iterator[Any] = (n for tensor in shown for n in tensor.shape)
+    env: ShapeEnv | None = next((n.node.shape_env for n in sizes if isinstance(n, torch.SymInt)), None)
     found: dict[Size, int] = {}
-    for expr, number in _known(env).items() if env is not None else ():
-        with suppress(UnsupportedError):
-            found[_size(expr, env)] = int(number)
+    if env is not None:
+        for expr, number in _known(env).items():
+            with suppress(UnsupportedError):
+                found[_size(expr, env)] = int(number)
     return found
 
 
