@@ -1,6 +1,6 @@
 """Rows: scaled dot product attention, in every form torch has, as what it means: two contractions, masks and a softmax.
 
-Nothing downstream knows that these ops came from one call.
+No pass knows that these ops came from one call; a tuner may be told, and try the call itself.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _masked(im: Import, scores: Value, mask: Value | None, is_causal: bool) -> V
     return im.b.pointwise("add", scores, im.b.cast(mask, scores.dtype))
 
 
-@row(aten.scaled_dot_product_attention.default)
+@row(aten.scaled_dot_product_attention.default, noted=True)
 def sdpa(
     im: Import,
     query: Value,

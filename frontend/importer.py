@@ -36,7 +36,7 @@ from rooftile.frontend.captured import Captured
 from rooftile.frontend.decomposing import decomposed
 from rooftile.frontend.importing import Import, tensor_type
 from rooftile.frontend.provenance import loc_of
-from rooftile.frontend.rows import ROWS, ROWS_BY_NAME, DeclinedError, Results
+from rooftile.frontend.rows import NOTED, ROWS, ROWS_BY_NAME, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import found_equal, is_contiguous, to_size, to_strides
 from rooftile.frontend.updates import chains, updates
@@ -44,7 +44,7 @@ from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Attr, Graph, TensorType, Value
 from rooftile.ir.dtypes import from_torch
 from rooftile.ir.expr import Size
-from rooftile.ir.extern import encode
+from rooftile.ir.extern import encode, encode_call
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
 
@@ -200,6 +200,8 @@ class _Importer:
             return None
         results = self._as_found(results, node)
         _check(results, node)
+        if node.target in NOTED and isinstance(results, Value):
+            self._note(results, node, arguments, options)
         return results if isinstance(results, (Value, Mapping)) else list(results)
 
     def _as_found(self, results: Results, node: fx.Node) -> Results:
@@ -212,6 +214,13 @@ class _Importer:
             if self._equal_to.get(results.shape[d]) == wanted.shape[d]:
                 results = self.im.b.slice(results, d, 0, wanted.shape[d])
         return results
+
+    def _note(self, result: Value, node: fx.Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """Say what ``result`` is: what this call gives. Not so where it depends on sizes known at run time."""
+        if all(isinstance(n.meta.get("val"), torch.Tensor) for n in node.all_input_nodes):
+            operands = [result]
+            attrs = encode_call(node.target, arguments, options, operands)
+            self.im.b.op("called", operands, attrs)
 
     def _update(self, node: fx.Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Value | None:
         """The call as a scatter over the tensor that it updates, where nobody else wants the old elements."""

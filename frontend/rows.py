@@ -21,6 +21,7 @@ Overload: TypeAlias = "OpOverload[..., Any]"
 _Row = TypeVar("_Row", bound=Row)
 
 ROWS: dict[Overload, Row] = {}
+NOTED: set[Overload] = set()  # calls that a library may be faster at as a whole
 ROWS_BY_NAME: dict[str, Row] = {}  # of ops that a library registers, if it is there at all
 
 
@@ -28,14 +29,16 @@ class DeclinedError(Exception):
     """A row does not cover the form at hand (the message says which); the op stays an ATen call."""
 
 
-def row(*overloads: Overload) -> Callable[[_Row], _Row]:
-    """Register a function as the meaning of ``overloads``."""
+def row(*overloads: Overload, noted: bool = False) -> Callable[[_Row], _Row]:
+    """Register a function as the meaning of ``overloads``; ``noted``: the graph tells which values are their results,
+    for a tuner that may run the call as it is."""
 
     def register(function: _Row) -> _Row:
         for overload in overloads:
             if overload in ROWS:
                 raise ValueError(f"{overload} has two rows")
             ROWS[overload] = function
+            NOTED.update((overload,) if noted else ())
         return function
 
     return register

@@ -4,7 +4,9 @@ A call that replaces some elements of its first operand (``UPDATES``) can also b
 
 Tensor operands are the op's inputs. In ``args`` and ``kwargs`` an operand stands as ``("operand", n)``, a list as
 ``("list", ...)``, and what the IR has no attribute for by its name in torch: ``("device", "cuda:0")``,
-``("torch", "contiguous_format")``, ``("complex", 0.0, 1.0)``. Sizes stand as expressions.
+``("torch", "contiguous_format")``, ``("complex", 0.0, 1.0)``. Sizes stand as expressions. A view of an operand is
+``("permute", ("operand", n), 1, 0)``, and so on for the functions of ``_VIEWS``, one around the other. The attribute
+``view`` may say which view of what the call returns the op's result is.
 """
 
 from __future__ import annotations
@@ -19,12 +21,20 @@ from rooftile.ir.dtypes import DType, from_torch
 from rooftile.ir.expr import Expr
 from rooftile.ir.substitution import evaluate
 
+RESULT: Attr = ("operand", 0)  # in ``view``: what the call returns
 _NAMED_IN_TORCH = (torch.dtype, torch.layout, torch.memory_format)
 # By the tag of a tuple, what makes the argument from the rest of it.
 _NAMED: dict[str, Callable[..., Any]] = {
     "device": torch.device,
     "torch": lambda name: getattr(torch, name),
     "complex": complex,
+}
+
+# Views of an operand, by the function's tag: what makes one from a tensor and the rest of the tuple.
+_VIEWS: dict[str, Callable[..., torch.Tensor]] = {
+    "permute": lambda x, *perm: x.permute(perm),
+    "reshape": lambda x, *shape: x.reshape(shape),
+    "expand": lambda x, *shape: x.expand(shape),
 }
 
 # Calls that replace elements of their first operand: ``aten.NAME_.OVERLOAD`` does it in place.
@@ -51,11 +61,16 @@ def encode(
 ) -> tuple[list[Value], dict[str, Attr]]:
     """The operands and attributes of an ``extern`` that calls ``target`` and returns tensors of ``types``."""
     operands: list[Value] = []
-    return operands, {
+    attrs = encode_call(target, args, kwargs, operands)
+    return operands, {**attrs, "types": tuple((t.dtype, t.shape) for t in types)}
+
+
+def encode_call(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any], operands: list[Value]) -> dict[str, Attr]:
+    """A call as attributes; the tensors in it that are not among ``operands`` are put behind these."""
+    return {
         "target": str(target),
         "args": tuple(_encode(a, operands) for a in args),
         "kwargs": tuple((name, _encode(a, operands)) for name, a in kwargs.items()),
-        "types": tuple((t.dtype, t.shape) for t in types),
     }
 
 
@@ -83,14 +98,16 @@ def call_extern(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, in
     """Make the call.
 
     Results are tensors of their own, as they are in memory: a view of an operand is copied, and a conjugate or a
-    negative that torch has only noted down is computed.
+    negative that torch has only noted down is computed. There are as many as the op has; a call may give more.
     """
     args = [_decode(a, operands, sizes) for a in op.attrs["args"]]
     kwargs = {name: _decode(a, operands, sizes) for name, a in op.attrs["kwargs"]}
     returned = find_target(op.attrs["target"])(*args, **kwargs)
     results = [r for r in (returned if isinstance(returned, (list, tuple)) else [returned]) if r is not None]
+    if "view" in op.attrs:
+        results[0] = _decode(op.attrs["view"], results, sizes)
     owners = {x.untyped_storage().data_ptr() for x in operands}
-    tensors = [r.resolve_conj().resolve_neg() for r in results if isinstance(r, torch.Tensor)]
+    tensors = [r.resolve_conj().resolve_neg() for r in results if isinstance(r, torch.Tensor)][: len(op.outputs)]
     return tuple(t.clone() if t.untyped_storage().data_ptr() in owners else t for t in tensors)
 
 
@@ -138,6 +155,9 @@ def _decode(argument: Attr, operands: Sequence[torch.Tensor], sizes: Mapping[str
     tag, *rest = argument
     if tag == "operand":
         return operands[rest[0]]  # type: ignore[index]
+    if tag in _VIEWS:
+        viewed, *how = (_decode(a, operands, sizes) for a in rest)
+        return _VIEWS[str(tag)](viewed, *how)
     if tag == "list":
         return [_decode(a, operands, sizes) for a in rest]
     return _NAMED[str(tag)](*rest)

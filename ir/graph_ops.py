@@ -151,6 +151,15 @@ def _infer_extern(_: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return tuple(TensorType(dtype, tuple(shape)) for dtype, shape in attrs["types"])
 
 
+def _infer_called(types: Types, _: Attrs) -> tuple[TensorType, ...]:
+    require(bool(types), "called wants what the call gives, and then its operands")
+    return (types[0],)
+
+
+def _eval_called(_: Op, x: Tensors, __: Evaluation) -> tuple[torch.Tensor, ...]:
+    return (x[0],)
+
+
 def _infer_region(_: Types, __: Attrs) -> tuple[TensorType, ...]:
     raise InferenceError("a region takes the types of its body's outputs; the builder's `region` does that")
 
@@ -264,13 +273,27 @@ GRAPH_OPS: dict[str, OpDef] = {
             view=True,
         ),
         *INDEXED_OPS,
-        OpDef("extern", "An ATen call kept as it is.", ("target", "args", "kwargs", "types"), _infer_extern, None),
+        OpDef(
+            "extern",
+            "An ATen call kept as it is.",
+            ("target", "args", "kwargs", "types", "view"),
+            _infer_extern,
+            None,
+            optional=("view",),
+        ),
+        OpDef(
+            "called",
+            "The first operand, which is what an ATen call gives for others: a fact, kept until fuse.",
+            ("target", "args", "kwargs"),
+            _infer_called,
+            _eval_called,
+        ),
         OpDef(
             "region",
             "Ops that become one kernel: the body, and once lowered the kernel, are its regions (see ir/schedule.py).",
             (
                 *("name", "axes", "defs", "roles", "grid", "group", "num_warps", "num_stages"),
-                *(*OPTIONS, "packed", "launch", "visits"),
+                *(*OPTIONS, "packed", "launch", "visits", "call"),
             ),
             _infer_region,
             None,
@@ -287,7 +310,7 @@ def infer_graph_op(name: str, types: Types, attrs: Mapping[str, Any]) -> tuple[T
     """
     require(name in GRAPH_OPS, f"unknown op {name!r}")
     row = GRAPH_OPS[name]
-    unknown, missing = set(attrs) - set(row.attrs), set(row.attrs) - set(attrs)
+    unknown, missing = set(attrs) - set(row.attrs), set(row.attrs) - set(row.optional) - set(attrs)
     require(not unknown, f"{name} has no attribute {sorted(unknown)}; it takes {list(row.attrs)}")
     require(not missing, f"{name} lacks {sorted(missing)}")
     results = row.infer(types, attrs)

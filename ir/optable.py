@@ -38,7 +38,8 @@ class OpDef:
     """One op: its name, what it means in a sentence, type inference (shared by builder, parser and verifier), and its
     reference in torch.
 
-    ``attrs`` names the attributes it takes, in the order in which they print. ``view`` says that the op only renames
+    ``attrs`` names the attributes it takes, in the order in which they print, of which those in ``optional`` may be
+    left out. ``view`` says that the op only renames
     elements: its result is an index expression of its operand and costs nothing inside a kernel.
     """
 
@@ -48,6 +49,7 @@ class OpDef:
     infer: Infer
     reference: Reference | None
     view: bool = False
+    optional: tuple[str, ...] = ()
 
 
 def require(condition: bool, message: str) -> None:

@@ -111,7 +111,7 @@ def _is_batched(op: Op) -> bool:
 def _letters(graph: Graph, classes: Mapping[Dim, Dim]) -> dict[Dim, str]:
     """A letter for each class: the widest class chooses first, and neighbours (classes that meet in an op) differ."""
     meetings: list[tuple[Value | Op, ...]] = [(v,) for v in graph.inputs]
-    meetings += [(*op.inputs, *op.outputs, op) for op in graph.ops]
+    meetings += [(*(op.inputs if op.name != "called" else ()), *op.outputs, op) for op in graph.ops]
     taken: list[set[str]] = [set() for _ in meetings]
     meets: dict[Dim, list[int]] = {}
     for number, owners in enumerate(meetings):

@@ -97,7 +97,7 @@ class _Values:
         """The last values that depend on a line alone, in what something else is computed from."""
         found: dict[Value, None] = {}
         for op in self.graph.ops:
-            if any(v.dtype.kind == "bool" or self.lines[v] is not None for v in op.outputs):
+            if op.name == "called" or any(v.dtype.kind == "bool" or self.lines[v] is not None for v in op.outputs):
                 continue
             found |= dict.fromkeys(c for value in op.inputs for c in self._below(value))
         return found

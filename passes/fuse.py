@@ -20,6 +20,7 @@ from rooftile.ir.core import Graph, Op, freeze_attrs, unique_name
 from rooftile.ir.structure import Structure, Structures
 from rooftile.passes.base import PassContext
 from rooftile.passes.extensions import REDUCTION_RULES
+from rooftile.passes.fusion.calls import Calls, without_calls
 from rooftile.passes.fusion.joining import join
 from rooftile.passes.fusion.partition import Partition, is_heavy
 from rooftile.passes.fusion.resweep import Swept
@@ -38,14 +39,15 @@ class Fuse:
         """The graph with every op but externs inside a region."""
         if all(op.name in ("region", "extern") for op in graph.ops):
             return graph
-        partition = Partition(graph, ctx.target)
+        calls = Calls.of(graph)
+        partition = Partition(without_calls(graph), ctx.target)
         Search(partition, ctx).run()
         join(partition, ctx)
-        return build_regions(partition, ctx)
+        return build_regions(partition, calls, ctx)
 
 
-def build_regions(partition: Partition, ctx: PassContext) -> Graph:
-    """The graph of region and extern ops that the partition describes."""
+def build_regions(partition: Partition, calls: Calls, ctx: PassContext) -> Graph:
+    """The graph of region and extern ops that the partition describes, with what is known of ``calls``."""
     graph = partition.graph
     ops: list[Op] = []
     names: set[str] = set()
@@ -64,7 +66,7 @@ def build_regions(partition: Partition, ctx: PassContext) -> Graph:
                 swept_once.add(alike)
             name = unique_name(region_name(body), names)
             names.add(name)
-            attrs = freeze_attrs({"name": name})
+            attrs = freeze_attrs({"name": name, **calls.attrs(body.inputs, body.outputs)})
             ops.append(Op("region", body.inputs, body.outputs, attrs, (replace(body, name=name),), op.loc))
     return replace(graph, ops=tuple(operands_first(ops) if tapped else ops))
 

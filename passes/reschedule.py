@@ -4,7 +4,7 @@ It is no part of the pipeline: what is better was measured, so the lowered graph
 
     region  roles ((i, grid, 128), (j, grid, 256), (k, loop, 64))  ->  roles ((i, grid, 128), (j, grid, 128), ...)
 
-Where a library's product was faster, the region becomes ATen calls and a region of the rest; where its sweep was faster
+Where a library was faster, the region becomes ATen calls and a region of the rest; where its sweep was faster
 in parts, a region of these and one that merges them.
 """
 
@@ -78,5 +78,5 @@ def chosen(op: Op, choice: Choice, precision: str, target: Target, names: Collec
     if isinstance(choice, InParts):
         parts = part_ops(untold(op), choice.count, target, names)
     else:
-        parts = library_ops(untold(op), target, names)
+        parts = library_ops(untold(op), choice, target, names)
     return tuple(part if part.name == "extern" else Lower(precision).lower(part) for part in parts)

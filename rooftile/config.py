@@ -226,7 +226,7 @@ VARIABLES = (
         "library",
         "0|1",
         "1",
-        "whether tuning also tries a library's matrix products (cuBLAS), and what was tuned may name them",
+        "whether tuning also tries a library's matrix products and attention, and what was tuned may name them",
         _switch,
     ),
     Variable("ROOFTILE_VERIFY", "verify", "0|1", "0", "run the verifier between all passes", _switch),

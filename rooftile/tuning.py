@@ -103,7 +103,7 @@ def tune(
         effort: ``"quick"`` or ``"full"``: how many schedules of a kernel are tried, and for how long.
         seconds: the longest that tuning may take; what has been found by then counts.
         dynamic: as in ``compile``. Run-time sizes are tuned for those of ``inputs``.
-        library: whether a library's kernels for matrix products are tried beside ours; None as the environment says.
+        library: whether a library's matrix products and attention are tried beside ours; None as the environment says.
         progress: show it on the terminal.
 
     Raises:

@@ -21,7 +21,7 @@ def tune(
     lock: Annotated[Path, typer.Option("--lock", "-l", help="The lock file.")] = Path("rooftile.lock"),
     effort: Annotated[str, typer.Option(help="quick or full: how many schedules of a kernel are timed.")] = "full",
     seconds: Annotated[float | None, typer.Option(help="The longest that it may take.")] = None,
-    library: Annotated[bool | None, typer.Option(help="Whether a library's matrix products are tried as well.")] = None,
+    library: Annotated[bool | None, typer.Option(help="Whether a library's products and attention are tried.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Time nothing; say which entries fit this model.")] = False,
     target: TargetName = None,
     as_json: AsJson = False,

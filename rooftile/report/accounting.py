@@ -11,7 +11,7 @@ from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.polynomial import add, mul, product
 from rooftile.ir.scalar import SCALARS
 from rooftile.ir.substitution import evaluate
-from rooftile.passes.schedules.library import multiplied
+from rooftile.passes.schedules.calls import multiplied
 from rooftile.report.data import LineRow, Quantity
 from rooftile.target import Target
 
@@ -68,9 +68,12 @@ def extern_work(op: Op) -> Work:
     return Work(moved, 0, 0)
 
 
-def library_work(op: Op) -> Work:
-    """The work of a matrix product that a library does."""
-    return replace(extern_work(op), matmul_flops=multiplied(op), dtype=op.inputs[0].dtype.name)
+def library_work(op: Op, kernel: Work) -> Work:
+    """The work of a library's call: that of a product, or else of the ``kernel`` in whose place it is."""
+    product, dtype = multiplied(op), op.inputs[0].dtype.name
+    if product is not None:
+        return replace(extern_work(op), matmul_flops=product, dtype=dtype)
+    return replace(kernel, bytes=extern_work(op).bytes)
 
 
 def elements_read(body: Graph) -> dict[Value, Size]:
@@ -109,7 +112,7 @@ def eager_bytes(graph: Graph) -> Size:
             behind[op.output] = _smaller(op.output.type.numel, behind.get(op.inputs[0], op.inputs[0].type.numel))
         elif op.name in EAGER_VIEWS:
             behind[op.output] = _behind_view(op, behind)
-        else:
+        elif op.name != "called":
             total = add(total, _op_bytes(op, behind))
     return total
 

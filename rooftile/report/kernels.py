@@ -91,12 +91,19 @@ class KernelRows:
     def work(self, step: Step, members: Sequence[Member]) -> Work:
         """The work of a step; what several kernels of one launch read is moved once."""
         if isinstance(step, Call):
-            return library_work(step.op) if self.compilation.is_library(step.op) else extern_work(step.op)
+            return self.work_of_call(step.op)
         first, *others = (member.work for member in members)
         for each in others:
             matmul = add(first.matmul_flops, each.matmul_flops)
             first = replace(first, matmul_flops=matmul, scalar_flops=add(first.scalar_flops, each.scalar_flops))
         return replace(first, bytes=kernel_work(step.op.regions[0]).bytes) if others else first
+
+    def work_of_call(self, op: Op) -> Work:
+        """The work of an ATen call."""
+        if not self.compilation.is_library(op):
+            return extern_work(op)
+        instead = next((o for o in self.compilation.lowered.ops if set(op.outputs) & set(o.outputs)), None)
+        return library_work(op, extern_work(op) if instead is None else self.member(instead, None).work)
 
     def kernel(self, step: Step, plan: Plan, time_us: float | None = None) -> KernelRow:
         """The row of one step of ``plan``."""

@@ -14,7 +14,7 @@ from rooftile.ir.core import Op
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.sizes import LIKELY_SIZE, next_power
 from rooftile.passes.reschedule import Choice
-from rooftile.passes.schedules.library import Library, library_of
+from rooftile.passes.schedules.library import Library, libraries_of
 from rooftile.passes.splitting.choice import InParts, part_ops
 from rooftile.runtime.tuning.lock import Entry, device_key, region_key
 from rooftile.runtime.tuning.search import Outcome
@@ -91,10 +91,9 @@ def choice_of(entry: Entry, op: Op, target: Target, *, library: bool = True) -> 
     calls = ", ".join(entry.library)
     if not library:
         raise Misfit(f"it is for {calls}, and libraries are off")
-    found = library_of(op, target)
-    if found is None or found.calls != entry.library:
+    if Library(entry.library) not in libraries_of(op, target):
         raise Misfit(f"it is for {calls}, which is not what the region computes")
-    return found
+    return Library(entry.library)
 
 
 def schedule_of(entry: Entry, first: Schedule) -> Schedule:

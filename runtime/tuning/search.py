@@ -19,7 +19,7 @@ from rooftile.passes.regions.space import space_of
 from rooftile.passes.reschedule import Choice
 from rooftile.passes.schedules.candidates import candidates
 from rooftile.passes.schedules.estimate import seconds
-from rooftile.passes.schedules.library import Library, library_of
+from rooftile.passes.schedules.library import Library, libraries_of
 from rooftile.passes.schedules.together import Together, candidates_together
 from rooftile.passes.splitting.choice import InParts, in_parts
 from rooftile.runtime.tuning.clocks import Clock
@@ -157,8 +157,7 @@ class Search:
     def _library(self, op: Op) -> tuple[Choice, ...]:
         """A library's kernels, where they may be chosen; not on the CPU, where anything is faster than interpreting."""
         wanted = self.config.library and self.target.kind == "cuda"
-        library = library_of(op, self.target) if wanted else None
-        return () if library is None else (library,)
+        return libraries_of(op, self.target) if wanted else ()
 
     def _over(self, deadline: float) -> bool:
         return self.interrupted or self.clock.now() >= deadline

@@ -12,6 +12,7 @@ import torch
 from rooftile.codegen.kernel import Kernel
 from rooftile.codegen.together import emit_all
 from rooftile.config import Config
+from rooftile.errors import UnsupportedError
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.replacing import graph_of
 from rooftile.ir.schedule import Schedule
@@ -122,10 +123,15 @@ class Trial:
         """Run it once, and wait for it.
 
         Raises:
-            RooftileError: it cannot be launched.
+            RooftileError: it cannot be launched, or ATen refuses the call.
             Faulted: it was launched, and the GPU faulted.
         """
-        self()
+        try:
+            self()
+        except (RuntimeError, NotImplementedError) as refused:
+            if not isinstance(self.built.schedule, Library):
+                raise
+            raise UnsupportedError(str(refused)) from refused
         if self._device.type == "cuda":
             try:
                 torch.cuda.synchronize(self._device)

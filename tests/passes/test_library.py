@@ -14,7 +14,7 @@ import rooftile
 from rooftile.config import CompileOptions, Config
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
-from rooftile.passes.schedules.library import Library, library_of
+from rooftile.passes.schedules.library import Library, libraries_of
 from rooftile.report.collect import report_of
 from rooftile.report.explaining import compile_afresh
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
@@ -84,7 +84,7 @@ def region(model: Callable[..., Any], inputs: Tensors) -> Op:
 def test_calls_give_what_the_kernel_gives(name: str, dtype: torch.dtype) -> None:
     model, inputs, calls = CASES[name]
     op = region(model, tuple(x.to(dtype) for x in inputs))
-    choice = library_of(op, CPU)
+    (choice,) = libraries_of(op, CPU)
     assert choice == Library(calls)
     tensors = example_tensors(op, {}, DEVICE)
     ours, theirs = (
@@ -106,8 +106,8 @@ def computed(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("model", "inputs"), [(attention, (r(2, 16, 8),) * 3), (computed, (r(16, 32), r(32, 48)))])
 def test_what_is_computed_on_the_way_in_stays_a_kernel(model: Any, inputs: Tensors) -> None:
     assert [
-        library_of(op, CPU) for op in regions(model, inputs) if any(o.name == "contract" for o in op.regions[0].ops)
-    ] == [None]
+        libraries_of(op, CPU) for op in regions(model, inputs) if any(o.name == "contract" for o in op.regions[0].ops)
+    ] == [()]
 
 
 @pytest.fixture
@@ -115,8 +115,7 @@ def lock(tmp_path: Path) -> Path:
     """A lock file by which a library does ``activated``."""
     model, inputs, _ = CASES["epilogue"]
     op = region(model, inputs)
-    choice = library_of(op, CPU)
-    assert choice is not None
+    (choice,) = libraries_of(op, CPU)
     update_lock(tmp_path / "rooftile.lock", [entry_of(Outcome(op, (op,), {}, choice, 1.0, 2.0), CPU, "ieee")])
     return tmp_path / "rooftile.lock"
 
@@ -171,6 +170,6 @@ def test_the_tuner_tries_it_where_it_may(monkeypatch: pytest.MonkeyPatch) -> Non
     search = Search(CPU, DEVICE, Config.from_env(), "ieee", Effort(4, 60.0), Favouring())
     (found,) = search.run([(op, {})])
     assert not isinstance(found.schedule, Library)  # on the CPU, where kernels are interpreted
-    monkeypatch.setattr(Search, "_library", lambda self, op: (library_of(op, CPU),))
+    monkeypatch.setattr(Search, "_library", lambda self, op: libraries_of(op, CPU))
     (found,) = search.run([(op, {})])
     assert found.schedule == Library((LINEAR, LINEAR)) and found.microseconds == 1.0
