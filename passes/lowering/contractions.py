@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rooftile.ir.core import Value
 from rooftile.ir.dtypes import BF16, F8E4M3, F8E5M2, F16, F32, DType
 from rooftile.ir.graph_ops import GRAPH_OPS
+from rooftile.passes.dtypes import is_narrow
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import masked, repeat
 from rooftile.passes.regions.access import Node, Read
@@ -30,7 +31,8 @@ def contract(kernel: Kernel, node: Node, block: Block, state: Value | None) -> V
         ):
             values.reverse()
         operands = (*values, state) if state is not None else tuple(values)
-        return kernel.add(block, "dot", operands, {"axis": inner[0], "acc": acc, "precision": kernel.precision})
+        precision = _precision(kernel, values[0].dtype)
+        return kernel.add(block, "dot", operands, {"axis": inner[0], "acc": acc, "precision": precision})
     total = kernel.cast(values[0], acc, block)
     for value in values[1:]:
         total = kernel.pointwise("mul", [total, kernel.cast(value, acc, block)], block)
@@ -39,6 +41,13 @@ def contract(kernel: Kernel, node: Node, block: Block, state: Value | None) -> V
         if name in (total.type.axes or ()):
             total = kernel.add(block, "reduce", (total,), {"fn": "sum", "axis": name})
     return total if state is None else kernel.pointwise("add", [state, total], block)
+
+
+def _precision(kernel: Kernel, operand: DType) -> str:
+    """That of products of fp32. Where all results are rounded to narrow floats, exact ones may be sums of
+    tensor cores' products, which miss the last of 24 bits or two."""
+    rounded = operand is F32 and all(is_narrow(v.dtype) for v in kernel.access.body.outputs)
+    return "tf32x3" if rounded and kernel.precision == "ieee" else kernel.precision
 
 
 def _operand(kernel: Kernel, read: Read, bound: Sequence[str], block: Block) -> Value:
