@@ -129,16 +129,27 @@ _EMPTY = frozenset({aten.empty_like.default, aten.empty.memory_format, aten.new_
 
 @row(aten.index_put.default)
 def index_put(im: Import, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False) -> Value:
-    """Rows written into a tensor that holds nothing yet, each at an index: the inverse of a permutation, or rows put
-    back into their order. What is in other rows is for torch to say, which says nothing."""
-    base = im.node.args[0] if im.node is not None else None
-    decline_if(accumulate or getattr(base, "target", None) not in _EMPTY, "elements of a tensor that has others")
-    decline_if(len(indices) != 1 or indices[0] is None or indices[0].type.rank != 1, "indices of more than rows")
-    (index,) = indices
-    assert index is not None
+    """A few rows replaced, or rows written into a tensor that holds nothing yet: the inverse of a permutation, or rows
+    put back into their order. What is in other rows of that is for torch to say, which says nothing."""
+    given = [(d, i) for d, i in enumerate(indices) if i is not None]
+    decline_if(accumulate or len(given) != 1 or given[0][1].type.rank > 1, "indices of more than rows")
+    ((dim, index),) = given
     decline_if(index.dtype is B1, "a boolean index: its size depends on the data")
+    base = im.node.args[0] if im.node is not None else None
+    if getattr(base, "target", None) not in _EMPTY:
+        return _with_few_rows(im, x, dim, index, values)
+    decline_if(dim != 0 or index.type.rank != 1, "indices of more than rows")
     rows = im.b.broadcast(im.b.cast(values, x.dtype), (index.shape[0], *x.shape[1:]))
     return im.b.arrange(rows, _from_front(im, index, x.shape[0]), x.shape[0])
+
+
+def _with_few_rows(im: Import, x: Value, dim: int, index: Value, values: Value) -> Value:
+    """``x`` with ``values`` at the positions ``index`` along ``dim``."""
+    place = im.b.reshape(_from_front(im, index, x.shape[dim]), (index.shape[0] if index.type.rank else 1,))
+    shape = (*x.shape[:dim], place.shape[0], *x.shape[dim + 1 :])
+    given = (*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
+    source = im.b.reshape(im.b.broadcast(im.b.cast(values, x.dtype), given), shape)
+    return scatter(im, x, dim, im.b.expand(place, shape, (dim,)), source)
 
 
 @row(aten.one_hot.default)

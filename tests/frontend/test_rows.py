@@ -261,6 +261,20 @@ def test_indexing(name: str, dynamic: bool) -> None:
     agrees(INDEXING[name], data(9, 6), whole(3, 4), dynamic=dynamic)
 
 
+def test_few_rows_of_what_was_just_made_are_replaced() -> None:
+    """Behind a roll, a window's last position takes the new key; an index may be a number, or count from the end."""
+
+    def replaced(x: Tensor, n: Tensor) -> tuple[Tensor, ...]:
+        window, last = x.roll(-1, 1), torch.tensor([-1])
+        window[:, last] = x[:, :1]
+        rows = x * 2
+        rows[n[0]] = x[:4]
+        column = torch.ops.aten.index_put(x + 1, [None, n[0, 0]], x[:, 5])
+        return window, rows, column
+
+    agrees(replaced, data(9, 6), torch.tensor([[2, -5, 7, -1]]))
+
+
 def test_scatter_of_few_elements() -> None:
     def scattered(x: Tensor, n: Tensor) -> tuple[Tensor, ...]:
         apart = torch.stack([n[:, 0] % 6, (n[:, 0] + 1) % 6], 1)
