@@ -189,8 +189,7 @@ class Search:
         weights. The last such value is taken first: behind a cast it is smaller."""
         for is_wanted in (self.is_spread, self.is_shared, self.is_packable_operand, self.is_gathered_operand):
             for op in reversed(self.partition.graph.ops):
-                is_indirect = op.name == "gather" and len(op.inputs) > 1
-                if (not is_indirect and op.name not in ("pointwise", "cast", "concat")) or is_repetition(op):
+                if (not is_indirect(op) and op.name not in ("pointwise", "cast", "concat")) or is_repetition(op):
                     continue
                 if op.output not in self.partition.buffers and is_wanted(op.output):
                     self.share(op.output)
@@ -232,10 +231,12 @@ class Search:
         return False
 
     def is_gathered_operand(self, value: Value) -> bool:
-        """Whether ``value`` is gathered, and a contraction reads it row by row: it might rather find rows in order."""
-        op = self.partition.producers[value]
-        readers = self.partition.users.get(value, ())
-        return op.name == "gather" and len(op.inputs) > 1 and any(user.name == "contract" for user in readers)
+        """Whether a contraction reads ``value`` row by row, and its rows are gathered, with whatever is done to them
+        then: it might rather find them in order."""
+        if not any(user.name == "contract" for user in self.partition.users.get(value, ())):
+            return False
+        ops, _ = self.partition.cone(value)
+        return any(is_indirect(op) and likely(op.output.type.numel) == likely(value.type.numel) for op in ops)
 
     def uses(self, value: Value) -> list[int]:
         """For each op that computes with ``value``, behind views and casts, how many elements it gives."""
@@ -250,6 +251,11 @@ class Search:
     def flops(self, value: Value) -> int:
         ops, _ = self.partition.cone(value)
         return sum(SCALARS[op.attrs["fn"]].flops for op in ops if op.name == "pointwise")
+
+
+def is_indirect(op: Op) -> bool:
+    """Whether ``op`` reads at indices that are data."""
+    return op.name == "gather" and len(op.inputs) > 1
 
 
 def _post_dominators(graph: Graph) -> dict[Value, Value]:
