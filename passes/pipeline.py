@@ -13,6 +13,7 @@ from rooftile.passes.extensions import with_inserted
 from rooftile.passes.factors import Factors
 from rooftile.passes.fuse import Fuse
 from rooftile.passes.integers import Integers
+from rooftile.passes.keys import Keys
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
 from rooftile.passes.pack import Pack
@@ -29,6 +30,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
     ``"tf32"`` or ``"tf32x3"``."""
     ours: tuple[Pass, ...] = (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
+        Keys(),  # behind canonicalize, whose forms tell how large integers are; before fuse, so that kernels cast them
         Reassociate(),  # before axes, which names the dimensions of what it makes
         Differences(),  # before fuse, which then finds the small values that are worth a buffer
         Axes(),  # before anything prints or cuts the graph, so that a dimension has one letter in every dump

@@ -28,6 +28,7 @@ from rooftile.runtime.binary import Binary
 from rooftile.runtime.build import compile_kernel
 from rooftile.target import H100
 from tests.models import llama_layer
+from tests.regions import regions
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 WEIGHTS = ((4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336), (128256, 4096))
@@ -115,3 +116,31 @@ def test_how_many_launches_a_llama_layer_takes(tokens: int, most: int) -> None:
     assert len(regions) <= most
     (feed_forward,) = (op for op in regions if op.outputs[0].shape[-1] == LLAMA_8B["inner"])
     assert sum(op.name == "contract" for op in feed_forward.regions[0].ops) == 2
+
+
+def normed_products(
+    x: torch.Tensor, w: torch.Tensor, a: torch.Tensor, b: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A norm over all results of a product, which two others read."""
+    y = (x @ w.T).float()
+    y = (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-5)).bfloat16()
+    return y @ a.T, y @ b.T
+
+
+def test_a_norm_over_a_products_results_leaves_these_to_many_programs() -> None:
+    """Not to one that holds them all, or computes them twice."""
+    shapes = ((16, 2048), (2048, 2048), (1024, 2048), (512, 2048))
+    ops = regions(normed_products, [torch.empty(s, dtype=torch.bfloat16, device="meta") for s in shapes], "h100")
+    products = [op for op in ops if any(inner.name == "contract" for inner in op.regions[0].ops)]
+    assert len(products) >= 3
+    for op in products:
+        schedule = Schedule.from_attrs(op.attrs)
+        (loop,) = [a for a in schedule.axes if a.role == "loop"]
+        assert loop.extent in (2048, 1024, 512, 256) and programs(schedule) > 16
+
+
+def test_sums_of_few_rows_are_exchanged_between_no_warps() -> None:
+    """Of 8 rows each, as chosen experts' results are added."""
+    (op,) = regions(lambda x: x.sum(1), [torch.empty(8192, 8, 2048, dtype=torch.bfloat16, device="meta")], "h100")
+    binary = compile_kernel(emit(op.regions[1], H100, op.regions[0]), H100.arch)
+    assert binary.shared_bytes == 0 and binary.resources.spill_bytes == 0

@@ -8,8 +8,8 @@ of whether it is beyond the last.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
-from typing import Any, TypeAlias
+from math import inf, prod
+from typing import Any, Protocol, TypeAlias
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size
@@ -51,6 +51,12 @@ _ALWAYS: Mapping[str, Callable[[Interval, Interval], bool]] = {
     "gt": lambda a, b: a[0] > b[1],
     "ge": lambda a, b: a[0] >= b[1],
 }
+# The interval of so many elements together, each in an interval.
+_REDUCED: Mapping[str, Callable[[Interval, int], Interval]] = {
+    "sum": lambda one, count: _products(one, (count, count)),
+    "max": lambda one, _: one,
+    "min": lambda one, _: one,
+}
 _OPPOSITE = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
 _VIEWS = frozenset({"expand", "reshape", "permute", "slice", "gather", "arrange", "concat"})
 # ATen calls that give positions along a dimension: which result, and where the dimension stands among the arguments.
@@ -64,7 +70,13 @@ _POSITIONS: Mapping[str, tuple[int, int, str]] = {
 _REARRANGED = {"aten.topk.default": 0, "aten.sort.default": 0, "aten.sort.stable": 0}  # the result with the same values
 
 
-def interval(value: Value, rw: Rewriter, depth: int = DEEPEST) -> Interval:
+class Makers(Protocol):
+    """Whoever can say what makes a value."""
+
+    def producer(self, value: Value) -> Op | None: ...
+
+
+def interval(value: Value, rw: Makers, depth: int = DEEPEST) -> Interval:
     """An interval that all elements of an integer ``value`` lie in."""
     op = rw.producer(value)
     if op is None or depth == 0 or value.dtype.kind != "int":
@@ -78,8 +90,14 @@ def interval(value: Value, rw: Rewriter, depth: int = DEEPEST) -> Interval:
     if op.name == "pointwise":
         row = _ARITHMETIC.get(op.attrs["fn"])
         return ANY if row is None else _fitting(row(*(interval(v, rw, depth - 1) for v in op.inputs)), value)
+    if op.name == "cast" and op.inputs[0].dtype.kind == "bool":
+        return 0, 1
     if op.name == "cast" and op.inputs[0].dtype.kind == "int":
         return _fitting(interval(op.inputs[0], rw, depth - 1), value)
+    if op.name == "reduce" and op.attrs["fn"] in _REDUCED:
+        count = prod(op.inputs[0].shape[d] for d in op.attrs["dims"])
+        one = interval(op.inputs[0], rw, depth - 1)
+        return _fitting(_REDUCED[op.attrs["fn"]](one, count), value) if isinstance(count, int) and count else ANY
     if op.name not in _VIEWS:
         return ANY
     read = op.inputs[:1] if op.name in ("gather", "arrange") else op.inputs
@@ -94,7 +112,7 @@ def _positions(size: Size) -> Interval:
     return 0, size - 1 if isinstance(size, int) else inf
 
 
-def _of_call(op: Op, value: Value, rw: Rewriter, depth: int) -> Interval:
+def _of_call(op: Op, value: Value, rw: Makers, depth: int) -> Interval:
     target, number = op.attrs["target"], op.outputs.index(value)
     x = op.inputs[0] if op.inputs else value
     if _REARRANGED.get(target) == number:

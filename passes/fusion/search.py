@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from rooftile.ir.core import Graph, Value
+from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.scalar import SCALARS
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.repeated import is_repetition
