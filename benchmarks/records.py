@@ -14,7 +14,9 @@ import torch
 from rooftile.report.collect import versions
 
 RESULTS = Path(__file__).parent / "results"
-BLOCK_RESULTS, MATMUL_RESULTS, ATTENTION_RESULTS = (RESULTS / name for name in ("blocks", "matmul", "attention"))
+BLOCK_RESULTS, MATMUL_RESULTS, ATTENTION_RESULTS, COMPILE_RESULTS = (
+    RESULTS / name for name in ("blocks", "matmul", "attention", "compile_time")
+)
 
 Record = dict[str, Any]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias, Union
 
@@ -147,6 +148,10 @@ class Graph:
 
     def size_symbols(self) -> tuple[Symbol, ...]:
         """The run-time sizes that shapes and attributes mention, those in regions included, by name."""
+        return self._size_symbols
+
+    @cached_property
+    def _size_symbols(self) -> tuple[Symbol, ...]:
         found: set[Symbol] = set()
         for size in dict.fromkeys(self._sizes()):
             found |= size_symbols(size)

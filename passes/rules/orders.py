@@ -7,8 +7,9 @@ some of which have a better order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.passes.rules import linear
@@ -133,7 +134,7 @@ def _saved(graph: Graph, first: Op, op: Op, whole: Product, producers: Mapping[V
 
 def _readers(graph: Graph, value: Value) -> list[Op] | None:
     """The ops that read ``value`` behind casts, views and concatenations; None where one of these is a result."""
-    users, found, stack = graph.users(), dict[Op, None](), [value]
+    users, found, stack = _users(graph), dict[Op, None](), [value]
     while stack:
         for each in users.get(stack.pop(), ()):
             if each.name not in (*VIEWED_AT, "cast", "concat"):
@@ -143,3 +144,9 @@ def _readers(graph: Graph, value: Value) -> list[Op] | None:
             else:
                 stack.append(each.output)
     return list(found)
+
+
+@lru_cache(maxsize=1)
+def _users(graph: Graph) -> Mapping[Value, Sequence[Op]]:
+    """Those of the graph that was asked about last, in which most products are left as they are."""
+    return graph.users()
