@@ -83,7 +83,10 @@ class KernelCache:
         spend a second on importing Triton.
         """
         with ThreadPoolExecutor(max(1, min(workers, len(kernels)))) as pool:
-            return list(pool.map(lambda kernel: self.get_or_build(kernel, target), kernels))
+            # The longest text first: it takes the longest, and all others are built beside it.
+            order = sorted(range(len(kernels)), key=lambda n: -len(kernels[n].source))
+            waiting = {n: pool.submit(self.get_or_build, kernels[n], target) for n in order}
+            return [waiting[n].result() for n in range(len(kernels))]
 
     def stats(self) -> CacheStats:
         """Counts since this object was made."""
