@@ -99,11 +99,18 @@ def _best_order(graph: Graph, op: Op, producers: Mapping[Value, Op], alone: bool
         inner = product_of(first) if first is not None and first.name == "contract" else None
         if inner is None or read is None or first is None:
             continue
-        whole = associated(outer, position, read, inner)
-        before = outer.work(outer.axes) + _saved(graph, first, op, whole, producers, alone)
-        scaled = bool(found[0].invariant)
+        whole, scaled = associated(outer, position, read, inner), bool(found[0].invariant)
+        after = min(_order(op, whole, last, scaled, 0).after for last in range(len(inner.factors)))
+        if outer.work(outer.axes) + _read(whole, inner) < FEWER * after:
+            continue
+        before = outer.work(outer.axes) + _saved(graph, first, op, _read(whole, inner), producers, alone)
         orders += [_order(op, whole, last, scaled, before) for last in range(len(inner.factors))]
     return min(orders, key=lambda order: order.after / order.before, default=None)
+
+
+def _read(whole: Product, inner: Product) -> int:
+    """How many products the part of ``inner`` takes that is read in ``whole``, whose first factors are its own."""
+    return whole.work(frozenset().union(*(f.axes for f in whole.factors[: len(inner.factors)])))
 
 
 def _order(op: Op, product: Product, last: int, scaled: bool, before: int) -> Order:
@@ -117,7 +124,7 @@ def _axes_without(product: Product, last: int) -> frozenset[str]:
     return frozenset().union(*(f.axes for n, f in enumerate(product.factors) if n != last))
 
 
-def _saved(graph: Graph, first: Op, op: Op, whole: Product, producers: Mapping[Value, Op], alone: bool) -> int:
+def _saved(graph: Graph, first: Op, op: Op, read: int, producers: Mapping[Value, Op], alone: bool) -> int:
     """How many products of ``first`` are not wanted any more once ``op`` does without it: its share of them, where
     everything else that reads a part of the result can do without it, too."""
     readers = _readers(graph, first.output)
@@ -126,9 +133,6 @@ def _saved(graph: Graph, first: Op, op: Op, whole: Product, producers: Mapping[V
     others = [] if alone else [each for each in readers if each is not op]
     if not all(each.name in ("contract", "reduce") and _better(graph, each, producers, alone=True) for each in others):
         return 0
-    inner = product_of(first)
-    assert inner is not None
-    read = whole.work(frozenset().union(*(f.axes for f in whole.factors[: len(inner.factors)])))
     return min(read, _work(first) // len(readers))
 
 

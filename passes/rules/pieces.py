@@ -75,19 +75,25 @@ def apply_to_contraction(graph: Graph, op: Op, producers: Mapping[Value, Op]) ->
 
 
 def _behind(op: Op, producers: Mapping[Value, Op]) -> list[Op]:
-    """The ops that lead from what is concatenated to operands of ``op``, by functions of single elements and
-    transposes alone; operands first."""
+    """The ops that lead from what is concatenated to operands of ``op``, by transposes and by functions of single
+    elements and what is repeated; operands first. (Halves that are rotated are of no use apart.)"""
     ordered: dict[Op, None] = {}
     stack = [(producers[v], False) for v in op.inputs if v in producers]
     while stack:
         each, done = stack.pop()
         if done:
             ordered[each] = None
-        elif each not in ordered and each.name in (*SOURCES, "pointwise", "cast", "permute"):
+        elif each not in ordered and (each.name in SOURCES or _leads_on(each, producers)):
             stack.append((each, True))
             if each.name not in SOURCES:
                 stack.extend((producers[v], False) for v in each.inputs if v in producers)
     return list(ordered)
+
+
+def _leads_on(op: Op, producers: Mapping[Value, Op]) -> bool:
+    if op.name != "pointwise":
+        return op.name in ("cast", "permute")
+    return sum(v not in producers or producers[v].name not in ("expand", "constant") for v in op.inputs) <= 1
 
 
 def _contracted(split: _Splitting, op: Op, position: int) -> list[Value] | None:
