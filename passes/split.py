@@ -75,7 +75,7 @@ class _Outcome:
         for each in self.made:
             added = str(each.attrs["name"]).removeprefix(str(self.op.attrs["name"]))
             name = str(op.attrs["name"]) + added
-            attrs = freeze_attrs({**each.attrs, "name": unique_name(name, names) if added else name})
+            attrs = freeze_attrs({**op.attrs, "name": unique_name(name, names) if added else name})
             body = copies.graph(each.regions[0], str(attrs["name"]))
             made.append(Op("region", copies.values(each.inputs), copies.values(each.outputs), attrs, (body,), op.loc))
         names.update(v.name for each in made[:-1] for v in each.outputs)
