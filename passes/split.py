@@ -41,7 +41,7 @@ from rooftile.passes.rules.linear import Step
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.splitting.copies import Cut, NotCut
 from rooftile.passes.splitting.counts import parts_of_chain, parts_of_product
-from rooftile.passes.splitting.regions import split_region
+from rooftile.passes.splitting.regions import of_parts, split_region
 from rooftile.passes.switches import permitted
 from rooftile.target import Target
 
@@ -75,7 +75,7 @@ class _Outcome:
         for each in self.made:
             added = str(each.attrs["name"]).removeprefix(str(self.op.attrs["name"]))
             name = str(op.attrs["name"]) + added
-            attrs = freeze_attrs({**op.attrs, "name": unique_name(name, names) if added else name})
+            attrs = freeze_attrs({**of_parts(op), "name": unique_name(name, names) if added else name})
             body = copies.graph(each.regions[0], str(attrs["name"]))
             made.append(Op("region", copies.values(each.inputs), copies.values(each.outputs), attrs, (body,), op.loc))
         names.update(v.name for each in made[:-1] for v in each.outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
@@ -103,5 +104,10 @@ def _renamed(graph: Graph, new: dict[Value, Value]) -> Graph:
 def _region(body: Graph, name: str, op: Op, outer: dict[Value, Value]) -> Op:
     """A region op like ``op``, between the values that ``outer`` gives for those of ``body``."""
     inputs, outputs = (tuple(outer[v] for v in values) for values in (body.inputs, body.outputs))
-    attrs = freeze_attrs({**op.attrs, "name": name})
+    attrs = freeze_attrs({**of_parts(op), "name": name})
     return Op("region", inputs, outputs, attrs, (replace(body, name=name),), op.loc)
+
+
+def of_parts(op: Op) -> dict[str, Any]:
+    """The attributes that hold for the regions that ``op`` is cut into: none of them gives what a call would."""
+    return {name: value for name, value in op.attrs.items() if name != "call"}

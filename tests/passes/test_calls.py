@@ -172,3 +172,9 @@ def test_a_locked_call_is_run_and_reported(tmp_path: Path) -> None:
     generated = CompileOptions.from_user(None, None, {"lock": str(lock), "library": False})
     (ours,), _ = compile_afresh(model, inputs, {}, generated)
     assert kernel.flops == report_of([ours]).kernels[0].flops
+
+
+def test_a_part_of_a_sweep_is_no_call() -> None:
+    inputs = tuple(torch.empty(1, 8, n, 64, dtype=torch.bfloat16, device="meta") for n in (1, 8192, 8192))
+    cut = regions(full, inputs, target="h100")
+    assert len(cut) == 2 and not any("call" in op.attrs for op in cut)
