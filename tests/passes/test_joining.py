@@ -9,6 +9,7 @@ from rooftile.ir.core import Graph, TensorType
 from rooftile.ir.dtypes import BF16, F32, DType
 from rooftile.passes.base import PassContext
 from rooftile.passes.fuse import Fuse, build_regions
+from rooftile.passes.fusion.calls import Calls
 from rooftile.passes.fusion.joining import join
 from rooftile.passes.fusion.partition import Partition
 from rooftile.passes.manager import Manager
@@ -61,7 +62,7 @@ def test_a_region_with_two_results_computes_both() -> None:
     producers = {op.attrs.get("fn"): op.output for op in graph.ops if op.name == "reduce"}
     partition.buffers = {*partition.fixed, *producers.values()}
     partition.taps = {producers["sum"]: (producers["max"],)}
-    fused = build_regions(partition, PassContext(CPU))
+    fused = build_regions(partition, Calls.of(graph), PassContext(CPU))
     assert [len(op.outputs) for op in fused.ops] == [2, 1]
     lowered = Manager(verify=True).run(fused, PIPELINE, PassContext(CPU))[-1].graph
     torch.manual_seed(0)
