@@ -23,12 +23,13 @@ CHEAP_FLOPS = 4  # recomputing a value of fewer FLOPs is never worth a buffer
 # A value this many times larger than all that it is computed from and all that is computed from it, such as one that
 # grows with the square of a length, is stored only if kernels without it take this many times as long.
 OUTGROWN = 8
-PATIENCE = 4
+PATIENCE = 2
 
 
 @dataclass(frozen=True)
 class _Move:
-    """A change of boundaries: ``value`` stops being a buffer, those of ``instead`` become buffers, for a ``reason``."""
+    """A change of boundaries: ``value`` stops being a buffer, and with it those of ``along``, which only it is computed
+    from; those of ``instead`` become buffers."""
 
     value: Value
     instead: tuple[Value, ...]
@@ -36,15 +37,17 @@ class _Move:
     saved: int
     into: tuple[str, ...]
     rule: str = "cost"
+    along: tuple[Value, ...] = ()
 
     @property
     def reason(self) -> str:
-        what, microseconds = f"%{self.value.name} stays on chip", abs(self.gain) * 1e6
+        what = " and ".join(f"%{v.name}" for v in (*self.along, self.value))
+        what, microseconds = f"{what} stay{'' if self.along else 's'} on chip", abs(self.gain) * 1e6
         if self.gain > 0:
             return f"{what}: {microseconds:.1f} us less by the model"
         return (
-            f"{what}, though it takes {microseconds:.1f} us more by the model: it would be more than {OUTGROWN} times "
-            "as large as all that it is computed from and all that is computed from it"
+            f"{what}, though that takes {microseconds:.1f} us more by the model: stored, %{self.value.name} would be more "
+            f"than {OUTGROWN} times as large as all around"
         )
 
 
@@ -84,12 +87,12 @@ class Search:
         shared = next((v for v in same if len(self.uses(v)) > 1), None)
         if shared is None:
             return None
-        buffers = p.buffers - {value} | {shared}
-        readers = [r for r in p.readers(value, p.buffers | {shared}) if r is not shared]  # these compute it themselves
-        apart = [p.verdict(v, p.buffers | {shared}) for v in (value, shared, *readers)]
-        whole = [p.verdict(v, buffers) for v in (shared, *readers)]
-        gain = sum(v.seconds for v in apart) - sum(v.seconds for v in whole)
-        saved = sum(v.bytes for v in apart) - sum(v.bytes for v in whole)
+        if p.readers(value, p.buffers | {shared}) != [shared]:  # a sum on the way there would compute it again
+            return None
+        apart = [p.verdict(v, p.buffers | {shared}) for v in (value, shared)]
+        whole = p.verdict(shared, p.buffers - {value})
+        gain = sum(v.seconds for v in apart) - whole.seconds
+        saved = sum(v.bytes for v in apart) - whole.bytes
         return _Move(value, (shared,), gain, saved, (shared.name,)) if gain > 0 else None
 
     def best(self, value: Value) -> _Move | None:
@@ -104,10 +107,24 @@ class Search:
             move = self.price(value, instead, readers, before)
             if move is not None and (best is None or move.gain > best.gain):
                 best = move
+        along = self.as_large(value) if best is None else ()
+        if along:
+            best = self.price(value, (), readers, [*before, *(p.verdict(v, p.buffers) for v in along)], along)
         return best
 
+    def as_large(self, value: Value) -> tuple[Value, ...]:
+        """The buffers as large as ``value`` that it alone is computed from: scores of which it is a mixture."""
+        p, size = self.partition, likely(value.type.bytes)
+        large = (v for v in p.cone(value)[1] if v in p.buffers - p.fixed and SMALL * likely(v.type.bytes) > size)
+        return tuple(v for v in large if p.readers(v) == [value])
+
     def price(
-        self, value: Value, instead: tuple[Value, ...], readers: list[Value], before: list[Verdict]
+        self,
+        value: Value,
+        instead: tuple[Value, ...],
+        readers: list[Value],
+        before: list[Verdict],
+        along: tuple[Value, ...] = (),
     ) -> _Move | None:
         p = self.partition
         if not instead and len(readers) > 1:
@@ -115,7 +132,7 @@ class Search:
                 value, Reason("recompute", value, f"%{value.name} is read by {len(readers)} kernels")
             )
             return None
-        buffers = (p.buffers - {value}).union(instead)
+        buffers = p.buffers.difference((value, *along)).union(instead)
         after = [p.verdict(r, buffers) for r in (*instead, *readers)]
         blocked = next((v.reason for v in after if v.reason is not None), None)
         if blocked is not None:
@@ -124,17 +141,18 @@ class Search:
         stored, computed = (sum(v.seconds for v in verdicts) for verdicts in (before, after))
         gain = stored - computed
         saved = sum(v.bytes for v in before) - sum(v.bytes for v in after)
-        if gain <= 0 and not instead and computed <= PATIENCE * stored and self.outgrows(value, readers):
-            return _Move(value, instead, gain, saved, tuple(r.name for r in readers), rule="memory")
+        into = tuple(r.name for r in instead or readers)
+        if gain <= 0 and not instead and computed <= PATIENCE * stored and self.outgrows(value, along, readers):
+            return _Move(value, instead, gain, saved, into, "memory", along)
         if gain <= 0:
             text = f"computing %{value.name} inside its reader takes {-gain * 1e6:.1f} us longer than storing it"
             self.refused.setdefault(value, Reason("cost", value, text))
             return None
-        return _Move(value, instead, gain, saved, tuple(r.name for r in instead or readers))
+        return _Move(value, instead, gain, saved, into, along=along)
 
-    def outgrows(self, value: Value, readers: list[Value]) -> bool:
+    def outgrows(self, value: Value, along: tuple[Value, ...], readers: list[Value]) -> bool:
         """Whether ``value`` is far larger than all that it is computed from and all that is computed from it."""
-        around = (*self.partition.cone(value)[1], *readers)
+        around = (*self.partition.cone(value, self.partition.buffers.difference(along))[1], *readers)
         return likely(value.type.bytes) > OUTGROWN * sum(likely(v.type.bytes) for v in around)
 
     def below(self, value: Value) -> Iterator[Value]:
@@ -161,11 +179,12 @@ class Search:
         p = self.partition
         if not permitted("fused", move.value, p.producers[move.value].loc):
             return False
-        p.buffers.discard(move.value)
+        p.buffers.difference_update((move.value, *move.along))
         p.buffers.update(move.instead)
-        values = (move.value.name, *move.into)
-        locs = [p.producers[move.value].loc]
-        self.ctx.ledger.add("fused", rule=move.rule, values=values, reason=move.reason, bytes=move.saved, locs=locs)
+        for value in (move.value, *move.along):
+            saved, locs = move.saved if value is move.value else 0, [p.producers[value].loc]
+            names = (value.name, *move.into)
+            self.ctx.ledger.add("fused", rule=move.rule, values=names, reason=move.reason, bytes=saved, locs=locs)
         return True
 
     def report_cut(self, value: Value) -> None:

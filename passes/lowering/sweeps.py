@@ -21,6 +21,8 @@ from rooftile.passes.masks.summary import Summary
 from rooftile.passes.regions.access import Guard, Node, Read, address
 from rooftile.passes.switches import permitted
 
+NESTED_STAGES = 2
+
 
 def place_store(kernel: Kernel, number: int, block: Block) -> None:
     """Store root ``number``, opening the loops over which it varies."""
@@ -176,12 +178,23 @@ def _loop(
     region = Graph(name, tuple(state), tuple(ops), tuple(after))
     outputs = [Value(fresh(n), start.type) for n, start in zip(names, starts, strict=True)]
     over = name if visiting is None else step_axis(visiting.summary).name
-    stages = None if visiting is None or phase.settled else visiting.stages(ops)
+    stages = _stages(kernel, block, ops) if visiting is None or phase.settled else visiting.stages(ops)
     attrs = freeze_attrs({"axis": over, "ranges": len(ends) // 2, "phase": phase.name, "stages": stages})
     block.ops.append(Op("loop", (*ends, *starts), tuple(outputs), attrs, (region,)))
     if visiting is not None:
         visiting.step = outputs.pop()
     return outputs
+
+
+def _stages(kernel: Kernel, block: Block, ops: Sequence[Op]) -> int | None:
+    """How many stages a loop of ``ops`` has, where these are not the kernel's.
+
+    With three, Triton 3.6 on an H100 overwrites registers of products that are under way in a loop inside another
+    where an operand is computed: with 16 steps of 64, rows 8 to 15 of every 16 were NaN; with two stages none.
+    """
+    loaded = {v for op in ops if op.name == "load" for v in op.outputs}
+    computed = any(op.name == "dot" and not loaded.issuperset(op.inputs[:2]) for op in ops)
+    return NESTED_STAGES if block.loops and computed and kernel.schedule.num_stages > NESTED_STAGES else None
 
 
 def _early_first(kernel: Kernel, body: Block) -> list[Op]:

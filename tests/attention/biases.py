@@ -101,7 +101,15 @@ def from_keys(q: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
     return (scaled(q, k) + bias).softmax(-1) @ v
 
 
-@biases(u="h 1 d: small", w="h 1 d: small", places="h r d: small", square=True)
+@biases(
+    u="h 1 d: small",
+    w="h 1 d: small",
+    places="h r d: small",
+    square=True,
+    kernels=2,
+    cut=("contract", "cost"),
+    stored=1,
+)
 def transformer_xl(q: Tensor, k: Tensor, v: Tensor, u: Tensor, w: Tensor, places: Tensor) -> Tensor:
     b, h, n, _ = q.shape
     by_place = (q + w) @ places[:, : 2 * n - 1].mT

@@ -32,18 +32,26 @@ def fused(graph: Graph) -> tuple[int, list[Entry]]:
 
 
 def test_what_grows_with_the_square_of_a_length_stays_on_chip() -> None:
-    regions, (entry,) = fused(mixed(4096))
+    regions, entries = fused(mixed(4096, 16))
     assert regions == 1
-    assert entry.values[0] == "contract" and "more by the model" in entry.reason
+    assert [entry.values[0] for entry in entries] == ["contract_1", "contract"]
+    assert "more by the model" in entries[0].reason
 
 
-@pytest.mark.parametrize(("length", "heads"), [(1024, 8), (4096, 32)])
+def test_a_value_and_what_it_alone_is_computed_from_leave_together() -> None:
+    """Storing either without the other would gain nothing."""
+    context = PassContext(H100)
+    assert len(Fuse().run(mixed(4096), context).ops) == 1
+    assert any("%contract and %contract_1 stay on chip" in entry.reason for entry in context.ledger.of("fused"))
+
+
+@pytest.mark.parametrize(("length", "heads"), [(1024, 16), (4096, 64)])
 def test_it_is_stored_where_it_is_small_or_computing_it_again_takes_too_long(length: int, heads: int) -> None:
     regions, entries = fused(mixed(length, heads))
-    assert regions == 2 and not entries
+    assert regions == 3 and not entries
 
 
 def test_without_the_rule_time_alone_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "OUTGROWN", float("inf"))
-    regions, entries = fused(mixed(4096))
-    assert regions == 2 and not entries
+    regions, entries = fused(mixed(4096, 16))
+    assert regions == 3 and not entries
