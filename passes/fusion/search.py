@@ -46,8 +46,8 @@ class _Move:
         if self.gain > 0:
             return f"{what}: {microseconds:.1f} us less by the model"
         return (
-            f"{what}, though that takes {microseconds:.1f} us more by the model: stored, %{self.value.name} would be more "
-            f"than {OUTGROWN} times as large as all around"
+            f"{what}, though that takes {microseconds:.1f} us more by the model: stored, %{self.value.name} would be "
+            f"more than {OUTGROWN} times as large as all around"
         )
 
 
