@@ -210,9 +210,11 @@ def _early_first(kernel: Kernel, body: Block) -> list[Op]:
     dots = [op for op in body.ops if op.name == "dot" and computed.isdisjoint(op.inputs)]
     for_dots = [op for op in loads if reads[op.output] in kernel.dot_only]
     others = [op for op in loads if op not in for_dots]
+    multiplied = {value for dot in dots for value in dot.inputs}
     waiting = [op for op in others if dots and _waits_in_shared_memory(kernel, reads[op.output])]
+    waiting = [op for op in waiting if op.output not in multiplied]
     if not waiting:
-        for_dots = [op for op in for_dots if any(op.output in dot.inputs for dot in dots)]
+        for_dots = [op for op in for_dots if op.output in multiplied]
     early = [*(op for op in others if op not in waiting), *for_dots, *dots, *waiting]
     return [*early, *(op for op in body.ops if op not in early)]
 

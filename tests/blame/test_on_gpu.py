@@ -38,7 +38,7 @@ def test_nothing_is_blamed_where_nothing_is_wrong() -> None:
 def test_a_planted_fault_is_isolated(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant = PLANTS[name]
     plant.put(monkeypatch)
-    subjects = model_subjects(plant.model(), block_and_inputs(device="cuda")[1])[0]
+    subjects = model_subjects(plant.model(), block_and_inputs(device="cuda", sizes=plant.sizes_on_gpu)[1])[0]
     culprit = bisect(subjects, default_target())
     assert culprit is not None
     found = culprit.row()

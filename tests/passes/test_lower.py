@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, Op, freeze_attrs
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.parser import parse_graph
@@ -23,11 +26,24 @@ from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.schedules.reduction import split_positions
-from rooftile.target import CPU
+from rooftile.target import CPU, H100
+from tests.blame.plants import Block
 from tests.strategies import graphs, inputs_for
 from tests.test_random_graphs import assert_kept
 
+# Tokens, their width and the results': at the first of these, rows that products read are normalised in the same sweep.
+SHAPES = ((1024, 128, 4096), (512, 64, 4096))
+
 FILES = sorted((Path(__file__).parent.parent / "ir" / "lower").glob("*.ir"))
+
+
+@pytest.mark.parametrize(("tokens", "width", "results"), SHAPES)
+def test_what_a_product_reads_is_loaded_before_it(tokens: int, width: int, results: int) -> None:
+    """A tile that a descriptor carries may follow the products, but not those that read it."""
+    shapes = ((tokens, width), (tokens, width), (width, results))
+    inputs = tuple(torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in shapes)
+    graph = import_captured(capture_exported(torch.export.export(Block(), inputs))).graph
+    Manager(verify=True).run(graph, PIPELINE, PassContext(H100))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -215,7 +215,7 @@ def test_a_scatter_into_what_was_made_here_copies_nothing() -> None:
         back[order] = torch.arange(len(order))
         return x[back]
 
-    plan = plan_of(permuted, torch.randn(6, 2), torch.randperm(6))
+    plan = plan_of(permuted, torch.randn(600, 2), torch.randperm(600))  # of few, each row would be chosen elementwise
     assert [step.in_place for step in plan.steps if isinstance(step, Call)] == [True]
 
 
