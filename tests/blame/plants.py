@@ -44,8 +44,8 @@ class Kept(nn.Module):
         return scores @ (y @ w)
 
 
-# Tokens, their width, and the results'. With fewer results the CPU's plan is one kernel less, and a fault has no effect;
-# a GPU's plan of the smallest has neither a masked loop nor a buffer to spare.
+# Tokens, their width, and the results'. With fewer results the CPU's plan is one kernel less, and some faults have no
+# effect; a GPU's plan of the smallest has neither a masked loop nor a buffer to spare.
 SMALL, SMALLEST, LARGE = (24, 16, 2000), (24, 16, 300), (512, 64, 4096)
 
 
