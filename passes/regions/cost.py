@@ -61,34 +61,38 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
     Run-time sizes count as their likely values.
     """
     extents = {a: likely(e) for a, e in access.axes.items()}
-    dots = contractions(access)
+    dots, chain = contractions(access), _as_chain(access)
     moved = _bytes(access, extents) + reread
-    factor = _recomputation(access, extents, 1 if _multiplies_vectors(access, target) else TILE_REUSE)
-    sweeps = _sweep_counts(access)
+    vectors = chain is None and _multiplies_vectors(access, target)
+    factor = _recomputation(access, chain, extents, 1 if vectors else TILE_REUSE)
+    sweeps = _sweep_counts(access, chain)
     matmul, matmul_seconds = 0, 0.0
     for read in dots:
         flops = 2 * prod(extents[a] * sweeps.get(a, 1) for a in access.free[read])
         flops *= prod(extents[a] for a in access.nodes[read].bound)
         matmul += flops
-        matmul_seconds += flops / target.matmul_rate(_operand(access, read).name) * _slowed(access, read, target)
+        matmul_seconds += flops / target.matmul_rate(_operand(access, read).name) * _slowed(access, chain, read, target)
     scalar = sum(
         _scalar_flops(access, r) * prod(extents[a] for a in access.free[r] | set(n.bound)) * factor.get(r, 1)
         for r, n in access.nodes.items()
     )
-    scalar += sum(GATHERED * _vectors_of_pairs(access, read, extents) for read in dots if target.kind == "cuda")
-    memory_seconds = moved / target.bandwidth * (WAITED_FOR if _waits_for_operands(access, extents, target) else 1)
-    memory_seconds = max(memory_seconds, _read_again(access, extents) / (FROM_CACHE * target.bandwidth))
+    if chain is not None and target.kind == "cuda":
+        scalar += sum(GATHERED * _vectors_of_pairs(access, chain, read, extents) for read in dots)
+    waits = chain is None and _waits_for_operands(access, extents, target)
+    memory_seconds = moved / target.bandwidth * (WAITED_FOR if waits else 1)
+    if chain is not None:
+        memory_seconds = max(memory_seconds, _read_again(access, chain, extents) / (FROM_CACHE * target.bandwidth))
     scalar_seconds = scalar / target.scalar_flops
-    if _multiplies_vectors(access, target):
+    if vectors:
         memory_seconds += max(0.0, scalar_seconds - BESIDE_LOADS * memory_seconds)
-    seconds = max(memory_seconds, matmul_seconds + scalar_seconds) / _share(access, extents, target)
+    seconds = max(memory_seconds, matmul_seconds + scalar_seconds) / _share(access, chain, extents, target)
     return Cost(moved, matmul, scalar, seconds + target.launch_seconds + _call_overhead(access, target))
 
 
-def _slowed(access: Access, read: Read, target: Target) -> float:
+def _slowed(access: Access, chain: Chain | None, read: Read, target: Target) -> float:
     """How much longer a contraction takes than one of operands that lie in order."""
     operands = access.nodes[read].operands
-    if any(not is_loaded(access, o) and _is_computed_again(access, o) for o in operands):
+    if any(not is_loaded(access, o) and _is_computed_again(access, chain, o) for o in operands):
         return COMPUTED_OPERAND
     return GATHERED_OPERAND if target.kind == "cuda" and _is_gathered(access, operands) else 1.0
 
@@ -105,8 +109,9 @@ def _is_gathered(access: Access, operands: Sequence[Read]) -> bool:
 
 
 def _waits_for_operands(access: Access, extents: dict[str, int], target: Target) -> bool:
-    """Whether dots have an operand of few rows that is computed, not copied while others are multiplied."""
-    if target.kind == "cpu" or _as_chain(access) is not None:
+    """Whether dots outside a chain have an operand of few rows that is computed, not copied while others are
+    multiplied."""
+    if target.kind == "cpu":
         return False
     for read in contractions(access):
         for operand in access.nodes[read].operands:
@@ -117,12 +122,9 @@ def _waits_for_operands(access: Access, extents: dict[str, int], target: Target)
     return False
 
 
-def _vectors_of_pairs(access: Access, contraction: Read, extents: dict[str, int]) -> int:
+def _vectors_of_pairs(access: Access, chain: Chain, contraction: Read, extents: dict[str, int]) -> int:
     """How many elements a chain loads of an operand that has a vector of its own for each row and step, such as one at
     a distance: no product of matrices, and 19 ms where the roofline of products said 0.4 (4 x 16 heads, 2048 rows)."""
-    chain = _as_chain(access)
-    if chain is None:
-        return 0
     node, row = access.nodes[contraction], frozenset(chain.row)
     steps = frozenset(chain.loops).difference(node.bound)
     own = (access.free[o] for o in node.operands if is_loaded(access, o))
@@ -130,13 +132,13 @@ def _vectors_of_pairs(access: Access, contraction: Read, extents: dict[str, int]
 
 
 def _multiplies_vectors(access: Access, target: Target) -> bool:
-    """Whether the region's products are those of a matrix and a vector, which threads load and sum by themselves."""
-    return bool(contractions(access)) and target.kind == "cuda" and not has_dot(access) and _as_chain(access) is None
+    """Whether the products of a region that is no chain are those of a matrix and a vector, which threads load and sum
+    by themselves."""
+    return bool(contractions(access)) and target.kind == "cuda" and not has_dot(access)
 
 
-def _is_computed_again(access: Access, operand: Read) -> bool:
+def _is_computed_again(access: Access, chain: Chain | None, operand: Read) -> bool:
     """Whether ``operand`` is computed in every step; in a chain, what is the same in all of them is computed once."""
-    chain = _as_chain(access)
     return chain is None or not access.free[operand].isdisjoint(chain.loops)
 
 
@@ -156,12 +158,9 @@ def _bytes(access: Access, extents: dict[str, int]) -> int:
     return int(total) + sum(likely(type.bytes) for type in stored.values())
 
 
-def _read_again(access: Access, extents: dict[str, int]) -> int:
+def _read_again(access: Access, chain: Chain, extents: dict[str, int]) -> int:
     """The bytes that the programs of a chain read in its sweeps, where programs that differ in no rows of a tile read
     the same ones."""
-    chain = _as_chain(access)
-    if chain is None:
-        return 0
     apart, total = frozenset(chain.grid).difference(chain.row), 0
     for load in access.loads():
         free = access.free[load]
@@ -178,11 +177,10 @@ def segments_read(access: Access, load: Read) -> int:
     return prod(segments(access, name) for name in access.segments)
 
 
-def _recomputation(access: Access, extents: dict[str, int], reuse: int) -> dict[Read, int]:
+def _recomputation(access: Access, chain: Chain | None, extents: dict[str, int], reuse: int) -> dict[Read, int]:
     """How often each read below a contraction's or a scan's operand is computed: once per tile (of ``reuse``) of the
     result's axes that the operand doesn't have, and once for all steps of a chain in which it is the same."""
     factor: dict[Read, int] = {}
-    chain = _as_chain(access)
     loops = frozenset(chain.loops if chain is not None else ())
     for read in access.reductions():
         for operand in access.nodes[read].operands:
@@ -240,39 +238,36 @@ def _reads_rows(access: Access, read: Read) -> bool:
     return any(found is not None and found[0][-1].stride == 1 for found in steps)
 
 
-def _share(access: Access, extents: dict[str, int], target: Target) -> float:
+def _share(access: Access, chain: Chain | None, extents: dict[str, int], target: Target) -> float:
     """The share of the device that the grid of a region with reductions can use: rows are what runs in parallel."""
     if target.kind == "cpu" or not access.reductions():
         return 1.0
     if contractions(access):
-        count = _program_count(access)
-        return min(1.0, count * _parts(access, count, target) / target.sm_count)
+        count = _program_count(access, chain)
+        return min(1.0, count * _parts(access, chain, count, target) / target.sm_count)
     bound = {a for n in access.nodes.values() for a in n.bound}
     common = [access.free[r] for r in access.reductions()]
     rows = prod(extents[a] for a in access.axes if a not in bound and all(a in f for f in common))
     return min(1.0, max(rows, 1) / target.sm_count)
 
 
-def _program_count(access: Access) -> int:
+def _program_count(access: Access, chain: Chain | None) -> int:
     """How many programs a chain's grid has, at 64 rows a tile; a matrix form always has enough."""
-    chain = _as_chain(access)
     if chain is None:
         return 2**30
     rows = max((likely(access.axes[a]) for a in chain.row), default=1)
     return max(1, prod(likely(access.axes[a]) for a in chain.grid) // min(rows, 64))
 
 
-def _parts(access: Access, count: int, target: Target) -> int:
+def _parts(access: Access, chain: Chain | None, count: int, target: Target) -> int:
     """Into how many parts a chain's one sweep, which ``count`` programs run, can be cut."""
-    chain = _as_chain(access)
     if chain is None or len(chain.loops) != 1 or obstacle(chain.sweeps, chain.loops[0]):
         return 1
     return parts_for(access.axes[chain.loops[0]], count, target)
 
 
-def _sweep_counts(access: Access) -> dict[str, int]:
+def _sweep_counts(access: Access, chain: Chain | None) -> dict[str, int]:
     """How often a chain runs over each of its loop axes; empty where the region is no chain."""
-    chain = _as_chain(access)
     if chain is None:
         return {}
     stored = {s for _, read in access.roots for s in access.free[read]}
