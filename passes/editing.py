@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 from rooftile.ir.builder import GraphBuilder
@@ -13,24 +13,33 @@ from rooftile.passes.switches import permitted
 
 def replaced(graph: Graph, op: Op, make: Callable[[GraphBuilder], object]) -> Graph:
     """``graph`` with the last of the ops that ``make`` builds in place of ``op``, whose results it takes over."""
+
+    def in_place(builder: GraphBuilder, op: Op) -> None:
+        make(builder)
+        builder.ops[-1] = replace(builder.ops[-1], outputs=op.outputs)
+
+    return rewritten(graph, (op,), in_place)
+
+
+def rewritten(graph: Graph, chosen: Container[Op], make: Callable[[GraphBuilder, Op], None]) -> Graph:
+    """``graph`` with what ``make`` builds in place of each of the ops that are ``chosen``, with their results."""
     builder = GraphBuilder.beside(graph)
-    for old in graph.ops:
-        if old is not op:
-            builder.ops.append(old)
+    for op in graph.ops:
+        if op not in chosen:
+            builder.ops.append(op)
             continue
         with builder.at(op.loc):
-            make(builder)
-        builder.ops[-1] = replace(builder.ops[-1], outputs=op.outputs)
+            make(builder, op)
     return replace(graph, ops=tuple(live_ops(builder.ops, graph.outputs)))
 
 
-def with_bodies(graph: Graph, rewritten: Callable[[Graph], Graph]) -> Graph:
-    """``graph`` with each region's body ``rewritten``; the same graph where every body comes back as the same
-    object."""
+def with_bodies(graph: Graph, rewrite: Callable[[Graph], Graph]) -> Graph:
+    """``graph`` with what ``rewrite`` makes of each region's body; the same graph where every body comes back as the
+    same object."""
     bodies: dict[Graph, Graph] = {}
     for op in graph.ops:
         if op.name == "region":
-            (old, new) = op.regions[0], rewritten(op.regions[0])
+            (old, new) = op.regions[0], rewrite(op.regions[0])
             bodies[old] = new if new is old or permitted("", op.outputs[-1], op.loc) else old
     if all(old is new for old, new in bodies.items()):
         return graph

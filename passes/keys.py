@@ -23,7 +23,7 @@ from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.dtypes import I8, I16, I32, U8, DType
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.intervals import Interval, interval
-from rooftile.passes.liveness import live_ops
+from rooftile.passes.editing import rewritten
 from rooftile.passes.switches import permitted
 
 NARROW = (I8, U8, I16, I32)
@@ -50,16 +50,10 @@ class Keys:
         }
         if not found:
             return graph
-        builder = GraphBuilder.beside(graph)
-        for op in graph.ops:
-            if op not in found:
-                builder.ops.append(op)
-                continue
-            with builder.at(op.loc):
-                _sort(builder, op, found[op])
-            reason = f"%{op.inputs[0].name} is sorted as {found[op].name}, which holds all that it can be"
+        for op, dtype in found.items():
+            reason = f"%{op.inputs[0].name} is sorted as {dtype.name}, which holds all that it can be"
             ctx.ledger.add("rewritten", rule="keys", values=[op.outputs[0].name], reason=reason, locs=[op.loc])
-        return replace(graph, ops=tuple(live_ops(builder.ops, graph.outputs)))
+        return rewritten(graph, found, lambda builder, op: _sort(builder, op, found[op]))
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,7 @@ from rooftile.ir.expr import Size
 from rooftile.ir.ranges import at_least
 from rooftile.passes.base import PassContext
 from rooftile.passes.dtypes import is_on_narrow_floats
-from rooftile.passes.editing import with_bodies
-from rooftile.passes.liveness import live_ops
+from rooftile.passes.editing import rewritten, with_bodies
 from rooftile.passes.numbers import number_in
 from rooftile.passes.switches import permitted
 
@@ -64,21 +63,18 @@ def multiplied(body: Graph) -> Graph:
     chosen = {op for op in divisions if (op in numbers or op in rows) and permitted("division", op.output, op.loc)}
     if not chosen:
         return body
-    builder = GraphBuilder.beside(body)
-    for op in body.ops:
-        if op not in chosen:
-            builder.ops.append(op)
-            continue
-        with builder.at(op.loc):
-            value = op.inputs[0]
-            if op in numbers:
-                factor = builder.broadcast(builder.constant(1.0 / numbers[op], F32), op.output.shape)
-            else:
-                reciprocal, factor = _factors(builder, rows[op])
-                value = builder.pointwise("mul", value, reciprocal)
+
+    def multiply(builder: GraphBuilder, op: Op) -> None:
+        value = op.inputs[0]
+        if op in numbers:
+            factor = builder.broadcast(builder.constant(1.0 / numbers[op], F32), op.output.shape)
+        else:
+            reciprocal, factor = _factors(builder, rows[op])
+            value = builder.pointwise("mul", value, reciprocal)
         attrs = freeze_attrs({**op.attrs, "fn": "mul"})
         builder.ops.append(replace(op, inputs=(value, factor), attrs=attrs))
-    return replace(body, ops=tuple(live_ops(builder.ops, body.outputs)))
+
+    return rewritten(body, chosen, multiply)
 
 
 def _factors(builder: GraphBuilder, spread: Op) -> tuple[Value, Value]:
