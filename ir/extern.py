@@ -5,7 +5,7 @@ A call that replaces some elements of its first operand (``UPDATES``) can also b
 Tensor operands are the op's inputs. In ``args`` and ``kwargs`` an operand stands as ``("operand", n)``, a list as
 ``("list", ...)``, and what the IR has no attribute for by its name in torch: ``("device", "cuda:0")``,
 ``("torch", "contiguous_format")``, ``("complex", 0.0, 1.0)``. Sizes stand as expressions. A view of an operand is
-``("permute", ("operand", n), 1, 0)``, and so on for the functions of ``_VIEWS``, one around the other. The attribute
+``("permute", ("operand", n), 1, 0)``, and so on for the functions of ``VIEWS``, one around the other. The attribute
 ``view`` may say which view of what the call returns the op's result is.
 """
 
@@ -31,7 +31,7 @@ _NAMED: dict[str, Callable[..., Any]] = {
 }
 
 # Views of an operand, by the function's tag: what makes one from a tensor and the rest of the tuple.
-_VIEWS: dict[str, Callable[..., torch.Tensor]] = {
+VIEWS: dict[str, Callable[..., torch.Tensor]] = {
     "permute": lambda x, *perm: x.permute(perm),
     "reshape": lambda x, *shape: x.reshape(shape),
     "expand": lambda x, *shape: x.expand(shape),
@@ -155,9 +155,9 @@ def _decode(argument: Attr, operands: Sequence[torch.Tensor], sizes: Mapping[str
     tag, *rest = argument
     if tag == "operand":
         return operands[rest[0]]  # type: ignore[index]
-    if tag in _VIEWS:
+    if tag in VIEWS:
         viewed, *how = (_decode(a, operands, sizes) for a in rest)
-        return _VIEWS[str(tag)](viewed, *how)
+        return VIEWS[str(tag)](viewed, *how)
     if tag == "list":
         return [_decode(a, operands, sizes) for a in rest]
     return _NAMED[str(tag)](*rest)

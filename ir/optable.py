@@ -39,8 +39,8 @@ class OpDef:
     reference in torch.
 
     ``attrs`` names the attributes it takes, in the order in which they print, of which those in ``optional`` may be
-    left out. ``view`` says that the op only renames
-    elements: its result is an index expression of its operand and costs nothing inside a kernel.
+    left out. ``view`` says that the op only renames elements: its result is an index expression of its operand and
+    costs nothing inside a kernel.
     """
 
     name: str

@@ -15,9 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rooftile.ir.core import Attr, Graph, Op, Value
+from rooftile.ir.extern import VIEWS
 from rooftile.passes.liveness import live_ops
-
-_VIEWS = ("permute", "reshape", "expand")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Calls:
         """The note of what ``value`` is a view of."""
         while value not in self.notes:
             op = self.producers.get(value)
-            if op is None or op.name not in _VIEWS:
+            if op is None or op.name not in VIEWS:
                 return None
             value = op.inputs[0]
         return self.notes[value]
@@ -60,7 +59,7 @@ class Calls:
         if value in inputs:
             return ("operand", inputs.index(value))
         op = self.producers.get(value)
-        if op is None or op.name not in _VIEWS:
+        if op is None or op.name not in VIEWS:
             return None
         inner = self._view(op.inputs[0], inputs)
         if inner is None or op.name == "reshape":
