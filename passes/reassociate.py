@@ -71,7 +71,7 @@ def _as_contraction(graph: Graph, op: Op, producers: Producers) -> Rewritten | N
 
 
 def _in_best_order(graph: Graph, op: Op, producers: Producers) -> Rewritten | None:
-    found = better_orders(graph, op, producers) if op.name == "contract" or op.attrs.get("fn") == "sum" else None
+    found = better_orders(graph, op, producers)
     if found is None:
         return None
     with working_on(op):

@@ -61,7 +61,7 @@ def better_orders(graph: Graph, op: Op, producers: Mapping[Value, Op]) -> Found 
 
 def _better(graph: Graph, op: Op, producers: Mapping[Value, Op], alone: bool) -> Found | None:
     """``alone``: taking it for granted that what else reads parts of the first contraction can do without it."""
-    if not op.output.dtype.is_float:
+    if product_of(op) is None or not op.output.dtype.is_float:
         return None
     whole = _best_order(graph, op, producers, alone)
     if whole is not None and whole.before >= FEWER * whole.after:
@@ -131,7 +131,7 @@ def _saved(graph: Graph, first: Op, op: Op, read: int, producers: Mapping[Value,
     if first.output in graph.outputs or readers is None or op not in readers:
         return 0
     others = [] if alone else [each for each in readers if each is not op]
-    if not all(each.name in ("contract", "reduce") and _better(graph, each, producers, alone=True) for each in others):
+    if not all(_better(graph, each, producers, alone=True) for each in others):
         return 0
     return min(read, _work(first) // len(readers))
 

@@ -118,3 +118,15 @@ def test_a_state_is_not_corrected_by_what_varies_along_another_sum() -> None:
     before = b.finish([b.einsum("el,l->e", w, b.einsum("jl,j->l", c, p))])
     found = derive(before)
     assert not isinstance(found, Derivation) or not any(step.rule == "correct" for step in found.steps)
+
+
+def test_a_maximum_that_reads_the_first_product_as_well_keeps_it() -> None:
+    """It is no product, so that no order of its own can do without the first, which is saved nothing of."""
+    b = GraphBuilder()
+    c, w, q = (b.input(n, TensorType(F32, s)) for n, s in (("c", (4096, 64)), ("w", (512, 64)), ("q", (2, 512))))
+    keys = b.einsum("jl,dl->jd", c, w)
+    scores = b.einsum("id,jd->ij", q, keys)
+    graph = b.finish([scores, b.reduce("max", keys, [1])])
+    after = Reassociate().run(graph, PassContext(H100))
+    assert keys in [op.output for op in after.ops]
+    same(graph, after, 0)
