@@ -7,7 +7,7 @@ to views; what libraries have of the same under other names is tried as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from string import ascii_letters
 
@@ -15,14 +15,12 @@ from rooftile.ir.core import Attr, Graph, Loc, Op, Value, freeze_attrs
 from rooftile.ir.dtypes import BF16, F16, F32, DType
 from rooftile.ir.expr import Size, axis
 from rooftile.ir.extern import RESULT
+from rooftile.ir.library_calls import Args, Kwargs, alternatives
 from rooftile.ir.polynomial import mul
 
 EINSUM = "aten.einsum.default"
-_SDPA = "aten.scaled_dot_product_attention.default"
 _DTYPES = frozenset({BF16, F16, F32})
 Letters = tuple[str, ...]
-Args = tuple[Attr, ...]
-Kwargs = tuple[tuple[str, Attr], ...]
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def calls_of(op: Op) -> Iterator[tuple[Call, ...]]:
     if "call" in op.attrs:
         number, target, args, kwargs, view = op.attrs["call"]
         made = op.regions[0].outputs[number]
-        for name, bind in {target: _same, **_ALSO.get(target, {})}.items():
+        for name, bind in alternatives(target).items():
             bound = bind(args, dict(kwargs))
             if bound is not None:
                 yield (Call(made, name, *bound, op.outputs[number].dtype, op.loc, view),)
@@ -82,41 +80,6 @@ def multiplied(call: Op) -> Size | None:
     return total
 
 
-Bound = tuple[Args, Kwargs] | None
-
-
-def _same(args: Args, kwargs: Mapping[str, Attr]) -> Bound:
-    return args, tuple(kwargs.items())
-
-
-_SDPA_PARAMETERS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
-
-
-def _attention(args: Args, kwargs: Mapping[str, Attr]) -> dict[str, Attr]:
-    return {"attn_mask": None, "is_causal": False, "scale": None, **dict(zip(_SDPA_PARAMETERS, args)), **kwargs}  # noqa: B905
-
-
-def _cudnn(args: Args, kwargs: Mapping[str, Attr]) -> Bound:
-    a = _attention(args, kwargs)
-    if a["attn_mask"] is not None:  # it takes one that is added
-        return None
-    return (a["query"], a["key"], a["value"], None, False, 0.0, a["is_causal"], False), (("scale", a["scale"]),)
-
-
-def _flash(args: Args, kwargs: Mapping[str, Attr]) -> Bound:
-    a = _attention(args, kwargs)
-    if a["attn_mask"] is not None:
-        return None
-    return (a["query"], a["key"], a["value"], 0.0, a["is_causal"], False), (("scale", a["scale"]),)
-
-
-# By what a model calls: the same of one library in particular, and how its arguments are those.
-_ALSO: Mapping[str, Mapping[str, Callable[[Args, Mapping[str, Attr]], Bound]]] = {
-    _SDPA: {
-        "aten._scaled_dot_product_cudnn_attention.default": _cudnn,
-        "aten._scaled_dot_product_flash_attention.default": _flash,
-    }
-}
 _PRODUCTS = ("aten.linear.default", "aten.matmul.default")
 
 
