@@ -1,16 +1,17 @@
 """The cost model: what a region takes at the least on a target, from the bytes it must move and the arithmetic it must
 do.
 
-A roofline with six corrections that decide fusions: work inside a contraction's operand is done once for each tile
+A roofline with seven corrections that decide fusions: work inside a contraction's operand is done once for each tile
 that reads it; an operand that is computed rather than loaded misses the asynchronous copy into shared memory; where it
 has few rows, the other operand is waited for as well; a vector that a matrix is multiplied by is computed for each of
 its rows, little of it beside their loads; programs of a chain that read the same and share no tile of it read it again
-from the cache; and a grid with few programs has only their share of the bandwidth.
+from the cache; a reduction that another one reads is done again for every tile of the other's results; and a grid with
+few programs has only their share of the bandwidth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -20,10 +21,10 @@ from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import SCALARS
 from rooftile.passes.regions.access import Access, Read, address, is_segment
 from rooftile.passes.regions.contractions import Groups, contractions, groups, has_dot, is_loaded, main_contraction
-from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
+from rooftile.passes.regions.forms import Chain, below, chain_form, matrix_form
 from rooftile.passes.regions.parts import obstacle, parts_for
 from rooftile.passes.regions.ragged import segments
-from rooftile.passes.regions.sizes import likely
+from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.target import Target
 
 TILE_REUSE = 128  # how many result columns (rows) share one computation of an operand's element
@@ -64,7 +65,7 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
     dots, chain = contractions(access), _as_chain(access)
     moved = _bytes(access, extents) + reread
     vectors = chain is None and _multiplies_vectors(access, target)
-    factor = _recomputation(access, chain, extents, 1 if vectors else TILE_REUSE)
+    factor = _recomputation(access, chain, extents, target, 1 if vectors else TILE_REUSE)
     sweeps = _sweep_counts(access, chain)
     matmul, matmul_seconds = 0, 0.0
     for read in dots:
@@ -177,7 +178,9 @@ def segments_read(access: Access, load: Read) -> int:
     return prod(segments(access, name) for name in access.segments)
 
 
-def _recomputation(access: Access, chain: Chain | None, extents: dict[str, int], reuse: int) -> dict[Read, int]:
+def _recomputation(
+    access: Access, chain: Chain | None, extents: dict[str, int], target: Target, reuse: int
+) -> dict[Read, int]:
     """How often each read below a contraction's or a scan's operand is computed: once per tile (of ``reuse``) of the
     result's axes that the operand doesn't have, and once for all steps of a chain in which it is the same."""
     factor: dict[Read, int] = {}
@@ -187,6 +190,9 @@ def _recomputation(access: Access, chain: Chain | None, extents: dict[str, int],
             missing = access.free[read] - access.free[operand]
             absent = prod(extents[a] for a in (missing if access.free[operand] & loops else missing - loops))
             _mark(access, operand, max(1, absent // reuse), factor)
+    if not contractions(access):
+        for inner, times in _nested(access, extents, target):
+            _mark(access, inner, times, factor)
     if chain is not None:  # each program computes what it needs before it sweeps
         apart = frozenset(chain.grid).difference(chain.row)
         for read in access.nodes:
@@ -197,6 +203,16 @@ def _recomputation(access: Access, chain: Chain | None, extents: dict[str, int],
         for read in access.nodes.keys() - factor.keys():
             factor[read] = _epilogue_recomputation(access.free[read], shape, extents)
     return factor
+
+
+def _nested(access: Access, extents: dict[str, int], target: Target) -> Iterator[tuple[Read, int]]:
+    """The reductions that another one reads, in a region without products, and how often each is computed: once for as
+    many results of the other as find room in the tile that holds what both run over."""
+    for outer in access.reductions():
+        for inner in below(access, outer).intersection(access.reductions()) - {outer}:
+            swept = prod(next_power(extents[a]) for a in {*access.nodes[outer].bound, *access.nodes[inner].bound})
+            absent = prod(extents[a] for a in access.free[outer] - access.free[inner])
+            yield inner, max(1, absent // max(1, target.max_tile_elements // 2 // swept))
 
 
 def _epilogue_recomputation(free: frozenset[str], shape: Groups, extents: dict[str, int]) -> int:

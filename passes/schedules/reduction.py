@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
@@ -101,22 +102,28 @@ def _row_limit(target: Target) -> int:
 
 
 def _inner_roles(access: Access, inner: list[str], target: Target) -> tuple[list[AxisRole], int]:
-    """Roles of the axes that one program runs over, and how many elements a tile of them holds: whole while the tile
-    fits, else loops."""
+    """Roles of the axes that one program runs over, and how many elements the largest tile of them holds: whole while
+    the tiles of all values that vary along an axis fit, else loops."""
     limit, step = _row_limit(target), 2**14 if target.kind == "cpu" else 2048
     positions = {a: op for op, read in split_positions(access) for a in access.nodes[read].bound}
-    elements, roles = 1, []
+    spans = {access.free[read].union(node.bound) for read, node in access.nodes.items()}
+    spans.add(frozenset(access.axes).difference(access.bound_axes()))  # what is stored
+    roles: dict[str, AxisRole] = {}
     for name in sorted(inner, key=lambda a: likely(access.axes[a])):
-        whole = held_whole(access.axes[name], limit // elements)
+        room = limit // max(_held(span, roles) for span in spans if name in span)
+        whole = held_whole(access.axes[name], room)
         role: Role = "whole" if whole else "loop"
-        tile = whole or max(1, min(step, limit // elements, next_power(likely(access.axes[name]))))
+        tile = whole or max(1, min(step, room, next_power(likely(access.axes[name]))))
         if not whole and name in positions:
             text = f"the position along {name} is wanted, and a tile can't hold all of it"
             raise Unschedulable(Reason("roles", positions[name].output, text, positions[name]))
-        elements *= tile
-        roles.append(AxisRole(name, access.axes[name], role, tile))
-    order = {a: n for n, a in enumerate(access.axes)}
-    return sorted(roles, key=lambda r: order[r.name]), elements
+        roles[name] = AxisRole(name, access.axes[name], role, tile)
+    return [roles[a] for a in access.axes if a in roles], max(_held(span, roles) for span in spans)
+
+
+def _held(span: frozenset[str], roles: Mapping[str, AxisRole]) -> int:
+    """How many elements of a value that varies along ``span`` a tile of these axes holds."""
+    return prod(roles[a].tile for a in span if a in roles)
 
 
 def held_whole(extent: Size, limit: int) -> int | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from math import prod
 
 import pytest
 import torch
@@ -280,12 +281,12 @@ class Documents(torch.nn.Module):
         return ((q @ k.mT / 8).masked_fill(apart, -math.inf)).softmax(-1) @ v
 
 
-def planned(model: torch.nn.Module, mask: Tensor) -> tuple[Graph, PassContext]:
-    """What the model becomes on an H100, with 16 heads of 4096 x 64."""
+def planned(model: torch.nn.Module, mask: Tensor, length: int = 4096) -> tuple[Graph, PassContext]:
+    """What the model becomes on an H100, with 16 heads of ``length`` x 64."""
     from rooftile.frontend.exported import capture_exported
     from rooftile.frontend.importer import import_captured
 
-    inputs = (*(torch.empty(1, 16, 4096, 64, dtype=torch.bfloat16, device="meta") for _ in range(3)), mask)
+    inputs = (*(torch.empty(1, 16, length, 64, dtype=torch.bfloat16, device="meta") for _ in range(3)), mask)
     with torch.no_grad():
         graph = import_captured(capture_exported(torch.export.export(model, inputs))).graph
     context = PassContext(H100)
@@ -313,6 +314,15 @@ def test_layers_share_a_summary() -> None:
     once, twice = (planned(Masked(layers), on_meta(1, 1, 4096, 4096))[0] for layers in (1, 2))
     assert len(twice.ops) == len(once.ops) + 1
     assert len({op.inputs[-1] for op in twice.ops if "visits" in op.attrs}) == 1
+
+
+@pytest.mark.parametrize("length", [4096, 16384])
+def test_the_order_of_steps_is_found_without_going_over_all_pairs_for_each(length: int) -> None:
+    graph, _ = planned(Documents(), on_meta(1, length, dtype=torch.int64), length)
+    *tellers, sweep = (Schedule.from_attrs(op.attrs) for op in graph.ops)
+    assert len(tellers) > 3 and [a.extent for a in sweep.axes if a.role == "loop"] == [length]
+    for schedule in tellers:
+        assert prod(-(-int(str(a.extent)) // a.tile) for a in schedule.axes if a.role == "loop") <= 8
 
 
 def test_the_derivation_says_who_tells() -> None:
