@@ -122,15 +122,18 @@ class _Composer:
             value = self.stored[number]
             reads = [r for r in probe.wanted.get(value, ()) if not r.guard]
             covering = [r for r in reads if covers(r.index, value.shape)]
-            if not covering and not self._is_prefix(value):
+            prefix = self._prefix(value)
+            if not covering and prefix is None:
                 raise NoCommonSpace(value)
-            places = [r.index for r in covering[:1]] or self.part_indices(index[: value.type.rank])
+            places = [r.index for r in covering[:1]] or self.part_indices(_first(index, prefix or 0, value.type.rank))
             found += [(number, self.walk.want(Read(value, place))) for place in dict.fromkeys(places)]
         return found
 
-    def _is_prefix(self, value: Value) -> bool:
-        main = self.stored[-1].shape
-        return value.type.rank <= len(main) and all(equal(a, b) for a, b in zip(value.shape, main, strict=False))
+    def _prefix(self, value: Value) -> int | None:
+        """How many of the first dimensions of the main output are those of ``value``, if its other ones have size 1."""
+        main, shape = self.stored[-1].shape, value.shape
+        count = next((n for n, (a, b) in enumerate(zip(shape, main, strict=False)) if not equal(a, b)), len(shape))
+        return count if count <= len(main) and all(size == 1 for size in shape[count:]) else None
 
     def _used_axes(self, nodes: Mapping[Read, Node], roots: Sequence[tuple[int, Read]]) -> dict[str, Size]:
         """The leaf axes in use: in the order in which the outputs' dimensions read them, then the reduced ones."""
@@ -140,6 +143,11 @@ class _Composer:
         ends = (name for name, _ in self.walk.segments.values())
         skipped = {*self.space.parts, *self.walk.indirect, *ends}
         return {name: self.walk.axes[name] for name in used if name in self.walk.axes and name not in skipped}
+
+
+def _first(index: Sequence[Size], count: int, rank: int) -> tuple[Size, ...]:
+    """The first ``count`` of an index, and the only position along the other dimensions of ``rank``."""
+    return (*index[:count], *(0 for _ in range(rank - count)))
 
 
 def covers(index: Sequence[Size], shape: Sequence[Size]) -> bool:

@@ -33,7 +33,7 @@ def split_region(op: Op, sweeps: Sweeps, name: str, cut: Cut, names: set[str]) -
     parts = Copies(body, builder, cut, ROWS, set(reductions.values()), _part)
     partial = {o: parts.of(o.output, None).value for o in reductions.values()}
     states = {o: _named(partial[o], r) for r, o in reductions.items()}
-    outputs = sorted(partial.values(), key=lambda v: v.type.rank)
+    outputs = sorted(partial.values(), key=_dimensions)
     first = _renamed(_finished(builder, body.inputs, outputs), {partial[o]: v for o, v in states.items()})
     compose(first)
     names.update(v.name for v in first.outputs)
@@ -41,6 +41,12 @@ def split_region(op: Op, sweeps: Sweeps, name: str, cut: Cut, names: set[str]) -
     outer = {v: v for v in first.outputs}
     outer |= dict(zip((*body.inputs, *body.outputs), (*op.inputs, *op.outputs), strict=True))
     return _region(first, unique_name(f"{called}_parts", names), op, outer), _region(merged, called, op, outer)
+
+
+def _dimensions(state: Value) -> int:
+    """How many dimensions of more than one element ``state`` has: the last output's axes must be those of the others,
+    such as those of a product beside a sum over its rows."""
+    return sum(size != 1 for size in state.shape)
 
 
 def _named(state: Value, read: Read) -> Value:

@@ -251,6 +251,26 @@ def test_a_long_sum_for_few_results_fills_an_h100(m: int, n: int, k: int, parts:
         assert [v.shape for v in ops[0].outputs] == [(parts, m, n)]
 
 
+def routed(x: Tensor, norm: Tensor, router: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """What a router makes of normed tokens, one of each sequence, and some of these."""
+    rows = x.float()
+    normed = norm * (rows * torch.rsqrt(rows.pow(2).mean(-1, keepdim=True) + 1e-5)).to(x.dtype)
+    return F.linear(normed.flatten(0, 1), router), normed.flatten(0, 1)[order]
+
+
+def test_a_norm_s_statistics_are_a_part_s_beside_its_product() -> None:
+    """The sum of squares, of one dimension less than the product, is read by others too."""
+    inputs = (meta(16, 1, 2048), meta(2048), meta(64, 2048), meta(128, dtype=torch.int64))
+    compilation = compiled(Module(routed), inputs, "h100")
+    first = next(op for op in compilation.graph.ops if str(op.attrs["name"]).endswith("_parts"))
+    assert [v.shape for v in first.outputs] == [(8, 16, 1), (8, 16, 64)]
+    imported = compilation.stages[0].graph
+    tensors, sizes = random_inputs(imported, torch.device("cpu"))
+    ours = evaluate(compilation.graph, tensors, sizes, lowered=True)
+    for accuracy in promised(ours, evaluate(imported, tensors, sizes), truth(imported, tensors, sizes)):
+        assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed, accuracy
+
+
 def test_a_small_layer_on_a_large_gpu_is_its_answer_in_parts() -> None:
     """Its products are small beside 132 processors, and one of them gives a norm's statistics too."""
     layer, inputs = llama_layer(batch=1, length=128, width=512, heads=4, inner=512, dtype=torch.bfloat16)
