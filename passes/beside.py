@@ -2,7 +2,7 @@
 
 What it gains are the multiprocessors that would wait at the end of each kernel, and launches; each region keeps its own
 epilogue and layout. So the projections to queries, keys and values become one launch, whatever is done to each. Small
-results that nothing waits for share one, too::
+results that nothing waits for share one, too, and so do regions that are over before the next launch has begun::
 
     %q = region(%x, %wq, %cos, %sin)         %q = region(%x, %wq, %cos, %sin) launch=[0, 0]
     %k = region(%x, %wk, %cos, %sin)   ->    %k = region(%x, %wk, %cos, %sin) launch=[0, 1]
@@ -21,6 +21,7 @@ from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.schedule import OPTIONS, Schedule
 from rooftile.ir.structure import attrs_key
 from rooftile.passes.base import PassContext
+from rooftile.passes.brief import brief_groups
 from rooftile.passes.dependences import Dependences
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.launches import can_share
@@ -90,7 +91,10 @@ class Beside:
                 taken.update(found)
                 order.join(list(found))
                 yield found
-        yield from self.ends(graph, taken, ctx)
+        for found in self.ends(graph, taken, ctx):
+            taken.update(found)
+            yield found
+        yield from brief_groups(graph, taken, order, ctx)
 
     def ends(self, graph: Graph, taken: Container[Op], ctx: PassContext) -> Iterator[dict[Op, Schedule]]:
         """Regions without reductions that nothing waits for, such as counters that are counted up, as long as the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rooftile.ir.core import Graph, Op
 
@@ -32,6 +32,11 @@ class Dependences:
             if not any(self._waits(op, other) or self._waits(other, op) for other in found):
                 found.append(op)
         return found
+
+    def ready(self, ops: Sequence[Op], done: Iterable[Op]) -> list[Op]:
+        """Those of ``ops`` that have to wait for nothing but ``done``."""
+        past = ~sum(self._bit[op] for op in done)
+        return [op for op in ops if not self._before[op] & past]
 
     def join(self, ops: Sequence[Op]) -> None:
         """Let each of ``ops`` wait for whatever one of them waits for, and what waits for one wait for all."""

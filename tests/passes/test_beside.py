@@ -28,6 +28,7 @@ from rooftile.runtime.plan import Plan
 from rooftile.runtime.program import Program
 from rooftile.target import H100
 from tests.answers import assert_same_answer
+from tests.experts import SortedExperts
 
 CPU = torch.device("cpu")
 FEW = replace(H100, sm_count=6)  # so that small results take several rounds of persistent programs
@@ -189,6 +190,42 @@ def test_counters_are_counted_up_in_one_launch() -> None:
     assert torch.equal(total, torch.full((4,), 64.0 * 9)) and [int(c) for c in counters] == [4, 6, 12]
     plan = Plans.of(shared.graph, emit_all(shared, FEW)).every
     assert plan.results_that_are_arguments == (None, 1, None, 3)
+
+
+def test_brief_regions_that_can_run_at_the_same_time_share_a_launch() -> None:
+    """What places rows by their experts and what weighs them, once both know where a row goes."""
+    graph = imported(SortedExperts(64, 32, 8, 2, torch.bfloat16, "meta").eval(), (12, 64))
+    result, context = lowered(graph, H100)
+    shared = launches(result)
+    (brief,) = (op for op in shared.inputs if "contract" not in str(op.attrs["name"]))
+    assert len(shared.inputs[brief]) == 3
+    assert [e for e in context.ledger if e.rule == "launch" and "hardly longer than a launch" in e.reason]
+    assert compile_kernel(emit_all(shared, H100)[brief], H100.arch).resources.spill_bytes == 0
+    tensors = random_inputs(graph)
+    assert_same_answer(graph, result, tensors, {})
+    apart = replace(result, ops=tuple(replace(op, attrs=without_launch(op.attrs)) for op in result.ops))
+    for ours, alone in zip(evaluated(result, tensors), evaluated(apart, tensors), strict=True):
+        assert torch.equal(ours, alone)
+
+
+CACHED = """\
+graph main(%cache: f32[8, 64], %row: f32[1, 64], %place: i64[1], %x: f32[8, 64]) {
+    with updates=[[2, 0]]
+    %old = reduce.sum(%cache, dims=[1]) : f32[8]
+    %new = scatter[p=1, r=64](%cache[idx1, r], %row[p, r], %place[p]) : f32[8, 64]
+    %far = reduce.sum(%x, dims=[1]) : f32[8]
+    return %old, %far, %new
+}
+"""
+
+
+def test_what_reads_a_cache_shares_no_launch_behind_its_update() -> None:
+    graph = parse_graph(CACHED)
+    result, _ = lowered(graph, H100)
+    assert not [op for op in result.ops if "launch" in op.attrs]
+    given = [torch.ones(8, 64), torch.full((1, 64), 3.0), torch.tensor([5]), torch.full((8, 64), 2.0)]
+    old, far, new = evaluated(result, given)
+    assert old.tolist() == [64.0] * 8 and far.tolist() == [128.0] * 8 and new[5].tolist() == [3.0] * 64
 
 
 def test_what_all_layers_read_tears_no_group_apart() -> None:
