@@ -28,7 +28,8 @@ def _join_with_reader(p: Partition, value: Value, ctx: PassContext) -> None:
     shared = _heavy(p, value)
     for host in p.readers(value):
         taps = (*p.taps.get(value, ()), value, *p.taps.get(host, ()))
-        if (shared.isdisjoint(_heavy(p, host)) and not _same_rows(p, value, host)) or _depends(p, host, taps):
+        alike = not shared.isdisjoint(_heavy(p, host)) or _same_rows(p, value, host) or _is_step(p, value, host)
+        if not alike or _depends(p, host, taps):
             continue
         before = [p.verdict(v, p.buffers) for v in (value, host)]
         after = p.verdict(host, p.buffers, taps)
@@ -49,6 +50,13 @@ def _same_rows(p: Partition, value: Value, host: Value) -> bool:
     """Whether the region of ``host`` reduces everything that the one of ``value`` reads: one row is enough for both."""
     (_, mine), (ops, its) = p.cone(value), p.cone(host)
     return any(map(is_heavy, ops)) and set(mine) <= set(its)
+
+
+def _is_step(p: Partition, value: Value, host: Value) -> bool:
+    """Whether ``host`` is a reduction of ``value``, itself one, such as the positions of ranks, without products in
+    between, which want tiles of their own."""
+    (mine, _), (ops, inputs) = p.cone(value), p.cone(host)
+    return value in inputs and any(map(is_heavy, ops)) and not any(op.name == "contract" for op in (*mine, *ops))
 
 
 def _heavy(p: Partition, root: Value) -> frozenset[Value]:

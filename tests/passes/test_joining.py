@@ -6,7 +6,7 @@ import torch
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, TensorType
-from rooftile.ir.dtypes import BF16, F32, DType
+from rooftile.ir.dtypes import BF16, F32, I32, DType
 from rooftile.passes.base import PassContext
 from rooftile.passes.fuse import Fuse, build_regions
 from rooftile.passes.fusion.calls import Calls
@@ -69,3 +69,27 @@ def test_a_region_with_two_results_computes_both() -> None:
     inputs = [torch.randn(4, 37, 16).bfloat16() for _ in "qkv"]
     assert_same_answer(graph, fused, inputs)
     assert_same_answer(graph, lowered, inputs)
+
+
+def test_a_reduction_of_a_reduction_gives_both() -> None:
+    """The ranks of a row's elements, which others read, and where each of the first ranks stands."""
+    b = GraphBuilder()
+    x = b.input("x", TensorType(F32, (16, 64)))
+    shape = (16, 64, 64)
+    mine, others = b.expand(x, shape, (0, 1)), b.expand(x, shape, (0, 2))
+    ranks = b.reduce("sum", b.cast(b.pointwise("gt", others, mine), I32), [2])
+    numbers, first = (b.op("iota", (), {"size": size, "dtype": I32}) for size in (64, 8))
+    shape = (16, 8, 64)
+    stands = b.pointwise("eq", b.expand(ranks, shape, (0, 2)), b.expand(first, shape, (1,)))
+    found = b.pointwise("where", stands, b.expand(numbers, shape, (2,)), b.constant(0, I32))
+    graph = b.finish([b.reduce("sum", found, [2]), b.pointwise("add", ranks, b.constant(1, I32))])
+    context = PassContext(H100)
+    regions = Fuse().run(graph, context).ops
+    assert [v.name for v in regions[0].outputs] == [ranks.name, "sum_1"]
+    assert any(
+        f"%{ranks.name} is stored by the kernel of %sum_1" in entry.reason for entry in context.ledger.of("fused")
+    )
+    torch.manual_seed(0)
+    assert_same_answer(
+        graph, Manager(verify=True).run(graph, PIPELINE, PassContext(CPU))[-1].graph, [torch.rand(16, 64)]
+    )
