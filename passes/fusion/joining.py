@@ -66,13 +66,14 @@ def _heavy(p: Partition, root: Value) -> frozenset[Value]:
 
 def _depends(p: Partition, host: Value, taps: tuple[Value, ...]) -> bool:
     """Whether something else that the region of ``host`` reads needs one of ``taps``: it would wait for itself."""
+    first = min(p.position[p.producers[tap]] for tap in taps)  # what comes before needs none
     seen: set[Value] = set()
-    stack = [v for v in p.body(host, p.buffers, taps).inputs if v in p.producers]
+    stack = list(p.body(host, p.buffers, taps).inputs)
     while stack:
         value = stack.pop()
         if value in taps:
             return True
-        if value not in seen:
+        if value in p.producers and p.position[p.producers[value]] > first and value not in seen:
             seen.add(value)
-            stack.extend(v for v in p.producers[value].inputs if v in p.producers)
+            stack.extend(p.producers[value].inputs)
     return False
