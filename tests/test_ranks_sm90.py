@@ -1,0 +1,33 @@
+"""Rows whose elements are compared with one another, such as a router's choice: their schedules, compiled for sm_90."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rooftile.codegen.emit import emit
+from rooftile.ir.schedule import Schedule
+from rooftile.runtime.build import compile_kernel
+from rooftile.target import H100
+from tests.regions import meta, regions
+
+
+def choice(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As a router chooses: a few of the largest of each row, as parts of a whole."""
+    values, places = x.softmax(-1, dtype=torch.float32).topk(8)
+    return values, places
+
+
+@pytest.mark.parametrize(("count", "rows"), [(64, 8192), (32, 8192), (16, 65536)])
+def test_each_warp_ranks_rows_of_its_own_where_there_are_many(count: int, rows: int) -> None:
+    op = regions(choice, (meta(rows, count),), "h100")[0]
+    schedule = Schedule.from_attrs(op.attrs)
+    tile = next(a.tile for a in schedule.axes if a.role == "grid")
+    assert tile >= 2 and schedule.num_warps <= tile
+    assert compile_kernel(emit(op.regions[1], H100), H100.arch).resources.spill_bytes == 0
+
+
+def test_few_rows_have_all_warps_each() -> None:
+    op = regions(choice, (meta(16, 64),), "h100")[0]
+    schedule = Schedule.from_attrs(op.attrs)
+    assert schedule.num_warps == 8 and next(a.tile for a in schedule.axes if a.role == "grid") == 1
