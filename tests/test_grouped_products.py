@@ -118,6 +118,22 @@ def test_any_groups_in_any_schedule(number: int, grouping: tuple[int, list[int]]
     assert accuracy.kept, accuracy
 
 
+@pytest.mark.parametrize("long", [1, 16, 18])
+def test_fewer_rows_than_segments_have_a_program_each(long: int) -> None:
+    """Of 40 segments, one has ``long`` rows and the others one or none."""
+    ends = [2, 3, 3, 3 + long, *(min(3 + long + n // 2, 22) for n in range(34)), 22]
+    graph = product(len(ends) + 1, 24, BF16)
+    op = lowered(graph, H100).ops[-1]
+    schedule = Schedule.from_attrs(op.attrs)
+    columns = next(a for a in schedule.axes if a.role == "grid")
+    kernel = emit(op.regions[1], H100, op.regions[0])
+    assert kernel.programs({}) == (24 * -(-COLUMNS // columns.tile),)
+    inputs = operands(graph, 24, ends)
+    got = evaluate(lowered(graph, H100), inputs, lowered=True)
+    (accuracy,) = promised(got, evaluate(graph, inputs), evaluate(graph, inputs, promote=True))
+    assert accuracy.kept, accuracy
+
+
 class Experts(nn.Module):
     """Rows gathered, SwiGLU by the matrices of their groups, put back by weights."""
 

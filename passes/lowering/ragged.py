@@ -3,6 +3,9 @@
 The tiles of a segment start where it does, so that its last one is cut short where the next begins. Numbered without
 having been counted: segment ``s``, whose end is ``e[s]``, has the numbers before ``e[s] // tile + s + 1`` and from the
 same of the segment before on. These are as many as it has tiles, or one more, which has no rows and does nothing.
+
+Where there are fewer rows than such numbers, as while decoding, each row has one: that of the tile that starts there,
+if one does. So segments without rows, which then are most, have no programs.
 """
 
 from __future__ import annotations
@@ -41,8 +44,14 @@ def kernel_axes(schedule: Schedule, access: Access) -> list[AxisRole]:
 
 
 def tiles_at_most(role: AxisRole, ends: Size) -> Size:
-    """How many tiles a ragged axis may have, of segments with ``ends`` between them."""
-    return add(add(floordiv(role.extent, role.tile), ends), 1)
+    """How many numbers the tiles of a ragged axis have, of segments with ``ends`` between them."""
+    return role.extent if by_rows(role, ends) else add(add(floordiv(role.extent, role.tile), ends), 1)
+
+
+def by_rows(role: AxisRole, ends: Size) -> bool:
+    """Whether the tiles of a ragged axis have the numbers of the rows that they start with."""
+    rows = role.extent
+    return isinstance(rows, int) and isinstance(ends, int) and rows < rows // role.tile + ends + 1
 
 
 def grid_axes(schedule: Schedule) -> dict[str, object]:
@@ -61,7 +70,7 @@ def place_tiles(kernel: Kernel, block: Block) -> None:
         reads = [r for r, node in kernel.access.nodes.items() if is_segment(node) and not kernel.access.free[r]]
         operand = kernel.access.nodes[reads[0]].operands[0]
         numbers = _Numbers(kernel, block, operand, None if count == 1 else ends)
-        group, rows = numbers.placed(name)
+        group, rows = numbers.placed(name, by_rows(kernel.schedule.role(name), count))
         block.ops.append(Op("place", (kernel.cast(rows.first, I64, block),), (), freeze_attrs({"axis": name})))
         kernel.rows[name] = rows
         for read in reads:
@@ -88,7 +97,7 @@ class _Numbers:
     ends: Read
     axis: str | None
 
-    def placed(self, name: str) -> tuple[Value, Rows]:
+    def placed(self, name: str, by_rows: bool) -> tuple[Value, Rows]:
         """The segment of the program's tile of the axis ``name``, and its rows."""
         kernel, tile = self.kernel, self.kernel.tiles[name]
         ends = kernel.emit(self.ends, self.block)
@@ -97,17 +106,31 @@ class _Numbers:
         if inside:
             ends = self.do("where", kernel.inside(inside, self.block), ends, self.number(BEYOND))
         mine = self.position(axis(tile_axis(name), kernel.access.axes[tile_axis(name)]))
-        before = self.position(add(axis(self.axis, kernel.access.axes[self.axis]), 1) if self.axis else 1)
-        behind = self.do("add", self.do("floordiv", ends, self.number(tile)), before)
+        behind = ends if by_rows else self.behind(ends, tile)
         passed = self.do("le", behind, mine)
         segment = self.joined("sum", kernel.cast(passed, self.dtype, self.block))
         start = self.joined("max", self.do("where", passed, ends, self.number(0)))
         start = self.do("maximum", start, self.number(0))
         end = self.joined("min", self.do("where", passed, self.number(BEYOND), ends))
         end = self.do("minimum", end, self.position(kernel.access.axes[name]))
+        first = self.starting(mine, start, end, tile) if by_rows else self.ahead(mine, start, segment, tile)
+        return segment, Rows(first, end)
+
+    def behind(self, ends: Value, tile: int) -> Value:
+        """The number behind those of each segment's tiles."""
+        before = self.position(add(axis(self.axis, self.kernel.access.axes[self.axis]), 1) if self.axis else 1)
+        return self.do("add", self.do("floordiv", ends, self.number(tile)), before)
+
+    def ahead(self, mine: Value, start: Value, segment: Value, tile: int) -> Value:
+        """The first row of the tile with number ``mine``, which lies in a segment from the row ``start`` on."""
         skipped = self.do("add", self.do("floordiv", start, self.number(tile)), segment)
-        ahead = self.do("mul", self.do("sub", mine, skipped), self.number(tile))
-        return segment, Rows(self.do("add", start, ahead), end)
+        return self.do("add", start, self.do("mul", self.do("sub", mine, skipped), self.number(tile)))
+
+    def starting(self, mine: Value, start: Value, end: Value, tile: int) -> Value:
+        """The row ``mine`` if a tile of its segment starts there; else ``end``, so that there is no row."""
+        inside = self.do("sub", mine, start)
+        whole = self.do("mul", self.do("floordiv", inside, self.number(tile)), self.number(tile))
+        return self.do("where", self.do("eq", whole, inside), mine, end)
 
     def do(self, fn: str, *values: Value) -> Value:
         return self.kernel.pointwise(fn, values, self.block)
