@@ -24,7 +24,7 @@ from rooftile.codegen.example import (
 )
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
-from rooftile.codegen.header import carriers_note, schedule_line
+from rooftile.codegen.header import carriers_note, joined_note, schedule_line
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
 from rooftile.codegen.naming import name_values
@@ -111,6 +111,9 @@ class Emission:
         if self.carriers.reasons:
             reasons = {name.removesuffix("_ptr"): reason for name, reason in self.carriers.reasons.items()}
             self.notes.append(carriers_note(reasons))
+        if option(self.graph.attrs, "joined"):
+            joined = [tuple(n.removesuffix("_ptr") for n in pair) for pair in self.carriers.joined]
+            self.notes.append(joined_note(joined))
         return self.specialized(writer.body) if option(self.graph.attrs, "specialize") else writer.body
 
     def ops(self, values: Values, carriers: Carriers | None) -> None:
@@ -118,7 +121,8 @@ class Emission:
         epilogue = epilogue_of(self.graph, self.space)
         before = self.graph.ops if epilogue is None else self.graph.ops[: -len(epilogue.ops)]
         persistent = option(self.graph.attrs, "persistent")
-        OpWriter(values, self.buffers, carriers, persistent).block(before)
+        joins = bool(option(self.graph.attrs, "joined"))
+        OpWriter(values, self.buffers, carriers, persistent, joins).block(before)
         if epilogue is not None:
             start = values.writer.mark()
             for piece in pieces(epilogue, values):

@@ -88,21 +88,30 @@ def example_visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuf
 
 
 def example_descriptors(kernel: Kernel, sizes: Mapping[str, int]) -> list[ExampleBuffer]:
-    """Text for the descriptors that a kernel is given, of buffers that are there."""
-    return [
-        ExampleBuffer(param.name, _descriptor(param.blocks, sizes))
-        for param in kernel.params
-        if param.blocks is not None
-    ]
+    """Text for the descriptors that a kernel is given, of buffers that are there; of two, these are put into one, so
+    that one lies behind the other."""
+    found: list[ExampleBuffer] = []
+    for param in kernel.params:
+        blocks = param.blocks
+        if blocks is None:
+            continue
+        if blocks.other is not None:
+            both = f"{blocks.buffer}, {blocks.other}"
+            found.append(ExampleBuffer(both, f"torch.stack([{both}])"))
+        found.append(ExampleBuffer(param.name, _descriptor(blocks, sizes)))
+    return found
 
 
 def _descriptor(blocks: Blocks, sizes: Mapping[str, int]) -> str:
     shape, strides = ([evaluate(size, sizes) for size in of] for of in (blocks.shape, blocks.strides))
-    base, first = evaluate(blocks.base, sizes), blocks.buffer
-    if base:
-        count = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-        first = f"{first}.as_strided(({count},), (1,), {base})"
-    return f"TensorDescriptor({first}, {shape}, {strides}, {list(blocks.tile)})"
+    base, first, steps = evaluate(blocks.base, sizes), blocks.buffer, [str(stride) for stride in strides]
+    if base or blocks.other is not None:
+        last = str(1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)))
+        if blocks.other is not None:  # lies behind all of the first
+            steps[0] = f"{first}.numel()"
+            last = f"{steps[0]} + {last}"
+        first = f"{first}.as_strided(({last},), (1,), {base})"
+    return f"TensorDescriptor({first}, {shape}, [{', '.join(steps)}], {list(blocks.tile)})"
 
 
 def _numbers(of: tuple[Size, ...], sizes: dict[str, int]) -> str:

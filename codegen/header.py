@@ -30,9 +30,14 @@ def _axes(space: Space) -> str:
 
 def _launch(kernel: Graph) -> str:
     words = [f"{kernel.attrs['num_warps']} warps", f"{kernel.attrs['num_stages']} stages"]
-    words += [word for word in ("persistent", "flatten") if option(kernel.attrs, word)]
+    words += [word for word in ("persistent", "flatten", "joined") if option(kernel.attrs, word)]
     pieces = option(kernel.attrs, "epilogue")
     return ", ".join([*words, *([f"epilogue in {pieces} pieces"] if pieces > 1 else [])])
+
+
+def joined_note(joined: Sequence[tuple[str, str]]) -> str:
+    """Which buffers' products are multiplied as one."""
+    return f"Products joined: {'; '.join(f'of {first} and {second}' for first, second in joined) or 'none'}."
 
 
 def carriers_note(carriers: Mapping[str, str | None]) -> str:

@@ -13,13 +13,18 @@ from rooftile.ir.substitution import evaluate
 @dataclass(frozen=True)
 class Blocks:
     """What a tensor descriptor describes: blocks of the shape ``tile`` of the strided tensor that starts at element
-    ``base`` of the parameter ``buffer``. All is in elements, over the plan's symbols; the last stride is 1."""
+    ``base`` of the parameter ``buffer``. All is in elements, over the plan's symbols; the last stride is 1.
+
+    With ``other``, a parameter laid out alike, the first dimension is two: from the one of both buffers that lies lower
+    in memory to the other. How far apart they lie is known at a launch; its stride here is 0.
+    """
 
     buffer: str
     base: Size
     shape: tuple[Size, ...]
     strides: tuple[Size, ...]
     tile: tuple[int, ...]
+    other: str | None = None
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,27 @@ class Memory:
         moved = {s.name for e in op.attrs["index"] for s in symbols(e)}
         return tuple(a for a in order if a in moved and self._values.space[a].tile > 1)
 
+    def block(self, op: Op) -> Block | None:
+        """The block that a load moves; None where it goes through pointers."""
+        self._values.bind(op.inputs[1:])
+        return self._block(op, self._values.held(op.output))
+
+    def block_text(self, descriptor: str, block: Block) -> str:
+        """What loads a block, with all of its dimensions."""
+        return f"{descriptor}.load([{self._starts(block)}])"
+
+    def name(self, buffer: Value) -> str:
+        """The pointer's name."""
+        return self._buffers[buffer]
+
+    def tell_joined(self, loads: Sequence[Op]) -> None:
+        """Note that blocks of two loads are loaded as one."""
+        if self._carriers is not None:
+            first, second = (self._buffers[op.inputs[0]] for op in loads)
+            self._carriers.joined.append((first, second))
+
     def _block_loaded(self, buffer: Value, block: Block) -> str:
-        text = f"{self._descriptor(buffer, block)}.load([{self._starts(block)}])"
+        text = self.block_text(self.descriptor(buffer, block), block)
         if len(block.held) == len(block.dimensions):
             return text
         return f"tl.reshape({text}, {self.addresses.shape(block.held)})"
@@ -109,24 +128,28 @@ class Memory:
     def _store_block(self, buffer: Value, block: Block, text: str) -> None:
         if len(block.held) != len(block.dimensions):
             text = f"tl.reshape({text}, {_tiles(block)})"
-        self._writer.add(Call(f"{self._descriptor(buffer, block)}.store([{self._starts(block)}], {text})"))
+        self._writer.add(Call(f"{self.descriptor(buffer, block)}.store([{self._starts(block)}], {text})"))
 
     def _starts(self, block: Block) -> str:
         return ", ".join(self._positions.arithmetic.text(d.start, ()) for d in block.dimensions)
 
-    def _descriptor(self, buffer: Value, block: Block) -> str:
+    def descriptor(self, buffer: Value, block: Block, other: str | None = None) -> str:
         """The parameter or the variable that is a block's descriptor; a program makes its own once, before all
-        loops."""
+        loops, unless it is of two buffers, the ``other`` beside this one."""
         arithmetic, name = self._positions.arithmetic, self._buffers[buffer]
-        if self._carriers is not None and not self._carriers.own and not self._varies(block):
+        if self._carriers is not None and self.made_by_host(block):
             shape, strides = tuple(d.extent for d in block.dimensions), tuple(d.stride for d in block.dimensions)
-            blocks = Blocks(name, block.base, shape, strides, tuple(d.tile for d in block.dimensions))
+            blocks = Blocks(name, block.base, shape, strides, tuple(d.tile for d in block.dimensions), other)
             return self._carriers.given(buffer.dtype, blocks)
         base = name if block.base == 0 else f"{name} + {arithmetic.text(block.base, ())}"
         extents = ", ".join(arithmetic.text(d.extent, ()) for d in block.dimensions)
         steps = ", ".join(arithmetic.text(d.stride, ()) for d in block.dimensions)
         text = f"tl.make_tensor_descriptor({base}, [{extents}], [{steps}], {_tiles(block)})"
         return self._writer.shared(name.removesuffix("_ptr") + "_block", text, 0)
+
+    def made_by_host(self, block: Block) -> bool:
+        """Whether the host makes a block's descriptor: it is the same for all programs."""
+        return self._carriers is not None and not self._carriers.own and not self._varies(block)
 
     def _varies(self, block: Block) -> bool:
         """Whether programs have different bases of a block."""

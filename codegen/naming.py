@@ -30,13 +30,13 @@ def _all_ops(graph: Graph) -> Iterator[Op]:
             yield from _all_ops(region)
 
 
-def _reads(op: Op) -> set[Value]:
+def values_read(op: Op) -> set[Value]:
     """What an op reads, inside its loops too."""
     found = set(op.inputs)
     for region in op.regions:
         found.update(region.outputs)
         for inner in region.ops:
-            found |= _reads(inner)
+            found |= values_read(inner)
     return found
 
 
@@ -92,4 +92,4 @@ class _Naming:
         if not state.dtype.is_float or state in body.outputs or body.outputs.count(after) != 1:
             return False
         made = next((n for n, op in enumerate(body.ops) if after in op.outputs), None)
-        return made is not None and not any(state in _reads(op) for op in body.ops[made + 1 :])
+        return made is not None and not any(state in values_read(op) for op in body.ops[made + 1 :])

@@ -10,6 +10,7 @@ from rooftile.codegen.align import transposed
 from rooftile.codegen.descriptors import Carriers
 from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS, TRITON_TYPE, Row, apply
 from rooftile.codegen.guards import needed
+from rooftile.codegen.joined import Joined, joined_in
 from rooftile.codegen.memory import Memory
 from rooftile.codegen.space import Axis
 from rooftile.codegen.statements import Assign, Call, Statement
@@ -27,10 +28,15 @@ LEAST_DOT_DEPTH = {1: 32, 2: 16, 4: 16, 8: 16}  # the fewest elements that a dot
 
 class OpWriter:
     """Writes the statements of a kernel's ops; ``buffers`` are the pointers' names, ``carriers`` and ``persistent`` as
-    in ``Memory``."""
+    in ``Memory``. One that ``joins`` writes two products of a loop as one where it can."""
 
     def __init__(
-        self, values: Values, buffers: Mapping[Value, str], carriers: Carriers | None, persistent: bool
+        self,
+        values: Values,
+        buffers: Mapping[Value, str],
+        carriers: Carriers | None,
+        persistent: bool,
+        joins: bool = False,
     ) -> None:
         self._values = values
         self._positions = values.positions
@@ -40,6 +46,8 @@ class OpWriter:
         self._tiles = values.tiles
         self._memory = Memory(values, buffers, carriers, persistent)
         self._accurate = not any(v.dtype.is_float and v.dtype.bytes < 4 for v in buffers)
+        self._joins = joins
+        self._joined: dict[Op, Joined] = {}
 
     def block(self, ops: Sequence[Op]) -> None:
         """Write ``ops`` in order.
@@ -52,7 +60,10 @@ class OpWriter:
             if method is None:
                 raise InternalError(f"no Triton text for the tile op {op.name}")
             self._positions.bind_indices({})
-            method(op)
+            if op in self._joined:
+                self._joined[op].write(op)
+            else:
+                method(op)
 
     # Memory
 
@@ -222,8 +233,13 @@ class OpWriter:
     def _loop(self, op: Op) -> None:
         (body,) = op.regions
         axis = self._space[op.attrs["axis"]]
+        joined = joined_in(op, self._values, self._memory) if self._joins else None
+        if joined is not None:
+            self._joined |= dict.fromkeys(joined.ops, joined)
+            joined.start()
         for start, state in zip(loop_starts(op), body.inputs, strict=True):
-            self._enter(start, state)
+            if joined is None or state not in joined.states:
+                self._enter(start, state)
         if axis.single and not op.attrs["ranges"]:
             self._steps(op)
         else:
@@ -237,6 +253,8 @@ class OpWriter:
                     self._positions.leave(placed)
         for result, state in zip(op.outputs, body.inputs, strict=True):
             self._tiles[result] = self._state_tile(state)
+        if joined is not None:
+            joined.finish()
 
     @contextmanager
     def _tiles_of(self, axis: Axis, op: Op) -> Iterator[str]:

@@ -24,8 +24,18 @@ SPREAD = ("grid", "ragged")  # roles of axes whose tiles are taken by different 
 # - ``phases``: 2 where the steps of a sweep in which its mask holds throughout are a loop of their own, without the
 #   mask; 1 where all are one loop.
 # - ``epilogue``: in how many pieces, along their last axis, the results of the last loop are worked up and stored.
+# - ``joined``: two products of a loop that share their first operand are one product, of twice the columns, where their
+#   second ones lie at one distance from each other in memory.
 OPTIONS: Mapping[str, bool | int] = MappingProxyType(
-    {"descriptors": False, "specialize": False, "persistent": False, "flatten": False, "phases": 1, "epilogue": 1}
+    {
+        "descriptors": False,
+        "specialize": False,
+        "persistent": False,
+        "flatten": False,
+        "phases": 1,
+        "epilogue": 1,
+        "joined": False,
+    }
 )
 
 
@@ -72,6 +82,7 @@ class Schedule:
     flatten: bool = False
     phases: int = 1
     epilogue: int = 1
+    joined: bool = False
 
     def role(self, name: str) -> AxisRole:
         """The role of the leaf axis ``name``."""

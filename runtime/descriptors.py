@@ -14,7 +14,9 @@ import torch
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.ir.substitution import evaluate
 from rooftile.runtime.binary import DescriptorLayout
+from rooftile.runtime.beside import Beside
 from rooftile.runtime.cuda_driver import CudaDriver
+from rooftile.runtime.slots import AddressSlots
 
 _MAP_BYTES = 128  # of a CUtensorMap
 _MAP_ALIGNMENT = 64
@@ -36,7 +38,8 @@ _NO_INTERLEAVE, _L2_OF_128_BYTES, _ZEROS_OUTSIDE = 0, 2, 0
 @dataclass(frozen=True)
 class BlocksArgument:
     """A descriptor to be made of the buffer in one place of a launch's arguments, for one set of sizes; all is counted
-    in elements."""
+    in elements. With the place of an ``other`` buffer, its first dimension leads from the one of both that lies lower
+    in memory to the other, and the stride of that isn't known yet."""
 
     place: int
     dtype: str
@@ -44,6 +47,7 @@ class BlocksArgument:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     tile: tuple[int, ...]
+    other: int | None = None
 
 
 def blocks_argument(
@@ -51,7 +55,8 @@ def blocks_argument(
 ) -> BlocksArgument:
     """The argument for ``param``, a descriptor of ``blocks``; ``places`` are those of the kernel's buffers."""
     shape, strides = (tuple(evaluate(size, sizes) for size in of) for of in (blocks.shape, blocks.strides))
-    return BlocksArgument(places[blocks.buffer], param.dtype, evaluate(blocks.base, sizes), shape, strides, blocks.tile)
+    base, other = evaluate(blocks.base, sizes), None if blocks.other is None else places[blocks.other]
+    return BlocksArgument(places[blocks.buffer], param.dtype, base, shape, strides, blocks.tile, other)
 
 
 def launch_arguments(
@@ -70,7 +75,7 @@ class TensorMap:
     def __init__(self, driver: CudaDriver, argument: BlocksArgument, layout: DescriptorLayout) -> None:
         element, size = _ELEMENTS[argument.dtype]
         rank = len(argument.shape)
-        self.place = argument.place
+        self._place, self._size = argument.place, size
         self._offset = argument.base * size
         self._address = -1
         self._memory = (ctypes.c_uint8 * (_MAP_BYTES + _MAP_ALIGNMENT))()
@@ -87,10 +92,15 @@ class TensorMap:
         self._swizzle = layout.swizzle
         self._driver = driver
 
-    def follow(self, address: int) -> None:
-        """Describe the buffer at ``address``. Raises CudaError where the hardware cannot."""
-        if address == self._address:
-            return
+    def follow(self, slots: AddressSlots, device: int) -> None:
+        """Describe the buffer whose address stands in its place of ``slots``. Raises CudaError where the hardware
+        cannot."""
+        address = slots.values[self._place]
+        if address != self._address:
+            self._encode(address)
+            self._address = address
+
+    def _encode(self, address: int) -> None:
         self._driver.call(
             "cuTensorMapEncodeTiled",
             *self._fixed,
@@ -104,7 +114,33 @@ class TensorMap:
             _L2_OF_128_BYTES,
             _ZEROS_OUTSIDE,
         )
-        self._address = address
+
+
+class TensorMapOfTwo(TensorMap):
+    """A descriptor whose outermost dimension leads from one buffer to another."""
+
+    def __init__(self, driver: CudaDriver, argument: BlocksArgument, layout: DescriptorLayout, other: int) -> None:
+        super().__init__(driver, argument, layout)
+        span = 1 + sum((n - 1) * s for n, s in zip(argument.shape, argument.strides, strict=True))
+        self._other, self._beside = other, Beside(driver, self._offset, span * self._size)
+        self._addresses = (-1, -1)
+
+    def follow(self, slots: AddressSlots, device: int) -> None:
+        """Describe both buffers, or copies of them where the hardware cannot reach from one to the other."""
+        first, second = self._beside.placed(slots.values[self._place], slots.values[self._other], slots, device)
+        if (first, second) != self._addresses:
+            distance = abs(second - first)
+            self._steps[len(self._steps) - 1] = distance
+            self._strides[0] = distance // self._size
+            self._encode(min(first, second))
+            self._addresses = (first, second)
+
+
+def tensor_map(driver: CudaDriver, argument: BlocksArgument, layout: DescriptorLayout) -> TensorMap:
+    """What describes the buffers of ``argument`` to a kernel that wants this ``layout``."""
+    if argument.other is None:
+        return TensorMap(driver, argument, layout)
+    return TensorMapOfTwo(driver, argument, layout, argument.other)
 
 
 def _each(array: ctypes.Array[ctypes.c_int32] | ctypes.Array[ctypes.c_int64], size: int) -> Sequence[int]:

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import torch
 
 from rooftile.codegen.kernel import Kernel
+from rooftile.runtime.beside import one_behind_the_other
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.cuda_driver import CudaDriver, LaunchConfig, cuda_driver
-from rooftile.runtime.descriptors import BlocksArgument, TensorMap
+from rooftile.runtime.descriptors import BlocksArgument, TensorMap, tensor_map
 from rooftile.runtime.interpreter.descriptor import Descriptor
 from rooftile.runtime.interpreter.program import Interpreted
 from rooftile.runtime.resources import Resources, parameter_offsets
@@ -69,8 +70,11 @@ class CpuLauncher:
         self._program.run(grid, given, wide=self._wide)
 
     def _described(self, blocks: BlocksArgument, places: Sequence[Any]) -> Descriptor:
-        name = f"argument {blocks.place} of {self._program.name}"
-        return Descriptor.of(places[blocks.place], name, blocks.base, blocks.shape, blocks.strides, blocks.tile)
+        name, tensor, strides = f"argument {blocks.place} of {self._program.name}", places[blocks.place], blocks.strides
+        if blocks.other is not None:
+            tensor, apart = one_behind_the_other(tensor, places[blocks.other])
+            strides = (apart, *strides[1:])
+        return Descriptor.of(tensor, name, blocks.base, blocks.shape, strides, blocks.tile)
 
 
 class CudaLauncher:
@@ -113,7 +117,7 @@ class CudaLauncher:
         first = slots.nothing if scratch is None else scratch
         hidden = (first, *[slots.nothing] * self._hidden)[: self._hidden]
         layouts = iter(self._binary.descriptors)
-        passed = [TensorMap(self._driver, n, next(layouts)) if isinstance(n, BlocksArgument) else n for n in numbers]
+        passed = [tensor_map(self._driver, n, next(layouts)) if isinstance(n, BlocksArgument) else n for n in numbers]
         maps = [each for each in passed if isinstance(each, TensorMap)]
         addresses = [each.pointers if isinstance(each, TensorMap) else (slots.at(each),) for each in (*passed, *hidden)]
         parameters = _pointers([address for each in addresses for address in each])
@@ -127,7 +131,7 @@ class CudaLauncher:
 
         def described() -> None:
             for each in maps:
-                each.follow(slots.values[each.place])
+                each.follow(slots, device)
             launch(device, reference, function, parameters)
 
         return described

@@ -57,6 +57,11 @@ class AddressSlots:
         config.stream = self._stream
         self._configs.append(config)
 
+    @property
+    def stream(self) -> int:
+        """The stream that launches run on."""
+        return self._stream
+
     def run_on(self, stream: int) -> None:
         """Bind every launch to a stream, given by its handle."""
         if stream != self._stream:

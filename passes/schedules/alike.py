@@ -88,7 +88,8 @@ class Products:
     def plain(self) -> Products:
         """The same with a program for each tile, and plain copies: where each tile asks which product it is of, a
         persistent loop gains nothing (Llama-8B's queries, keys and values of 2048 tokens: 153 us, persistent 164)."""
-        return replace(self, schedule=replace(self.schedule, descriptors=False, persistent=False, flatten=False))
+        plain = replace(self.schedule, descriptors=False, persistent=False, flatten=False, joined=False)
+        return replace(self, schedule=plain)
 
     def alone(self) -> Products:
         """The same without what a shared launch can't do."""

@@ -22,6 +22,7 @@ from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.chain import ROWS_OF_TWO_WARPGROUPS
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.schedules.estimate import accumulator_elements, programs, seconds, shared_bytes
+from rooftile.passes.schedules.joined import joined_operands
 from rooftile.passes.schedules.override import with_tiles
 from rooftile.passes.schedules.skinny import FEW
 from rooftile.passes.schedules.tiles import (
@@ -113,9 +114,11 @@ def _dots(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]
         return
     wide = access.nodes[main].operands[0].value.dtype.bytes > 2
     m, n = (likely(access.axes[names[0]]) for names in (shape.m, shape.n))
+    joined = joined_operands(access) is not None
+    options = [each for each in _options(DOT_OPTIONS, wide, target) if joined or "joined" not in each]
     for row in DOTS_OF_FP32 if wide else _rows_of_dots(m, n):
         tiles = {shape.m[0]: row.m, shape.n[0]: row.n, **{a.name: row.k for a in first.axes if a.role == "loop"}}
-        yield from _launched(first, tiles, row.num_warps, row.num_stages, _options(DOT_OPTIONS, wide, target))
+        yield from _launched(first, tiles, row.num_warps, row.num_stages, options)
 
 
 def _rows_of_dots(m: int, n: int) -> Iterable[Dot]:

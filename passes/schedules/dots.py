@@ -35,7 +35,8 @@ class Dots:
     Operands of ``bytes`` an element, ``accumulators`` results at once, each ``m`` by ``n`` and ``batch`` times;
     ``computed``: an operand is computed, not loaded; ``epilogue``: what follows on an element of the result, as FLOPs
     and two for each load; ``epilogue_bytes``: what it loads and stores of one; ``blocks``: whether every operand is
-    read in blocks that descriptors can carry.
+    read in blocks that descriptors can carry; ``joined``: whether two results can be those of one product, side by
+    side.
     """
 
     bytes: int
@@ -47,6 +48,7 @@ class Dots:
     epilogue: int = 0
     epilogue_bytes: int = 0
     blocks: bool = False
+    joined: bool = False
 
     def tiles(self, tile_m: int, tile_n: int) -> int:
         """How many tiles the results take."""
@@ -89,22 +91,25 @@ def _on_scalar_units(target: Target, dots: Dots) -> DotTiles:
 def _persistent(target: Target, dots: Dots) -> DotTiles | None:
     """The choice for operands in blocks, one or two accumulators, and tiles for every multiprocessor.
 
-    With two accumulators, a flattened loop was seen to be slow; one has its epilogue in pieces, so that a pipeline of
-    four stages, which goes on from one tile into the next, fits beside it.
+    With two accumulators, a flattened loop was seen to be slow; one, which may hold the results of two products side
+    by side, has its epilogue in pieces, so that a pipeline of four stages, which goes on from one tile into the next,
+    fits beside it.
     """
     run = {"descriptors": True, "persistent": True}
     if dots.accumulators > 2 or dots.tiles(128, 128) < target.sm_count:
         return None
-    if dots.accumulators == 2:
-        pieces = 1 if dots.epilogue <= MOST_EPILOGUE else 2
-        return DotTiles(128, 128, 64, 8, 3, run | {"epilogue": pieces})
-    large = 2 * dots.waves(128, 256, target) <= LARGE_TILE_GAIN * dots.waves(128, 128, target)
-    columns = 256 if large else 128
-    for stages, count in ((4, columns // 128), (4, 4), (3, 4)):
-        tiles = DotTiles(128, columns, 64, 8, stages, run | {"flatten": True, "epilogue": count})
-        if _fits_registers(tiles, dots) and _shared_bytes(tiles, dots) <= target.shared_memory:
-            return tiles
-    return None
+    products = dots.accumulators
+    if dots.joined:
+        run["joined"] = True
+    if products == 1 or dots.joined:
+        wide, narrow = (dots.waves(128, columns // products, target) for columns in (256, 128))
+        columns = (256 if 2 * wide <= LARGE_TILE_GAIN * narrow else 128) // products
+        for stages, count in ((4, max(1, columns // 128)), (4, 4 // products), (3, 4 // products)):
+            tiles = DotTiles(128, columns, 64, 8, stages, run | {"flatten": True, "epilogue": count})
+            if _fits_registers(tiles, dots) and _shared_bytes(tiles, dots) <= target.shared_memory:
+                return tiles
+    pieces = 1 if dots.epilogue <= MOST_EPILOGUE else 2
+    return DotTiles(128, 128, 64, 8, 3, run | {"epilogue": pieces}) if products == 2 else None
 
 
 def _fits_registers(tiles: DotTiles, dots: Dots) -> bool:
@@ -114,6 +119,6 @@ def _fits_registers(tiles: DotTiles, dots: Dots) -> bool:
 
 def _shared_bytes(tiles: DotTiles, dots: Dots) -> int:
     """Shared memory of a flattened loop: the operands in each stage, and what the epilogue moves of a piece."""
-    swept = tiles.num_stages * tiles.k * (tiles.m + tiles.n) * dots.bytes
+    swept = tiles.num_stages * tiles.k * (tiles.m + tiles.n * dots.accumulators) * dots.bytes
     piece = tiles.m * tiles.n // int(tiles.options["epilogue"])
     return swept + piece * dots.epilogue_bytes + BARRIERS

@@ -15,6 +15,7 @@ from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge
 from rooftile.passes.schedules.blocks import LARGEST_TILE, is_block
 from rooftile.passes.schedules.dots import Dots, dot_tiles
+from rooftile.passes.schedules.joined import joined_operands, load_of
 from rooftile.passes.schedules.skinny import is_skinny, skinny_tiles, vector_tiles
 from rooftile.target import Target
 
@@ -32,7 +33,7 @@ def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -
     tiles = {**_capped(access, shape.m[:1], limits.m, is_dot), **_capped(access, shape.n[:1], limits.n, is_dot)}
     if not is_dot:
         tiles = _product_tiles(access, shape, bound, target)
-    order = _heads_last(access, shape, list(kept)) if is_dot else list(kept)
+    order = _second_last(access, shape, list(kept)) if is_dot else list(kept)
     roles = [AxisRole(a, kept[a], "ragged" if a in access.segments else "grid", tiles.get(a, 1)) for a in order]
     for name in bound:
         size = min(limits.k, max(16, next_power(likely(access.axes[name]))))
@@ -77,6 +78,7 @@ def _dots(access: Access, shape: Groups) -> Dots:
         epilogue=flops,
         epilogue_bytes=moved,
         blocks=dtype.bytes == 2 and batch * pieces == 1 and all(_is_block(access, o) for o in operands),
+        joined=joined_operands(access) is not None,
     )
 
 
@@ -87,25 +89,19 @@ def _rows(access: Access, name: str) -> int:
 
 def _is_block(access: Access, operand: Read) -> bool:
     """Whether ``operand`` is loaded as it stands, in blocks that a descriptor can carry."""
-    load = _load_of(access, operand)
+    load = load_of(access, operand)
     return load is not None and is_block(access, load)
 
 
-def _load_of(access: Access, operand: Read) -> Read | None:
-    """The buffer that ``operand`` is, up to views; None where it is computed."""
-    if not is_loaded(access, operand):
-        return None
-    while access.nodes[operand].op is not None:
-        (operand,) = access.nodes[operand].operands
-    return operand
-
-
-def _heads_last(access: Access, shape: Groups, names: list[str]) -> list[str]:
-    """``names`` with an axis that is two in memory, such as heads and positions in them, behind the other of a product:
-    only as its second operand are blocks of three dimensions taken from shared memory as they are."""
+def _second_last(access: Access, shape: Groups, names: list[str]) -> list[str]:
+    """``names`` with an axis that is two in memory, such as heads and positions in them, behind the other of a product,
+    or one along which two products are joined: only as its second operand are blocks of three dimensions taken from
+    shared memory as they are."""
     pair = (shape.m[0], shape.n[0])
-    loads = [_load_of(access, o) for o in access.nodes[main_contraction(access)].operands]
+    loads = [load_of(access, o) for o in access.nodes[main_contraction(access)].operands]
     split = {a for load in loads if load is not None for a in pair if _two_in_memory(load, a)}
+    if (joined := joined_operands(access)) is not None:
+        split = {a for a in pair if a in access.free[joined[1]]}
     if len(split) != 1 or min(pair, key=names.index) not in split:
         return names
     first, last = sorted(pair, key=names.index)

@@ -91,9 +91,13 @@ SWEEPS_OF_FP32 = (
 )
 
 # What a kernel with contractions may do beside its tiles, as changes of what is usual, the best on an H100 first;
-# ``group`` is how many tiles are numbered together.
+# ``group`` is how many tiles are numbered together. Those with ``joined`` are for two products that can be one.
 PLAIN: Changes = OPTIONS
 DOT_OPTIONS: tuple[Changes, ...] = (
+    {"descriptors": True, "persistent": True, "flatten": True, "joined": True},
+    {"descriptors": True, "persistent": True, "flatten": True, "joined": True, "epilogue": 2},
+    {"descriptors": True, "persistent": True, "joined": True},
+    {"descriptors": True, "joined": True},
     {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2},
     {"descriptors": True, "persistent": True},
     {"descriptors": True, "persistent": True, "flatten": True},

@@ -105,6 +105,9 @@ class Tensor:
             return self
         if bitcast:
             return self._bitcast(dtype)
+        if isinstance(self.dtype, PointerType) and dtype is INT64:
+            memory = self.dtype.memory
+            return Tensor(memory.address + np.int64(memory.flat.itemsize) * self.data, INT64)
         return Tensor(convert(self.data, self.element, dtype), dtype)
 
     def _bitcast(self, dtype: ElementType) -> Tensor:
