@@ -112,8 +112,7 @@ class Emission:
             reasons = {name.removesuffix("_ptr"): reason for name, reason in self.carriers.reasons.items()}
             self.notes.append(carriers_note(reasons))
         if option(self.graph.attrs, "joined"):
-            joined = [tuple(n.removesuffix("_ptr") for n in pair) for pair in self.carriers.joined]
-            self.notes.append(joined_note(joined))
+            self.notes.append(joined_note(self.carriers.joined))
         return self.specialized(writer.body) if option(self.graph.attrs, "specialize") else writer.body
 
     def ops(self, values: Values, carriers: Carriers | None) -> None:

@@ -116,7 +116,7 @@ class Memory:
     def tell_joined(self, loads: Sequence[Op]) -> None:
         """Note that blocks of two loads are loaded as one."""
         if self._carriers is not None:
-            first, second = (self._buffers[op.inputs[0]] for op in loads)
+            first, second = (self._buffers[op.inputs[0]].removesuffix("_ptr") for op in loads)
             self._carriers.joined.append((first, second))
 
     def _block_loaded(self, buffer: Value, block: Block) -> str:

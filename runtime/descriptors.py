@@ -13,8 +13,8 @@ import torch
 
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.ir.substitution import evaluate
-from rooftile.runtime.binary import DescriptorLayout
 from rooftile.runtime.beside import Beside
+from rooftile.runtime.binary import DescriptorLayout
 from rooftile.runtime.cuda_driver import CudaDriver
 from rooftile.runtime.slots import AddressSlots
 

@@ -91,6 +91,7 @@ OPTIONS = st.fixed_dictionaries(
         "flatten": st.booleans(),
         "phases": st.sampled_from([1, 2]),
         "epilogue": st.sampled_from([1, 2, 4]),
+        "joined": st.booleans(),
     }
 )
 

@@ -54,6 +54,21 @@ class GEGLU(nn.Module):
         return r + nn.functional.gelu(x @ gate.T, approximate="tanh") * (x @ up.T)
 
 
+class Chunked(nn.Module):
+    def forward(self, x: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
+        gate, up = (x @ both.T).chunk(2, -1)
+        return nn.functional.silu(gate) * up
+
+
+class Rotated(nn.Module):
+    """Rotary positions: either half of a head needs the other."""
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        heads = (x @ w.T).view(len(x), -1, 128).transpose(0, 1)
+        lower, upper = heads.chunk(2, -1)
+        return heads * cos + torch.cat([-upper, lower], -1) * sin
+
+
 class Activated(nn.Module):
     def forward(self, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         return r + nn.functional.gelu(nn.functional.linear(x, w, bias))
@@ -77,6 +92,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] =
     "ragged": (Activated, ((4096, 1600), (1600, 1600), (1600,), (4096, 1600))),
     "geglu": (GEGLU, (SQUARE,) * 4),
     "embedded": (Embedded, ((2048, 2048), (2048, 2048), (128256, 2048), (2048, 1))),
+    "chunked": (Chunked, ((8192, 4096), (28672, 4096))),
+    "rotated": (Rotated, (SQUARE, SQUARE, (4096, 128), (4096, 128))),
     "swiglu": (SwiGLU, ((8192, 4096), (14336, 4096), (14336, 4096))),
 }
 
@@ -177,6 +194,19 @@ def test_chosen_products_are_persistent_and_fit(name: str) -> None:
     assert Schedule.from_attrs(op.attrs).persistent
     assert "ttng.async_tma_copy_global_to_local" in binary.ttgir
     assert "ttg.async_copy_global_to_local" not in binary.ttgir
+    assert binary.resources.spill_bytes == 0
+    assert binary.shared_bytes <= H100.shared_memory
+
+
+@pytest.mark.parametrize("name", ["geglu", "swiglu", "chunked", "rotated"])
+def test_two_products_of_one_operand_are_one(name: str) -> None:
+    """A gate beside what it gates, or both halves of the heads that are rotated."""
+    op = region(name)
+    schedule, kernel = Schedule.from_attrs(op.attrs), emit(op.regions[1], H100)
+    binary = compile_kernel(kernel, H100.arch)
+    assert schedule.joined and schedule.flatten == (name != "rotated")
+    assert kernel.source.count("tl.dot(") == 1 and binary.ttgir.count("ttng.warp_group_dot ") == 1
+    assert "instrShape = [16, 256, 16]" in binary.ttgir and "ttg.convert_layout" not in binary.ttgir
     assert binary.resources.spill_bytes == 0
     assert binary.shared_bytes <= H100.shared_memory
 

@@ -17,6 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "persistent": {"persistent": True, "flatten": True},
     "epilogue": {"epilogue": 2},
     "together": {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 4},
+    "joined": {"descriptors": True, "persistent": True, "joined": True},
 }
 
 

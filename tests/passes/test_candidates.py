@@ -29,6 +29,10 @@ CASES: dict[str, tuple[Any, Sequence[torch.Tensor]]] = {
 }
 
 
+def gated(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    return torch.sigmoid(x @ gate.T) * (x @ up.to(x.dtype).T)
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("target", [H100, A100, CPU], ids=lambda t: t.name)
 def test_candidates_are_legal_and_start_with_the_first_choice(case: str, target: Target) -> None:
@@ -52,6 +56,19 @@ def test_options_are_tried_where_the_gpu_has_them() -> None:
     (op,) = regions(*CASES["matmul"], target="h100")
     assert any(s.descriptors and s.persistent for s in candidates(op.regions[0], H100, 24))
     assert not any(s.options() for s in candidates(op.regions[0], A100, 24))
+
+
+@pytest.mark.parametrize(
+    "up, joins",
+    [(meta(14336, 4096), True), (meta(4096, 14336).T, False), (meta(14336, 4096, dtype=torch.float32), False)],
+    ids=["alike", "transposed", "dtypes"],
+)
+def test_two_products_are_joined_where_one_block_can_hold_both(up: torch.Tensor, joins: bool) -> None:
+    found = regions(gated, (meta(4096, 4096), meta(14336, 4096), up), target="h100")
+    bodies = [op.regions[0] for op in found]
+    assert any(s.joined for body in bodies for s in candidates(body, H100, 24)) == joins
+    assert any(schedule_region(body, H100).joined for body in bodies) == joins
+    assert not any(s.joined for body in bodies for s in candidates(body, A100, 24))
 
 
 def test_a_short_list_has_different_tiles() -> None:

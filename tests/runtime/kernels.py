@@ -109,6 +109,20 @@ def given_descriptor() -> Kernel:
     return Kernel("given_descriptor", source, (buffer("x", "bf16"), buffer("y", "bf16"), described), grid=(1,))
 
 
+def two_as_one() -> Kernel:
+    """``y = [a[32:64, :], b[32:64, :]]`` in bf16, that of ``a`` and ``b`` first which lies lower in memory, each with
+    100 rows of 64 from element 8 of its buffer on; and in ``z`` whether that is ``a``."""
+    source = f"""{HEADER}def two_as_one(a, b, y, z, blocks):
+    row, column = tl.arange(0, 64), tl.arange(0, 64)
+    tl.store(y + row[:, None] * 64 + column[None, :], tl.reshape(blocks.load([0, 32, 0]), [64, 64]))
+    tl.store(z, (tl.cast(a, tl.int64) < tl.cast(b, tl.int64)).to(tl.int32))
+"""
+    described = Blocks("a", 8, (2, 100, 64), (0, 64, 1), (2, 32, 64), "b")
+    params = (*(buffer(name, "bf16") for name in "aby"), buffer("z", "i32"))
+    given = KernelParam("blocks", "descriptor", "bf16", aligned=False, blocks=described)
+    return Kernel("two_as_one", source, (*params, given), grid=(1,))
+
+
 def nan_max() -> Kernel:
     """The maximum of 64 numbers and its index, propagating NaN by a combine function of its own."""
     source = """import triton

@@ -39,6 +39,7 @@ class FakeCuda:
         self.parameter_bytes: list[int] = []
         self.allocated: list[torch.Tensor] = []
         self.encoded: list[SimpleNamespace] = []
+        self.copied: list[tuple[int, ...]] = []
         launch = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER, POINTER, POINTER)(self._launch)
         self.library = SimpleNamespace(
             cuInit=lambda flags: 0,
@@ -52,6 +53,7 @@ class FakeCuda:
             cuGetErrorString=lambda status, text: 0,
             cuLaunchKernelEx=launch,
             cuTensorMapEncodeTiled=self._encode,
+            cuMemcpyDtoDAsync_v2=self._copy,
         )
 
     def _set_context(self, context: Any) -> int:
@@ -75,6 +77,10 @@ class FakeCuda:
         )
         number = struct.pack("<Q", len(self.encoded))
         ctypes.memmove(place, number.ljust(128, b"\0"), 128)
+        return 0
+
+    def _copy(self, *given: Any) -> int:
+        self.copied.append(tuple(each.value for each in given))
         return 0
 
     def _launch(self, config: int, function: int, parameters: int, _: Any) -> int:
@@ -175,6 +181,44 @@ def test_a_descriptor_is_made_for_the_address_of_its_buffer(cuda: FakeCuda) -> N
     assert passed == [struct.pack("<Q", n) for n in (1, 1, 2)]
     sizes = [int.from_bytes(value, "little") for value in cuda.launches[0].values[3:]]
     assert sizes == [5, 100, 64, 12800, 128, 1]
+
+
+def test_a_descriptor_leads_from_one_buffer_to_another(cuda: FakeCuda) -> None:
+    kernel = kernels.two_as_one()
+    slots = AddressSlots(4)
+    (argument,) = launch_arguments(kernel, [], {})
+    launcher = CudaLauncher(compile_kernel(kernel, 90), 0, CudaDriver(cuda.library))
+    launch = launcher.bind((1,), slots, (0, 1, 2, 3, argument), None)
+    for first, second in ((0x4000, 0x9010), (0x4000, 0x9010), (0x9010, 0x4000), (0x4000, 0x8000)):
+        slots.put(0, first)
+        slots.put(1, second)
+        launch()
+    assert [each.address for each in cuda.encoded] == [0x4000 + 16] * 3
+    assert [each.steps for each in cuda.encoded] == [(128, 0x5010), (128, 0x5010), (128, 0x4000)]
+    assert {each.extents for each in cuda.encoded} == {(64, 100, 2)} and cuda.copied == []
+
+
+@pytest.mark.parametrize("second", [0x4000, 0x4000 + 2**40, 0x4008])
+def test_buffers_that_no_descriptor_reaches_are_copied_in_each_launch(cuda: FakeCuda, second: int) -> None:
+    kernel = kernels.two_as_one()
+    slots = AddressSlots(4)
+    (argument,) = launch_arguments(kernel, [], {})
+    launcher = CudaLauncher(compile_kernel(kernel, 90), 0, CudaDriver(cuda.library))
+    launch = launcher.bind((1,), slots, (0, 1, 2, 3, argument), None)
+    slots.run_on(STREAM)
+    for first, other in ((0x4000, second), (second, 0x4000)):
+        slots.put(0, first)
+        slots.put(1, other)
+        launch()
+    (memory,) = cuda.allocated
+    each, count, start = memory.numel() // 2, 2 * 100 * 64, memory.data_ptr()
+    swapped = (0, each) if second == 0x4000 else (each, 0)
+    expected = [(start + 16, 0x4000 + 16), (start + each + 16, second + 16)]
+    expected += [(start + swapped[0] + 16, second + 16), (start + swapped[1] + 16, 0x4000 + 16)]
+    assert cuda.copied == [(to, source, count, STREAM) for to, source in expected]
+    assert each >= 16 + count and not each % 16
+    assert {each.address for each in cuda.encoded} == {start + 16}
+    assert {made.steps for made in cuda.encoded} == {(128, each)}
 
 
 def test_much_shared_memory_is_asked_for(cuda: FakeCuda, matmul: Binary, descriptors: Binary) -> None:

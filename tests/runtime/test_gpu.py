@@ -76,6 +76,25 @@ def test_a_descriptor_that_the_host_makes(cache: KernelCache) -> None:
     assert torch.equal(y, x[8:].view(5, 100, 128)[1, 32:64, :64])
 
 
+@pytest.mark.parametrize("order", ["as they are", "swapped", "one", "far apart"])
+@pytest.mark.parametrize("gap", [0, 8, 1000])
+def test_a_descriptor_of_two_buffers(cache: KernelCache, gap: int, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the hardware can't reach from one to the other, both are copied, in each launch again."""
+    kernel, count = kernels.two_as_one(), 8 + 100 * 64
+    memory = torch.randn(2 * count + gap, device="cuda").bfloat16()
+    lower, upper = memory[:count], memory[count + gap :]
+    first, second = {"swapped": (upper, lower), "one": (lower, lower)}.get(order, (lower, upper))
+    monkeypatch.setattr("rooftile.runtime.beside.MOST_APART", 1 if order == "far apart" else 2**40)
+    launch = built(kernel, cache)
+    y, z = torch.empty(64, 64, device="cuda", dtype=torch.bfloat16), torch.empty(1, device="cuda", dtype=torch.int32)
+    for _ in range(2):
+        memory.neg_()
+        launch((1,), launch_arguments(kernel, [first, second, y, z], {}))
+        found = (lower, lower if order == "one" else upper)
+        assert torch.equal(y.view(2, 32, 64), torch.stack([each[8:].view(100, 64)[32:64] for each in found]))
+        assert z.item() == (order not in ("swapped", "one"))
+
+
 def test_addresses_are_taken_as_tensors_are(descriptors: CudaLauncher) -> None:
     tensors = matmul_arguments(torch.bfloat16, 128, 128, 128)
     descriptors((2, 2), [*(tensor.data_ptr() for tensor in tensors), 128, 128, 128])

@@ -70,6 +70,19 @@ def test_a_descriptor_that_the_host_makes() -> None:
     assert torch.equal(y, x[8:].view(5, 100, 128)[1, 32:64, :64])
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("gap", [0, 8, 1000])
+def test_a_descriptor_of_two_buffers(gap: int, swapped: bool) -> None:
+    kernel, count = kernels.two_as_one(), 8 + 100 * 64
+    memory = torch.randn(2 * count + gap).bfloat16()
+    lower, upper = memory[:count], memory[count + gap :]
+    y, z = torch.empty(64, 64, dtype=torch.bfloat16), torch.empty(1, dtype=torch.int32)
+    first, second = (upper, lower) if swapped else (lower, upper)
+    CpuLauncher(kernel)((1,), launch_arguments(kernel, [first, second, y, z], {}))
+    assert torch.equal(y.view(2, 32, 64), torch.stack([each[8:].view(100, 64)[32:64] for each in (lower, upper)]))
+    assert z.item() == (not swapped)
+
+
 def test_a_reduction_with_its_own_combine() -> None:
     x, value, index = torch.randn(64), torch.empty(1), torch.empty(1, dtype=torch.int32)
     launch = CpuLauncher(kernels.nan_max())
