@@ -63,14 +63,13 @@ class Carriers:
     descriptors that it is to be given.
 
     A descriptor costs a program that makes it about a microsecond, so one that is the same for all programs is made by
-    the host. ``own`` leaves all to the programs. ``joined`` are the buffers of which two blocks are loaded as one.
+    the host. ``own`` leaves all to the programs.
     """
 
     names: Names
     params: dict[Blocks, KernelParam] = field(default_factory=dict)
     own: bool = False
     reasons: dict[str, str | None] = field(default_factory=dict)
-    joined: list[tuple[str, str]] = field(default_factory=list)
 
     def given(self, dtype: DType, blocks: Blocks) -> str:
         """The parameter that is a descriptor of these blocks."""

@@ -111,8 +111,6 @@ class Emission:
         if self.carriers.reasons:
             reasons = {name.removesuffix("_ptr"): reason for name, reason in self.carriers.reasons.items()}
             self.notes.append(carriers_note(reasons))
-        if option(self.graph.attrs, "joined"):
-            self.notes.append(joined_note(self.carriers.joined))
         return self.specialized(writer.body) if option(self.graph.attrs, "specialize") else writer.body
 
     def ops(self, values: Values, carriers: Carriers | None) -> None:
@@ -121,7 +119,10 @@ class Emission:
         before = self.graph.ops if epilogue is None else self.graph.ops[: -len(epilogue.ops)]
         persistent = option(self.graph.attrs, "persistent")
         joins = bool(option(self.graph.attrs, "joined"))
-        OpWriter(values, self.buffers, carriers, persistent, joins).block(before)
+        writer = OpWriter(values, self.buffers, carriers, persistent, joins)
+        writer.block(before)
+        if joins:
+            self.notes.append(joined_note(writer.joined))
         if epilogue is not None:
             start = values.writer.mark()
             for piece in pieces(epilogue, values):

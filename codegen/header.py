@@ -35,9 +35,10 @@ def _launch(kernel: Graph) -> str:
     return ", ".join([*words, *([f"epilogue in {pieces} pieces"] if pieces > 1 else [])])
 
 
-def joined_note(joined: Sequence[tuple[str, str]]) -> str:
+def joined_note(joined: Sequence[tuple[str, ...]]) -> str:
     """Which buffers' products are multiplied as one."""
-    return f"Products joined: {'; '.join(f'of {first} and {second}' for first, second in joined) or 'none'}."
+    texts = [f"of {' and '.join(pair)}" if len(set(pair)) > 1 else f"of two parts of {pair[0]}" for pair in joined]
+    return f"Products joined: {'; '.join(texts) or 'none'}."
 
 
 def carriers_note(carriers: Mapping[str, str | None]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from rooftile.codegen.align import transposed
-from rooftile.codegen.descriptors import Block, Dimension
+from rooftile.codegen.descriptors import MOST_RANK, Block, Dimension
 from rooftile.codegen.expressions import TRITON_TYPE
 from rooftile.codegen.memory import Memory
 from rooftile.codegen.naming import values_read
@@ -47,8 +47,7 @@ def joined_in(loop: Op, values: Values, memory: Memory) -> Joined | None:
     for dots, loads in _pairs(loop, values):
         columns = sum(values.space[values.held(op.output)[0]].tile for op in loads)
         halves = _halves(loads, memory) if columns <= MOST_COLUMNS else None
-        if halves is not None:
-            memory.tell_joined(loads)
+        if halves is not None and len(halves.block.dimensions) <= MOST_RANK:
             return Joined(dots, loads, halves, values, memory)
     return None
 
@@ -79,19 +78,18 @@ def _pairs(loop: Op, values: Values) -> Iterator[tuple[tuple[Op, Op], tuple[Op, 
 def _halves(loads: tuple[Op, Op], memory: Memory) -> Halves | None:
     """The blocks of two loads as one; None where nothing tells how far apart they lie."""
     first, second = (op.inputs[0] for op in loads)
-    blocks = [memory.block(op) for op in loads]
-    if blocks[0] is None or blocks[1] is None or blocks[0].dimensions != blocks[1].dimensions:
+    block, behind = (memory.block(op) for op in loads)
+    if block is None or behind is None or block.dimensions != behind.dimensions:
         return None
-    block, distance = blocks[0], add(blocks[1].base, mul(blocks[0].base, -1))
-    if not memory.made_by_host(block) or len(block.dimensions) >= 5:
+    if loads[0].inputs[1:] != loads[1].inputs[1:] or not memory.made_by_host(block):
         return None
+    distance = add(behind.base, mul(block.base, -1))
     if first is not second:
         alike = distance == 0 and first.type == second.type and first.type.strides is None
         return Halves(first, _doubled(block, 0), other=second) if alike else None
     if not isinstance(distance, int) or not distance or not divides(ALIGNMENT // first.dtype.bytes, distance):
         return None
-    lower = block if distance > 0 else blocks[1]
-    return Halves(first, _doubled(lower, abs(distance)), reversed=distance < 0)
+    return Halves(first, _doubled(block if distance > 0 else behind, abs(distance)), reversed=distance < 0)
 
 
 def _doubled(block: Block, distance: int) -> Block:
@@ -107,6 +105,7 @@ class Joined:
         self, dots: tuple[Op, Op], loads: tuple[Op, Op], halves: Halves, values: Values, memory: Memory
     ) -> None:
         self.ops = (*loads, *dots)
+        self.buffers = tuple(memory.name(op.inputs[0]).removesuffix("_ptr") for op in loads)
         self.states = tuple(op.inputs[2] for op in dots)
         self._dot, self._halves = dots[0], halves
         self._values, self._memory = values, memory
@@ -124,7 +123,7 @@ class Joined:
         """Write one of ``ops``: what is loaded in the place of the first load, the product in that of the first dot."""
         if op.name == "load":
             if not self._loaded:
-                self._load(op)
+                self._load(self.ops[0])
             self._loaded = True
             return
         if not self._multiplied:
@@ -150,9 +149,9 @@ class Joined:
     def _load(self, op: Op) -> None:
         memory, halves = self._memory, self._halves
         self._values.bind(op.inputs[1:])
+        rows, depth = (self._values.space[a].tile for a in self._values.held(op.output))
         other = None if halves.other is None else memory.name(halves.other)
         block = memory.block_text(memory.descriptor(halves.buffer, halves.block, other), halves.block)
-        rows, depth = (self._values.space[a].tile for a in self._values.held(op.output))
         self._assign(self._operand, f"tl.reshape({block}, [{2 * rows}, {depth}])", self._values.comment(op.output))
 
     def _multiply(self) -> None:

@@ -113,12 +113,6 @@ class Memory:
         """The pointer's name."""
         return self._buffers[buffer]
 
-    def tell_joined(self, loads: Sequence[Op]) -> None:
-        """Note that blocks of two loads are loaded as one."""
-        if self._carriers is not None:
-            first, second = (self._buffers[op.inputs[0]].removesuffix("_ptr") for op in loads)
-            self._carriers.joined.append((first, second))
-
     def _block_loaded(self, buffer: Value, block: Block) -> str:
         text = self.block_text(self.descriptor(buffer, block), block)
         if len(block.held) == len(block.dimensions):

@@ -48,6 +48,7 @@ class OpWriter:
         self._accurate = not any(v.dtype.is_float and v.dtype.bytes < 4 for v in buffers)
         self._joins = joins
         self._joined: dict[Op, Joined] = {}
+        self.joined: list[tuple[str, ...]] = []  # the buffers of second operands that are read as one
 
     def block(self, ops: Sequence[Op]) -> None:
         """Write ``ops`` in order.
@@ -236,6 +237,7 @@ class OpWriter:
         joined = joined_in(op, self._values, self._memory) if self._joins else None
         if joined is not None:
             self._joined |= dict.fromkeys(joined.ops, joined)
+            self.joined.append(joined.buffers)
             joined.start()
         for start, state in zip(loop_starts(op), body.inputs, strict=True):
             if joined is None or state not in joined.states:

@@ -1,7 +1,7 @@
 """Two buffers read as one: how far apart they lie is the stride of one more dimension of a descriptor.
 
-The hardware takes any distance up to a limit that torch's allocations keep to. Where two lie further apart, or are one,
-a launch copies both behind one another first.
+The hardware takes any multiple of 16 bytes, none too, up to a limit that torch's allocations keep to. Where two lie
+further apart, a launch copies both behind one another first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Beside:
         """Addresses at which both stand, the one that lies lower still being that: their own, or those of copies that
         are made on the stream that ``slots`` run on."""
         distance = abs(second - first)
-        if 0 < distance < MOST_APART and distance % ALIGNMENT == 0:
+        if distance < MOST_APART and distance % ALIGNMENT == 0:
             return first, second
         each = -(-(self._offset + self._count) // ALIGNMENT) * ALIGNMENT
         if self._memory is None:
