@@ -35,7 +35,7 @@ from rooftile.runtime.launch import CpuLauncher
 from rooftile.runtime.plan import make_plan
 from rooftile.runtime.program import Program
 from rooftile.target import CPU, H100, Target
-from tests.regions import compiled, meta
+from tests.regions import compiled, meta, regions
 
 DEPTH, COLUMNS = 24, 40
 
@@ -160,6 +160,20 @@ def test_many_rows_are_gathered_first_and_activated_by_their_product() -> None:
         assert "ragged" in roles(op) and "ttng.warp_group_dot" in binary.ttgir
         assert binary.resources.spill_bytes == 0 and binary.shared_bytes <= H100.shared_memory
         assert kernel.programs({})[0] <= (65536 // 128 + 64) * 16
+
+
+@pytest.mark.parametrize(("width", "tokens", "tile"), [(2048, 8192, 256), (4096, 4096, 512), (2048, 512, 1024)])
+def test_columns_of_rows_that_are_gathered_often_stay_in_the_cache(width: int, tokens: int, tile: int) -> None:
+    """All rows' first columns come before the next ones, unless the cache holds all of them."""
+
+    def gathered(x: Tensor, order: Tensor) -> Tensor:
+        return x[order // 8]
+
+    (op,) = regions(gathered, (meta(tokens, width), meta(8 * tokens, dtype=torch.int64)), "h100")
+    schedule = Schedule.from_attrs(op.attrs)
+    rows, columns = (axis.name for axis in schedule.axes)
+    assert schedule.role(columns).tile == tile
+    assert schedule.grid == ((columns, rows) if tile == 1024 else (rows, columns))
 
 
 def test_few_rows_are_gathered_by_their_product_and_take_small_tiles() -> None:
