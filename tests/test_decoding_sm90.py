@@ -144,3 +144,16 @@ def test_sums_of_few_rows_are_exchanged_between_no_warps() -> None:
     (op,) = regions(lambda x: x.sum(1), [torch.empty(8192, 8, 2048, dtype=torch.bfloat16, device="meta")], "h100")
     binary = compile_kernel(emit(op.regions[1], H100, op.regions[0]), H100.arch)
     assert binary.shared_bytes == 0 and binary.resources.spill_bytes == 0
+
+
+def test_steps_of_one_query_are_loaded_ahead() -> None:
+    """One row is no dot, for which Triton would load ahead by itself."""
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    shapes = ((16, 16, 1, 128), (16, 16, 2048, 128), (16, 16, 2048, 128))
+    (op,) = regions(attention, tuple(torch.empty(s, dtype=torch.bfloat16, device="meta") for s in shapes), "h100")
+    binary = compile_kernel(emit(op.regions[1], H100, op.regions[0]), H100.arch)
+    assert binary.ttgir.count("ttg.async_copy_global_to_local") >= 4  # keys and values, before the loop and in it
+    assert binary.resources.spill_bytes == 0 and 2 * binary.shared_bytes <= H100.shared_memory

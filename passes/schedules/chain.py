@@ -182,8 +182,8 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
     if widest > 128:
         return (ChainTiles(64, 32, 4, 2),)
     if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors
-        # One row alone is no dot, and nothing is loaded ahead for it: steps of 128 took 62 us where 64 took 97.
-        long = rows == 1 or (rows <= 16 and not _is_masked(access) and target.shared_memory > LONG_STEPS)
+        # Steps of one row alone, which is no dot, were fastest as short as these where two are loaded ahead.
+        long = 1 < rows <= 16 and not _is_masked(access) and target.shared_memory > LONG_STEPS
         return (ChainTiles(FEW_ROWS, 128 if long else 64, 4, 3),)
     if target.arch < FIRST_WITH_DESCRIPTORS:
         return (ChainTiles(64, 64, 4, 3),)
