@@ -45,8 +45,8 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
         Pack(),  # behind what makes new regions; only the plan treats them differently
         Layout(),  # after fuse: only what crosses kernels is in memory at all
         Tile(),  # once buffers have their strides, since the axis that is contiguous decides the roles
-        Beside(),  # behind the first choices of schedules, which say how many programs each region would have
         Summarize(),  # behind tile, whose tiles it looks at masks by
+        Beside(),  # behind the first choices of schedules, which say how many programs each region would have
         Lower(precision),  # last: it carries out what the others have decided
     )
     return with_inserted(ours)

@@ -42,6 +42,8 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
     budget = (2**18 if target.kind == "cpu" else 4096) // max(1, elements)
     loops = [a for a in roles if a.role == "loop"]
     count = prod(likely(access.axes[a]) for a in outer)
+    if target.kind == "cuda" and not any(_is_in_line(_largest_load(access), a) for a in outer):
+        budget = min(budget, max(1, next_power(count // target.sm_count + 1) // 2))  # so that no multiprocessor idles
     if target.kind == "cuda" and len(loops) == len(roles) == 1 and count < FEW_ROWS * target.sm_count:
         # Each program has a long way to go alone: in long steps, of which each waits for memory and for all warps.
         budget, elements = 1, min(LONG_STEP, next_power(likely(loops[0].extent)))
@@ -86,12 +88,21 @@ def _warps_in_line(access: Access, rows: list[AxisRole]) -> int:
     Sums of 8 rows, 512 columns at a time, with 8 warps moved 0.54 TB/s on an H100; of 2 rows and 2048 columns, with as
     many, 3.5.
     """
-    large = max(access.loads(), key=lambda load: prod(likely(access.axes[a]) for a in access.free[load]), default=None)
+    large = _largest_load(access)
     for row in rows:
-        steps = steps_along(address(large), row.name, 1) if large is not None else None
-        if large is not None and steps is not None and steps[0][-1].stride == 1 and row.tile > 1:
+        if large is not None and row.tile > 1 and _is_in_line(large, row.name):
             return max(1, row.tile * large.value.dtype.bytes // BYTES_OF_WARP)
     return MOST_WARPS
+
+
+def _largest_load(access: Access) -> Read | None:
+    return max(access.loads(), key=lambda load: prod(likely(access.axes[a]) for a in access.free[load]), default=None)
+
+
+def _is_in_line(load: Read | None, axis: str) -> bool:
+    """Whether neighbours along ``axis`` are neighbours in memory."""
+    steps = steps_along(address(load), axis, 1) if load is not None else None
+    return steps is not None and steps[0][-1].stride == 1
 
 
 def _inner_axes(access: Access) -> list[str]:
