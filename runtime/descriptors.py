@@ -13,7 +13,7 @@ import torch
 
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.ir.substitution import evaluate
-from rooftile.runtime.beside import Beside
+from rooftile.runtime.pairs import Pair
 from rooftile.runtime.binary import DescriptorLayout
 from rooftile.runtime.cuda_driver import CudaDriver
 from rooftile.runtime.slots import AddressSlots
@@ -122,12 +122,12 @@ class TensorMapOfTwo(TensorMap):
     def __init__(self, driver: CudaDriver, argument: BlocksArgument, layout: DescriptorLayout, other: int) -> None:
         super().__init__(driver, argument, layout)
         span = 1 + sum((n - 1) * s for n, s in zip(argument.shape, argument.strides, strict=True))
-        self._other, self._beside = other, Beside(driver, self._offset, span * self._size)
+        self._other, self._pair = other, Pair(driver, self._offset, span * self._size)
         self._addresses = (-1, -1)
 
     def follow(self, slots: AddressSlots, device: int) -> None:
         """Describe both buffers, or copies of them where the hardware cannot reach from one to the other."""
-        first, second = self._beside.placed(slots.values[self._place], slots.values[self._other], slots, device)
+        first, second = self._pair.placed(slots.values[self._place], slots.values[self._other], slots, device)
         if (first, second) != self._addresses:
             distance = abs(second - first)
             self._steps[len(self._steps) - 1] = distance

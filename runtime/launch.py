@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from rooftile.codegen.kernel import Kernel
-from rooftile.runtime.beside import one_behind_the_other
+from rooftile.runtime.pairs import one_behind_the_other
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.cuda_driver import CudaDriver, LaunchConfig, cuda_driver
 from rooftile.runtime.descriptors import BlocksArgument, TensorMap, tensor_map

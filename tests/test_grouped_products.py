@@ -38,6 +38,7 @@ from rooftile.target import CPU, H100, Target
 from tests.regions import compiled, meta, regions
 
 DEPTH, COLUMNS = 24, 40
+WIDTH = 32  # a depth in whole tiles
 
 
 def product(groups: int, rows: Size, dtype: DType, counted: DType = I32) -> Graph:
@@ -118,6 +119,38 @@ def test_any_groups_in_any_schedule(number: int, grouping: tuple[int, list[int]]
     assert accuracy.kept, accuracy
 
 
+def gated(groups: int, rows: int) -> Graph:
+    """Of the products with two matrices that each group has in one buffer, the one times the other."""
+    b = GraphBuilder("gated")
+    x, w = b.input("x", TensorType(BF16, (rows, WIDTH))), b.input("w", TensorType(BF16, (groups, 2 * COLUMNS, WIDTH)))
+    ends = b.input("ends", TensorType(I32, (groups - 1,)))
+    axes = (("t", rows), ("k", WIDTH), ("n", 2 * COLUMNS))
+    t, k, n = (axis(*each) for each in axes)
+    weights = b.gather(w, [b.segment(ends, rows)], axes, [[IDX[1], n, k], [t]])
+    y = b.contract(axes, [x, weights], [[t, k], [t, k, n]], ["t", "n"], acc=F32, dtype=F32)
+    first, second = (b.slice(y, 1, start, COLUMNS) for start in (0, COLUMNS))
+    return b.finish([b.cast(b.pointwise("mul", b.pointwise("tanh", second), first), BF16)])
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@settings(max_examples=8)
+@given(grouping=groupings())
+def test_two_products_of_any_groups_are_one(persistent: bool, grouping: tuple[int, list[int]]) -> None:
+    rows, ends = grouping
+    few, graph = replace(H100, sm_count=4), gated(len(ends) + 1, rows)
+    op = lowered(graph, few).ops[-1]
+    options = {"descriptors": True, "joined": True, "persistent": persistent}
+    op = Lower().lower(rescheduled(op, replace(Schedule.from_attrs(op.attrs), **options)))
+    kernel = emit(op.regions[1], few, op.regions[0])
+    assert kernel.source.count("tl.dot(") == 1 and "Products joined: of two parts of w." in kernel.notes
+    plan = make_plan(Graph("grouped", op.inputs, (op,), op.outputs), {op: kernel})
+    x, w = torch.randn(rows, WIDTH), torch.randn(len(ends) + 1, 2 * COLUMNS, WIDTH) / 4
+    inputs = [x.bfloat16(), w.bfloat16(), torch.tensor(ends, dtype=torch.int32)]
+    got = Program(plan, [CpuLauncher(kernel)], torch.device("cpu"))(inputs)
+    (accuracy,) = promised(got, evaluate(graph, inputs), evaluate(graph, inputs, promote=True))
+    assert accuracy.kept, accuracy
+
+
 @pytest.mark.parametrize("long", [1, 16, 18])
 def test_fewer_rows_than_segments_have_a_program_each(long: int) -> None:
     """Of 40 segments, one has ``long`` rows and the others one or none."""
@@ -160,6 +193,8 @@ def test_many_rows_are_gathered_first_and_activated_by_their_product() -> None:
         assert "ragged" in roles(op) and "ttng.warp_group_dot" in binary.ttgir
         assert binary.resources.spill_bytes == 0 and binary.shared_bytes <= H100.shared_memory
         assert kernel.programs({})[0] <= (65536 // 128 + 64) * 16
+    gate_and_up = compile_kernel(emit(products[0].regions[1], H100), H100.arch).ttgir
+    assert "instrShape = [16, 256, 16]" in gate_and_up and gate_and_up.count("ttng.warp_group_dot ") == 1
 
 
 @pytest.mark.parametrize(("width", "tokens", "tile"), [(2048, 8192, 256), (4096, 4096, 512), (2048, 512, 1024)])

@@ -84,7 +84,7 @@ def test_a_descriptor_of_two_buffers(cache: KernelCache, gap: int, order: str, m
     memory = torch.randn(2 * count + gap, device="cuda").bfloat16()
     lower, upper = memory[:count], memory[count + gap :]
     first, second = {"swapped": (upper, lower), "one": (lower, lower)}.get(order, (lower, upper))
-    monkeypatch.setattr("rooftile.runtime.beside.MOST_APART", 1 if order == "far apart" else 2**40)
+    monkeypatch.setattr("rooftile.runtime.pairs.MOST_APART", 1 if order == "far apart" else 2**40)
     launch = built(kernel, cache)
     y, z = torch.empty(64, 64, device="cuda", dtype=torch.bfloat16), torch.empty(1, device="cuda", dtype=torch.int32)
     for _ in range(2):

@@ -17,7 +17,7 @@ ALIGNMENT = 16  # bytes
 MOST_APART = 2**40  # bytes: strides of descriptors are below
 
 
-class Beside:
+class Pair:
     """Two buffers of which a kernel reads the bytes from ``offset`` on, ``count`` of each."""
 
     def __init__(self, driver: CudaDriver, offset: int, count: int) -> None:
