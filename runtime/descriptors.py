@@ -13,9 +13,9 @@ import torch
 
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.ir.substitution import evaluate
-from rooftile.runtime.pairs import Pair
 from rooftile.runtime.binary import DescriptorLayout
 from rooftile.runtime.cuda_driver import CudaDriver
+from rooftile.runtime.pairs import Pair
 from rooftile.runtime.slots import AddressSlots
 
 _MAP_BYTES = 128  # of a CUtensorMap

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import torch
 
 from rooftile.codegen.kernel import Kernel
-from rooftile.runtime.pairs import one_behind_the_other
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.cuda_driver import CudaDriver, LaunchConfig, cuda_driver
 from rooftile.runtime.descriptors import BlocksArgument, TensorMap, tensor_map
 from rooftile.runtime.interpreter.descriptor import Descriptor
 from rooftile.runtime.interpreter.program import Interpreted
+from rooftile.runtime.pairs import one_behind_the_other
 from rooftile.runtime.resources import Resources, parameter_offsets
 from rooftile.runtime.slots import AddressSlots, Argument, TensorSlots
 
