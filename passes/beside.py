@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, product
+from math import prod
 from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
@@ -27,14 +28,16 @@ from rooftile.passes.distinct import Distinct
 from rooftile.passes.launches import can_share
 from rooftile.passes.packing import LASTING, is_packed
 from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.contractions import has_dot
 from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.alike import Products
-from rooftile.passes.schedules.estimate import programs, seconds
+from rooftile.passes.schedules.estimate import programs, seconds, seconds_in_turns
 from rooftile.passes.switches import permitted
 from rooftile.target import Target
 
 MOST_TOGETHER = 4
+NANOSECOND = 9  # decimal places of seconds: what lies behind is rounding
 # What is known of products together, each by its identity: those of layers that are alike are the same.
 Shared: TypeAlias = dict[tuple[int, ...], tuple[list[Products], float] | None]
 
@@ -138,9 +141,8 @@ class Beside:
             return None
         text = f"{what} share a launch: {gain * 1e6:.1f} us less by the model"
         ctx.ledger.add("fused", rule="launch", values=names, reason=text, bytes=0, locs=[op.loc for op in best])
-        # Triton 3.6 lets the operands' places in shared memory coincide only if those with smaller tiles come first.
-        placed = sorted(best, key=lambda op: -best[op].accumulators)
-        return {op: best[op].schedule for op in placed}
+        placed = _placed(found)
+        return {op: p.schedule for p in placed for op, each in best.items() if each is p}
 
 
 def _is_scheduled(op: Op) -> bool:
@@ -161,16 +163,27 @@ def _products(op: Op, known: Distinct[Products | None]) -> Products | None:
 def _shared(products: Sequence[Products], target: Target) -> tuple[list[Products], float] | None:
     """``products`` as they share a launch best, and what that gains; None where they can't."""
     leader = max(products, key=lambda p: cost(p.access, target).seconds).plain()
-    tried = ([p.like(leader) for p in products], [p.alone() for p in products])
+    like = [p.like(leader) for p in products]
+    # Whole waves of large tiles, and what is left over in small ones: each product in tiles of either kind.
+    tried = [*map(list, product(*((p, p.narrower()) for p in like))), [p.alone() for p in products]]
     fitting = [each for each in tried if can_share([p.schedule.attrs() for p in each])]
     if not fitting:
         return None
-    best = min(fitting, key=lambda each: _together(each, target))
-    return best, sum(seconds(p.schedule, p.access, target) for p in products) - _together(best, target)
+    taken = [round(_together(each, target), NANOSECOND) for each in fitting]
+    apart = sum(seconds(p.schedule, p.access, target) for p in products)
+    return fitting[taken.index(min(taken))], round(apart - min(taken), NANOSECOND)
+
+
+def _placed(products: Sequence[Products]) -> list[Products]:
+    """In the order of their tiles in the launch. Triton 3.6 lets the operands' places in shared memory coincide only if
+    those with smaller tiles come first, which are those of several accumulators; of these, what takes longest."""
+    return sorted(products, key=lambda p: (-p.accumulators, -prod(p.tiles()) if p.is_matrix else 0))
 
 
 def _together(products: Sequence[Products], target: Target) -> float:
     """What one launch takes: each kernel runs while the others' programs fill the device with it."""
+    if all(p.is_matrix and has_dot(p.access) for p in products) and target.kind == "cuda":
+        return seconds_in_turns([(p.schedule, p.access) for p in _placed(products)], target)
     counts = [programs(p.schedule) for p in products]
     alone = (
         seconds(p.schedule, p.access, target, beside=sum(counts) - count)

@@ -14,6 +14,7 @@ from rooftile.passes.regions.forms import matrix_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.blocks import LARGEST_TILE
+from rooftile.passes.schedules.override import with_tiles
 
 LEAST_TILE = 16
 PIECE = 64  # columns of an epilogue: wider ones were seen to take more shared memory than there is
@@ -84,6 +85,16 @@ class Products:
             **options,
         )
         return Products(schedule, self.access)
+
+    def narrower(self) -> Products:
+        """The same in tiles of half the columns, which take half as long; rows of products, and the smallest tiles, as
+        they are."""
+        if not self.is_matrix:
+            return self
+        (n,) = self.shape.n
+        columns, pieces = self.schedule.role(n).tile, max(1, self.schedule.epilogue // 2)
+        schedule = with_tiles(self.schedule, **{n: max(LEAST_TILE, columns // 2)})
+        return replace(self, schedule=replace(schedule, epilogue=pieces))
 
     def plain(self) -> Products:
         """The same with a program for each tile, and plain copies: where each tile asks which product it is of, a

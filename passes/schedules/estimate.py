@@ -6,6 +6,7 @@ how much of what is computed is padding, and how well the programs fill the devi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, prod
 
 from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
@@ -16,10 +17,8 @@ from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
 
-# How much faster the L2 cache is read than memory: on an H100, a matrix product that runs at 619 TFLOP/s in tiles of
-# 128x128 reads 9.7 TB/s.
-CACHE_SPEED = 3.2
 LATENCY = 1.3e-6  # seconds from a load to its data while memory is busy: 30 KB are on their way to each multiprocessor
+CACHE_LATENCY = 0.4e-6  # the same from the L2 cache
 WARPS_PER_PROCESSOR = 64
 REGISTERS_PER_THREAD = 255
 
@@ -29,6 +28,34 @@ def seconds(schedule: Schedule, access: Access, target: Target, beside: int = 0)
 
     ``beside`` programs like these share the launch.
     """
+    taken = _busy(schedule, access, target, beside) / _filled(schedule, access, target, beside)
+    return taken + target.launch_seconds
+
+
+def seconds_in_turns(together: Sequence[tuple[Schedule, Access]], target: Target) -> float:
+    """The estimate for matrix products that share a launch, in which a multiprocessor that is done with one tile takes
+    the next: those of the first, then those of the second, and so on. Unlike by ``seconds``, tiles that take unlike
+    long meet in a wave."""
+    counts = [programs(*each) for each in together]
+    places = min(max(sum(counts), target.sm_count), *(_at_once(*each, target) for each in together))
+    free = {0.0: places}  # how many places become free when
+    end = 0.0
+    for each, count in zip(together, counts, strict=True):
+        turn = _busy(*each, target, sum(counts) - count) * places / count
+        while count:
+            start = min(free)
+            taken = min(count, free[start])
+            count -= taken
+            free[start] -= taken
+            if not free[start]:
+                del free[start]
+            free[start + turn] = free.get(start + turn, 0) + taken
+            end = max(end, start + turn)
+    return end + target.launch_seconds
+
+
+def _busy(schedule: Schedule, access: Access, target: Target, beside: int) -> float:
+    """What the device takes if all of it is busy."""
     tiles = {a.name: a for a in schedule.axes if a.role != "parts"}
     read = programs(schedule, access) * sum(_read_by_program(access, load, tiles) for load in access.loads())
     arithmetic = sum(
@@ -37,9 +64,8 @@ def seconds(schedule: Schedule, access: Access, target: Target, beside: int = 0)
         / target.matmul_rate(access.nodes[r].operands[0].value.dtype.name)
         for r in contractions(access)
     )
-    moved = max(cost(access, target).bytes / target.bandwidth, read / (target.bandwidth * CACHE_SPEED))
-    moved /= _share_of_bandwidth(schedule, access, target, beside)
-    return max(moved, arithmetic) / _filled(schedule, access, target, beside) + target.launch_seconds
+    rate, cache_rate = _rates(schedule, access, target, beside)
+    return max(cost(access, target).bytes / rate, read / cache_rate, arithmetic)
 
 
 def programs(schedule: Schedule, access: Access | None = None) -> int:
@@ -93,17 +119,18 @@ def _at_once(schedule: Schedule, access: Access, target: Target) -> int:
     return target.sm_count * max(1, min(by_memory, by_registers, WARPS_PER_PROCESSOR // schedule.num_warps))
 
 
-def _share_of_bandwidth(schedule: Schedule, access: Access, target: Target, beside: int) -> float:
-    """The share that the steps which contractions load ahead can ask for: what is on its way for ``LATENCY``, of the
-    operand that is the most to read. All of it where nothing is loaded ahead."""
+def _rates(schedule: Schedule, access: Access, target: Target, beside: int) -> tuple[float, float]:
+    """The bytes per second of memory and of the cache that the steps which contractions load ahead can ask for: what is
+    on its way for ``LATENCY``, of the operand that is the most to read. All of them where nothing is loaded ahead."""
+    memory, cache = target.bandwidth, target.cache_bandwidth
     if target.kind == "cpu" or not loads_of_contractions(access):
-        return 1.0
+        return memory, cache
     tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
     step = max(_tile_bytes(load, access, tiles) for load in loads_of_contractions(access))
     at_once = min(programs(schedule, access) + beside, _at_once(schedule, access, target))
     steps = max(1, schedule.num_stages - 1) if has_dot(access) else 1
     ahead = at_once * steps * step
-    return min(1.0, ahead / (target.bandwidth * LATENCY))
+    return min(memory, ahead / LATENCY), min(cache, ahead / CACHE_LATENCY)
 
 
 def _read_by_program(access: Access, load: Read, tiles: dict[str, AxisRole]) -> int:

@@ -1,8 +1,8 @@
 """The schedules that are worth a measurement for regions that share a launch: they are chosen for all at once.
 
 What a launch has one of, such as warps, is the same for all. Matrix products follow the tiles of the one that is the
-most work; of rows of products, each has its own best with so many warps. The regions in launches of their own are a
-candidate too.
+most work, or take half of them; of rows of products, each has its own best with so many warps. The regions in launches
+of their own are a candidate too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def candidates_together(ops: Sequence[Op], target: Target, most: int) -> tuple[T
 
 
 def _following(ops: Sequence[Op], first: Together, target: Target, most: int) -> list[Together]:
-    """Matrix products in the tiles of the one that takes the longest, for each of its candidates."""
+    """Matrix products in the tiles of the one that takes the longest, for each of its candidates; and the others in
+    smaller ones, which are what is left when whole waves of large ones have run."""
     products = [Products.of(op.regions[0], s) for op, s in zip(ops, first.schedules, strict=True)]
     known = [p for p in products if p is not None and p.is_matrix]
     if len(known) < len(ops):
@@ -55,7 +56,12 @@ def _following(ops: Sequence[Op], first: Together, target: Target, most: int) ->
     leader = max(known, key=lambda p: cost(p.access, target).seconds)
     body = ops[known.index(leader)].regions[0]
     leaders = (Products.of(body, s) for s in candidates(body, target, most))
-    found = (Together(tuple(p.like(each).schedule for p in known)) for each in leaders if each is not None)
+    found: list[Together] = []
+    for each in leaders:
+        if each is not None:
+            like = [p.like(each) for p in known]
+            smaller = [p if known[n] is leader else p.narrower() for n, p in enumerate(like)]
+            found += [Together(tuple(p.schedule for p in products)) for products in (like, smaller)]
     return [each for each in found if each.is_shared]
 
 

@@ -15,18 +15,23 @@ from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, freeze_attrs
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.printer import print_graph
+from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
 from rooftile.passes.beside import Beside
 from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.space import space_of
+from rooftile.passes.schedules.estimate import programs, seconds, seconds_in_turns
+from rooftile.passes.schedules.override import with_tiles
 from rooftile.plans import Plans
 from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.launch import CpuLauncher
 from rooftile.runtime.packed import Packed
 from rooftile.runtime.plan import Plan
 from rooftile.runtime.program import Program
-from rooftile.target import H100
+from rooftile.target import H100, H200, Target
 from tests.answers import assert_same_answer
 from tests.experts import SortedExperts
 
@@ -255,6 +260,7 @@ def test_on_the_cpu_each_region_has_its_launch() -> None:
 
 
 LARGE = {
+    "llama-1b": (lambda: Projections(2048, 32, 8, 64), ((2048, 2048), (2048, 64), (2048, 64))),
     "llama": (lambda: Projections(4096, 32, 8, 128), ((2048, 4096), (2048, 128), (2048, 128))),
     "llama-bias": (lambda: Projections(4096, 32, 8, 128, bias=True), ((4096, 4096), (4096, 128), (4096, 128))),
     "bert": (lambda: Plain(1024, 1024), ((4096, 1024),)),
@@ -274,6 +280,38 @@ def test_kernels_for_an_h100_fit(case: str) -> None:
     assert binary.shared_bytes <= H100.shared_memory
     assert binary.ttgir.count("scf.if") >= len(shared.inputs[op]) - 1
     assert ("tt.load" if case == "decode-one" else "ttg.async_copy_global_to_local") in binary.ttgir
+
+
+@pytest.mark.parametrize("target", (H100, H200), ids=lambda t: t.name)
+def test_what_is_left_of_a_wave_runs_in_smaller_tiles(target: Target) -> None:
+    """128 tiles of the first and 64 as large ones of the others would be 1.45 waves of 132, and take two."""
+
+    class Uneven(nn.Module):
+        def forward(self, x: torch.Tensor, *weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(x @ w.T for w in weights)
+
+    result, _ = lowered(imported(Uneven(), (2048, 2048), (2048, 2048), (512, 2048), (512, 2048)), target)
+    (op,) = launches(result).inputs
+    schedules = [Schedule.from_attrs(each.attrs) for each in result.ops if "launch" in each.attrs]
+    assert len(schedules) == len(op.regions) - 1 == 3
+    assert [programs(s) for s in schedules] == [128, 64, 64]
+
+
+def test_a_launch_takes_as_long_as_its_busiest_multiprocessor() -> None:
+    """Two products of six tiles each: one turn on twelve multiprocessors, two on eleven, two on six."""
+    graph = imported(Plain(128, 512), (384, 128))
+    ops = [op for op in lowered(graph, FEW)[0].ops if "roles" in op.attrs][:2]
+    tiled = []
+    for op in ops:
+        schedule = Schedule.from_attrs(op.attrs)
+        sizes = {a.name: {384: 128, 512: 256}[a.extent] for a in schedule.axes if a.role == "grid"}
+        tiled.append((with_tiles(schedule, **sizes), compose(op.regions[0], space_of(schedule))))
+
+    def turns(processors: int) -> float:
+        target = replace(H100, sm_count=processors, launch_seconds=0.0)
+        return seconds_in_turns(tiled, target) / (seconds(*tiled[0], target, beside=processors - 6) * processors / 6)
+
+    assert [turns(n) for n in (12, 11, 6)] == pytest.approx([1, 2, 2])
 
 
 def test_the_pieces_of_an_epilogue_load_a_table_once() -> None:
