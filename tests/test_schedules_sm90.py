@@ -21,6 +21,7 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.lower import Lower
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.schedules.estimate import programs
 from rooftile.passes.schedules.override import rescheduled, with_tiles
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.build import compile_kernel
@@ -188,10 +189,12 @@ def test_specialization_that_triton_cannot_do_is_not_asked_for(fields: dict[str,
 
 
 @pytest.mark.parametrize("name", ["matmul", "activated", "ragged", "geglu", "swiglu", "embedded"])
-def test_chosen_products_are_persistent_and_fit(name: str) -> None:
+def test_chosen_products_read_blocks_and_fit(name: str) -> None:
+    """Persistent, but where each program would have one tile."""
     op = region(name)
+    schedule = Schedule.from_attrs(op.attrs)
     binary = compile_kernel(emit(op.regions[1], H100), H100.arch)
-    assert Schedule.from_attrs(op.attrs).persistent
+    assert schedule.descriptors and schedule.persistent == (programs(schedule) > H100.sm_count)
     assert "ttng.async_tma_copy_global_to_local" in binary.ttgir
     assert "ttg.async_copy_global_to_local" not in binary.ttgir
     assert binary.resources.spill_bytes == 0
