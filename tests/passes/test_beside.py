@@ -279,7 +279,8 @@ def test_kernels_for_an_h100_fit(case: str) -> None:
     assert binary.resources.spill_bytes == 0
     assert binary.shared_bytes <= H100.shared_memory
     assert binary.ttgir.count("scf.if") >= len(shared.inputs[op]) - 1
-    assert ("tt.load" if case == "decode-one" else "ttg.async_copy_global_to_local") in binary.ttgir
+    loads = {"decode-one": "tt.load", "decode": "ttg.async_copy_global_to_local"}
+    assert loads.get(case, "ttng.async_tma_copy_global_to_local") in binary.ttgir
 
 
 @pytest.mark.parametrize("target", (H100, H200), ids=lambda t: t.name)
