@@ -14,6 +14,8 @@ the sweep itself rests on (rule Merge). What follows a sum is computed where it 
                                             %l = reduce.sum(%l_parts * exp(%m_parts - %m), dims=[0])
                                           }
 
+A product is left whole where others that read the same can share its launch and fill the device with it.
+
 It stands behind whatever rewrites a region's arithmetic, so that parts compute just what the whole did.
 """
 
@@ -41,6 +43,7 @@ from rooftile.passes.rules.linear import Step
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.splitting.copies import Cut, NotCut
 from rooftile.passes.splitting.counts import parts_of_chain, parts_of_product
+from rooftile.passes.splitting.neighbours import programs_beside
 from rooftile.passes.splitting.regions import of_parts, split_region
 from rooftile.passes.switches import permitted
 from rooftile.target import Target
@@ -103,14 +106,16 @@ class Split:
         """The graph with two regions for each whose sweep is split."""
         names = {v.name for v in graph.values()} | {str(op.attrs["name"]) for op in graph.ops if op.name == "region"}
         known = Distinct[_Outcome](ctx.structures)
+        beside = programs_beside(graph, ctx.target, ctx.structures)
         ops: list[Op] = []
         for op in graph.ops:
             if op.name != "region":
                 ops.append(op)
                 continue
             with working_on(op):
+                more = beside.get(op, 0)
                 outcome, alike = known.of(
-                    op.regions[0], partial(self.outcome, op, names, ctx.target), "roles" in op.attrs
+                    op.regions[0], partial(self.outcome, op, names, ctx.target, more), ("roles" in op.attrs, more)
                 )
             if alike is not None:
                 outcome = outcome.of_another(alike, op, names)
@@ -118,19 +123,19 @@ class Split:
             ops += outcome.made
         return graph if len(ops) == len(graph.ops) else replace(graph, ops=tuple(ops))
 
-    def outcome(self, op: Op, names: set[str], target: Target) -> _Outcome:
-        """What ``op`` becomes, and what there is to be said of that."""
+    def outcome(self, op: Op, names: set[str], target: Target, beside: int = 0) -> _Outcome:
+        """What ``op`` becomes, and what there is to be said of that; ``beside`` programs may share its launch."""
         ctx = PassContext(target)
-        made = self.split(op, ctx, names)
+        made = self.split(op, ctx, names, beside)
         return _Outcome(op, made, tuple(ctx.ledger), tuple(ctx.derivations))
 
-    def split(self, op: Op, ctx: PassContext, names: set[str]) -> tuple[Op, ...]:
+    def split(self, op: Op, ctx: PassContext, names: set[str], beside: int = 0) -> tuple[Op, ...]:
         """The regions that ``op`` becomes: itself alone where its sweep is not split."""
         found = _sweep(op.regions[0]) if op.name == "region" and "roles" not in op.attrs else None
         if found is None:
             return (op,)
         sweeps, name = found
-        count = self.parts or self.wanted(op, sweeps, name, names, ctx.target)
+        count = self.parts or self.wanted(op, sweeps, name, names, ctx.target, beside)
         cut = Cut(sweeps.access.axes[name], count, self.even)
         if count < 2 or not permitted("", op.outputs[-1], op.loc):
             return (op,)
@@ -146,7 +151,7 @@ class Split:
         ctx.derivations.append(_derivation(regions[-1], sweeps, name, cut))
         return regions
 
-    def wanted(self, op: Op, sweeps: Sweeps, name: str, names: set[str], target: Target) -> int:
+    def wanted(self, op: Op, sweeps: Sweeps, name: str, names: set[str], target: Target, beside: int) -> int:
         """Into how many parts the sweep of a region is worth cutting."""
         body = op.regions[0]
         if not _is_product(region_access(body)[1]):
@@ -156,7 +161,7 @@ class Split:
             return _regions(op, sweeps, name, Cut(extent, count, self.even), set(names), target)[0]
 
         extent = sweeps.access.axes[name]
-        return parts_of_product(body, extent, parts, target)
+        return parts_of_product(body, extent, parts, target, beside)
 
 
 def _is_product(access: Access) -> bool:

@@ -37,10 +37,12 @@ def parts_of_chain(body: Graph, sweeps: Sweeps, name: str, target: Target) -> in
     return parts if (whole - split) / target.bandwidth > 2 * target.launch_seconds else 1
 
 
-def parts_of_product(body: Graph, extent: Size, split: Callable[[int], Sequence[Op]], target: Target) -> int:
+def parts_of_product(
+    body: Graph, extent: Size, split: Callable[[int], Sequence[Op]], target: Target, beside: int = 0
+) -> int:
     """For contractions side by side: by the estimates of what ``split`` makes for a number of parts, which is nothing
-    where the sum over ``extent`` can't be cut so."""
-    whole = _seconds(body, target)
+    where the sum over ``extent`` can't be cut so. ``beside`` programs may share the launch of the whole."""
+    whole = _seconds(body, target, beside)
     if target.kind == "cpu" or not isinstance(extent, int) or whole < NEAR_ROOFLINE * _roofline(body, target):
         return 1
     found = {1: whole}
@@ -52,9 +54,9 @@ def parts_of_product(body: Graph, extent: Size, split: Callable[[int], Sequence[
     return best if whole - found[best] > 2 * target.launch_seconds else 1
 
 
-def _seconds(body: Graph, target: Target) -> float:
+def _seconds(body: Graph, target: Target, beside: int = 0) -> float:
     schedule = schedule_region(body, target)
-    return seconds(schedule, compose(body, space_of(schedule)), target)
+    return seconds(schedule, compose(body, space_of(schedule)), target, beside)
 
 
 def _roofline(body: Graph, target: Target) -> float:

@@ -70,6 +70,13 @@ class Plain(nn.Module):
         return self.a(x).relu(), self.b(x).tanh(), self.c(x)
 
 
+class Rows(nn.Module):
+    """Products of the same rows, each with weights of its own."""
+
+    def forward(self, x: torch.Tensor, *weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(x @ w.T for w in weights)
+
+
 class Dependent(nn.Module):
     """The second product is scaled by the first one's result: it has to wait for that."""
 
@@ -286,16 +293,20 @@ def test_kernels_for_an_h100_fit(case: str) -> None:
 @pytest.mark.parametrize("target", (H100, H200), ids=lambda t: t.name)
 def test_what_is_left_of_a_wave_runs_in_smaller_tiles(target: Target) -> None:
     """128 tiles of the first and 64 as large ones of the others would be 1.45 waves of 132, and take two."""
-
-    class Uneven(nn.Module):
-        def forward(self, x: torch.Tensor, *weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(x @ w.T for w in weights)
-
-    result, _ = lowered(imported(Uneven(), (2048, 2048), (2048, 2048), (512, 2048), (512, 2048)), target)
+    result, _ = lowered(imported(Rows(), (2048, 2048), (2048, 2048), (512, 2048), (512, 2048)), target)
     (op,) = launches(result).inputs
     schedules = [Schedule.from_attrs(each.attrs) for each in result.ops if "launch" in each.attrs]
     assert len(schedules) == len(op.regions) - 1 == 3
     assert [programs(s) for s in schedules] == [128, 64, 64]
+
+
+@pytest.mark.parametrize("target", (H100, H200), ids=lambda t: t.name)
+def test_a_product_that_can_share_a_launch_is_not_cut_to_fill_the_device(target: Target) -> None:
+    few, many = (512, 2048), (2048, 2048)
+    for weights, cut in (((few,), 1), ((many, few, few), 0)):
+        result, context = lowered(imported(Rows(), (1024, 2048), *weights), target)
+        assert len([e for e in context.ledger if e.decision == "split"]) == cut
+        assert len([op for op in result.ops if "launch" in op.attrs]) == (0 if cut else 3)
 
 
 def test_a_launch_takes_as_long_as_its_busiest_multiprocessor() -> None:
