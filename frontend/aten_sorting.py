@@ -45,7 +45,8 @@ def _numbers(im: Import, shape: tuple[Size, ...], dim: int) -> Value:
 def topk(
     im: Import, x: Value, k: Size, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> tuple[Value, Value]:
-    """The element of each rank below ``k`` is a sum of one: that over all, where the rank is that."""
+    """The element of each rank below ``k`` is a sum of one: that over all, where the rank is that. Its place is the
+    largest of one, so that it is known to be less than the row is long."""
     decline_if(x.type.rank == 0 or dim % x.type.rank != x.type.rank - 1, "elements that are not a row")
     count = x.shape[-1]
     decline_if(not isinstance(count, int) or not isinstance(k, int) or count > MOST_CHOSEN_FROM, "a long row")
@@ -57,7 +58,7 @@ def topk(
     nothing = im.full(0, x.dtype, shape)
     chosen = im.b.reduce("sum", im.b.pointwise("where", found, values, nothing), (last,))
     places = im.b.pointwise("where", found, _numbers(im, shape, last), im.full(0, I32, shape))
-    return chosen, im.b.cast(im.b.reduce("sum", places, (last,)), I64)
+    return chosen, im.b.cast(im.b.reduce("max", places, (last,)), I64)
 
 
 def _sorted(im: Import, x: Value, descending: bool) -> tuple[Value, Value]:

@@ -31,3 +31,15 @@ def test_few_rows_have_all_warps_each() -> None:
     op = regions(choice, (meta(16, 64),), "h100")[0]
     schedule = Schedule.from_attrs(op.attrs)
     assert schedule.num_warps == 8 and next(a.tile for a in schedule.axes if a.role == "grid") == 1
+
+
+def marked(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Rows of experts that another device holds would be zero: of these there are none."""
+    numbers, order = x.topk(8)[1].flatten().sort()
+    return rows[order // 8].masked_fill((numbers >= x.shape[-1])[:, None], 0.0)
+
+
+def test_places_are_known_to_lie_in_a_row() -> None:
+    for rows in (16, 8192):
+        ops = regions(marked, (meta(rows, 64), meta(rows, 256)), "h100")
+        assert not any(each.attrs.get("fn") == "ge" for op in ops for each in op.regions[0].ops)
