@@ -16,6 +16,7 @@ from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.blocks import LARGEST_TILE
 from rooftile.passes.schedules.estimate import shared_bytes
+from rooftile.passes.schedules.joined import joined_operands
 from rooftile.passes.schedules.override import with_tiles
 from rooftile.target import Target
 
@@ -87,6 +88,7 @@ class Products:
             num_stages=leader.schedule.num_stages,
             flatten=False,
             specialize=False,
+            joined=leader.schedule.descriptors and joined_operands(self.access) is not None,
             epilogue=max(1, sizes[n] // PIECE) if leader.schedule.persistent or leader.schedule.epilogue > 1 else 1,
             **options,
         )

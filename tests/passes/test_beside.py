@@ -326,6 +326,21 @@ def test_a_launch_takes_as_long_as_its_busiest_multiprocessor() -> None:
     assert [turns(n) for n in (12, 11, 6)] == pytest.approx([1, 2, 2])
 
 
+def test_both_halves_of_heads_are_one_product_in_a_shared_launch() -> None:
+    """Queries and keys are rotated, values are not."""
+    model, shapes = LARGE["llama"]
+    result, _ = lowered(imported(model(), *shapes), H100)
+    shared = launches(result)
+    (op,) = shared.inputs
+    kernel = emit_all(shared, H100)[op]
+    assert kernel.source.count("tl.dot(") == 3
+    assert [f"{name}_contract: Products joined: of two parts of {name}_weight." in kernel.notes for name in "qkv"] == [
+        True,
+        True,
+        False,
+    ]
+
+
 def test_the_pieces_of_an_epilogue_load_a_table_once() -> None:
     model, shapes = LARGE["llama"]
     passes = [each for each in PIPELINE if each.name != "beside"]
