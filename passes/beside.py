@@ -162,10 +162,13 @@ def _products(op: Op, known: Distinct[Products | None]) -> Products | None:
 
 def _shared(products: Sequence[Products], target: Target) -> tuple[list[Products], float] | None:
     """``products`` as they share a launch best, and what that gains; None where they can't."""
-    leader = max(products, key=lambda p: cost(p.access, target).seconds).plain(target)
-    like = [p.like(leader) for p in products]
-    # Whole waves of large tiles, and what is left over in small ones: each product in tiles of either kind.
-    tried = [*map(list, product(*((p, p.narrower()) for p in like))), [p.alone() for p in products]]
+    longest = max(products, key=lambda p: cost(p.access, target).seconds)
+    tried: list[list[Products]] = []
+    for leader in (longest.plain(target), *longest.larger(target)):
+        like = [p.like(leader) for p in products]
+        # Whole waves of large tiles, and what is left over in small ones: each product in tiles of either kind.
+        tried += map(list, product(*((p, p.narrower()) for p in like)))
+    tried.append([p.alone() for p in products])
     fitting = [each for each in tried if can_share([p.schedule.attrs() for p in each])]
     if not fitting:
         return None

@@ -23,6 +23,7 @@ from rooftile.target import Target
 LEAST_TILE = 16
 HOPPER = 90
 LARGE = 128 * 128  # results of a program, at least, whose operands are read in blocks
+ROWS, COLUMNS, STEP = 128, (256, 128), 64  # of large tiles
 STAGES = 4
 PIECE = 64  # columns of an epilogue: wider ones were seen to take more shared memory than there is
 
@@ -80,7 +81,7 @@ class Products:
         step = max(loops.values(), default=0)
         sizes |= {a.name: min(step, next_power(likely(a.extent))) for a in self.schedule.axes if a.role == "loop"}
         axes = tuple(replace(a, tile=sizes.get(a.name, a.tile)) for a in self.schedule.axes)
-        options = {name: getattr(leader.schedule, name) for name in ("descriptors", "persistent", "phases")}
+        options = {name: getattr(leader.schedule, name) for name in ("descriptors", "persistent", "phases", "joined")}
         schedule = replace(
             self.schedule,
             axes=axes,
@@ -116,12 +117,28 @@ class Products:
             schedule = deep if shared_bytes(deep, self.access) <= target.shared_memory else schedule
         return replace(self, schedule=schedule)
 
+    def larger(self, target: Target) -> list[Products]:
+        """The same, ``plain``, in large tiles of several widths: alone it may have had to fill the device in small
+        ones. None where that is no product of large matrices whose operands are loaded as they stand."""
+        if target.arch != HOPPER or not self._is_loaded():
+            return []
+        (m,), (n,) = self.shape.m, self.shape.n
+        if min(likely(self.access.axes[m]), likely(self.access.axes[n]) * self.accumulators) < ROWS:
+            return []
+        steps = {a.name: STEP for a in self.schedule.axes if a.role == "loop"}
+        tiled = [
+            with_tiles(self.schedule, **{m: ROWS, n: columns // self.accumulators}, **steps) for columns in COLUMNS
+        ]
+        return [replace(self, schedule=replace(each, num_warps=8)).plain(target) for each in tiled]
+
     def _is_large(self) -> bool:
+        return self._is_loaded() and prod(self.tiles()) * self.accumulators >= LARGE
+
+    def _is_loaded(self) -> bool:
         if not self.is_matrix or not has_dot(self.access):
             return False
         operands = [o for r in contractions(self.access) for o in self.access.nodes[r].operands]
-        loaded = all(o.value.dtype.bytes == 2 and is_loaded(self.access, o) for o in operands)
-        return loaded and prod(self.tiles()) * self.accumulators >= LARGE
+        return all(o.value.dtype.bytes == 2 and is_loaded(self.access, o) for o in operands)
 
     def alone(self) -> Products:
         """The same without what a shared launch can't do."""

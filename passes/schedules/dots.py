@@ -70,8 +70,10 @@ def dot_tiles(target: Target, dots: Dots) -> DotTiles:
     count = dots.accumulators
     if dots.bytes > 2:
         return _on_scalar_units(target, dots)
-    if dots.blocks and target.arch == 90 and (persistent := _persistent(target, dots)) is not None:
-        return persistent
+    if dots.blocks and target.arch == 90:
+        found = _one_tile_each(target, dots) or _persistent(target, dots)
+        if found is not None:
+            return found
     columns = 256 // count if dots.epilogue <= MOST_EPILOGUE and target.shared_memory > 200_000 else 128 // count
     if columns == 256 and dots.programs(128, 256) >= target.sm_count:
         return DotTiles(128, 256, 64, 8, 3)
@@ -90,14 +92,26 @@ def _on_scalar_units(target: Target, dots: Dots) -> DotTiles:
     return next((t for t in smaller if dots.tiles(t.m, t.n) >= MOST_OF_PROCESSORS * target.sm_count), smaller[-1])
 
 
+def _one_tile_each(target: Target, dots: Dots) -> DotTiles | None:
+    """The choice for operands in blocks and one accumulator where most multiprocessors have a tile and none has two: a
+    persistent loop would have nothing to go on into (2048x2048x2048 with a residual on an H200: 30.5 us, by a loop over
+    one tile 32.7), and the memory of a multiprocessor is that of one program (1024x2048x8192: 50 us in four stages, 66
+    in three)."""
+    if dots.accumulators > 1 or dots.epilogue > MOST_EPILOGUE:
+        return None
+    counts = {columns: dots.tiles(128, columns) for columns in (128, 256)}
+    enough = MOST_OF_PROCESSORS * target.sm_count
+    columns = next((c for c, count in counts.items() if enough <= count <= target.sm_count), None)
+    return None if columns is None else DotTiles(128, columns, 64, 8, 4, {"descriptors": True})
+
+
 def _persistent(target: Target, dots: Dots) -> DotTiles | None:
     """The choice for operands in blocks, one or two accumulators, and tiles for every multiprocessor.
 
     With two accumulators, a flattened loop was seen to be slow; one, which may hold the results of two products side
     by side, has its epilogue in pieces, so that a pipeline of four stages, which goes on from one tile into the next,
     fits beside it. (A gate and what it gates, 8192x4096x14336 on an H200: 3036 us as two products, 2747 as one, which
-    the library takes for the product alone.) Where each program has but one tile, there is none to go on into
-    (2048x2048x2048 with a residual on an H200: 30.5 us, by a loop over one tile 32.7).
+    the library takes for the product alone.)
     """
     run = {"descriptors": True, "persistent": True}
     if dots.accumulators > 2 or dots.tiles(128, 128) < target.sm_count:
@@ -108,8 +122,6 @@ def _persistent(target: Target, dots: Dots) -> DotTiles | None:
     if products == 1 or dots.joined:
         wide, narrow = (dots.waves(128, columns // products, target) for columns in (256, 128))
         columns = (256 if 2 * wide <= LARGE_TILE_GAIN * narrow else 128) // products
-        if products == 1 and dots.tiles(128, columns) <= target.sm_count and dots.epilogue <= MOST_EPILOGUE:
-            return DotTiles(128, columns, 64, 8, 4, {"descriptors": True})
         for stages, count in ((4, max(1, columns // 128)), (4, 4 // products), (3, 4 // products)):
             tiles = DotTiles(128, columns, 64, 8, stages, run | {"flatten": True, "epilogue": count})
             if _fits_registers(tiles, dots) and _shared_bytes(tiles, dots) <= target.shared_memory:
