@@ -81,7 +81,7 @@ class Products:
         step = max(loops.values(), default=0)
         sizes |= {a.name: min(step, next_power(likely(a.extent))) for a in self.schedule.axes if a.role == "loop"}
         axes = tuple(replace(a, tile=sizes.get(a.name, a.tile)) for a in self.schedule.axes)
-        options = {name: getattr(leader.schedule, name) for name in ("descriptors", "persistent", "phases", "joined")}
+        options = {name: getattr(leader.schedule, name) for name in ("descriptors", "persistent", "phases")}
         schedule = replace(
             self.schedule,
             axes=axes,
