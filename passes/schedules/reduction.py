@@ -60,7 +60,8 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
         elements *= row.tile
     warps = max(1, min(MOST_WARPS, next_power(elements // 512)))
     programs = prod(-(-likely(row.extent) // row.tile) for row in rows)
-    if target.kind == "cuda" and programs * warps > WARPS_PER_PROCESSOR * target.sm_count:  # not all run at once
+    crowded = programs * warps > WARPS_PER_PROCESSOR * target.sm_count  # not all run at once
+    if target.kind == "cuda" and (crowded or not pairs):
         wanted = _warps_of_pairs(rows) if pairs else _warps_in_line(access, rows)
         warps = min(warps, max(wanted, elements // (MOST_PAIRS_OF_WARP if pairs else MOST_OF_WARP)))
     return Schedule((*rows, *roles), space.defs, tuple(reversed(outer)), None, warps, 2)
@@ -86,7 +87,7 @@ def _warps_in_line(access: Access, rows: list[AxisRole]) -> int:
     with more, each sums a part of what is reduced, and they exchange these parts.
 
     Sums of 8 rows, 512 columns at a time, with 8 warps moved 0.54 TB/s on an H100; of 2 rows and 2048 columns, with as
-    many, 3.5.
+    many, 3.5. Of 16 tokens, in 64 programs, they took 4.4 us, where launches are over in 2.
     """
     large = _largest_load(access)
     for row in rows:
