@@ -1,4 +1,4 @@
-"""Rows whose elements are compared with one another, such as a router's choice: their schedules, compiled for sm_90."""
+"""Reductions of many results, such as a router's choice and what its experts gave: schedules, compiled for sm_90."""
 
 from __future__ import annotations
 
@@ -43,3 +43,10 @@ def test_places_are_known_to_lie_in_a_row() -> None:
     for rows in (16, 8192):
         ops = regions(marked, (meta(rows, 64), meta(rows, 256)), "h100")
         assert not any(each.attrs.get("fn") == "ge" for op in ops for each in op.regions[0].ops)
+
+
+@pytest.mark.parametrize("tokens", [16, 8192])
+def test_sums_of_rows_exchange_nothing_between_warps(tokens: int) -> None:
+    """What each token's experts gave: a warp sums the columns that it loads."""
+    (op,) = regions(lambda x: x.sum(1), (meta(tokens, 8, 2048),), "h100")
+    assert compile_kernel(emit(op.regions[1], H100), H100.arch).shared_bytes == 0
