@@ -27,7 +27,7 @@ def _is_never_negative(im: Import, index: Value, depth: int = 8) -> bool:
     op = im.producer(index)
     if op is None or depth == 0:
         return False
-    if op.name == "iota":
+    if op.name in ("iota", "positions"):
         return True
     if op.name in ("constant", "size"):
         value = op.attrs["value"]

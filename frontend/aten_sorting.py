@@ -1,5 +1,4 @@
-"""Rows: the order of few elements. The rank of each is how many come before it, which is a sum; an order puts each
-element's number at its rank. That takes as many comparisons as there are pairs, so many elements are left to ATen."""
+"""Rows: the order of few elements, by their ranks; many are left to ATen."""
 
 from __future__ import annotations
 
@@ -10,35 +9,11 @@ from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.core import Value
 from rooftile.ir.dtypes import I32, I64
 from rooftile.ir.expr import Size
+from rooftile.ir.ranks import MOST_SORTED, numbers_along, rank
 
 aten = torch.ops.aten
 
 MOST_CHOSEN_FROM = 256  # elements of a row of which the largest are wanted
-MOST_SORTED = 1024  # integers that are sorted
-
-
-def _rank(im: Import, x: Value, count: int, descending: bool) -> Value:
-    """How many of the last dimension's elements come before each: the larger (smaller) ones, and among equals the
-    earlier ones. A NaN is larger than any number."""
-    shape = (*x.shape, count)
-    mine = im.b.broadcast(im.b.reshape(x, (*x.shape, 1)), shape)
-    other = im.b.broadcast(im.b.reshape(x, (*x.shape[:-1], 1, count)), shape)
-    ahead, equal = im.b.pointwise("gt" if descending else "lt", other, mine), im.b.pointwise("eq", other, mine)
-    if x.dtype.is_float:
-        odd, even = im.b.pointwise("isnan", other), im.b.pointwise("isnan", mine)
-        first, second = (odd, even) if descending else (even, odd)
-        ahead = im.b.pointwise("or", ahead, im.b.pointwise("and", first, im.b.pointwise("not", second)))
-        equal = im.b.pointwise("or", equal, im.b.pointwise("and", odd, even))
-    rank = x.type.rank
-    earlier = im.b.pointwise("lt", *(_numbers(im, shape, d) for d in (rank, rank - 1)))
-    before = im.b.pointwise("or", ahead, im.b.pointwise("and", equal, earlier))
-    return im.b.reduce("sum", im.b.cast(before, I32), (rank,))
-
-
-def _numbers(im: Import, shape: tuple[Size, ...], dim: int) -> Value:
-    """Each element's index along ``dim``."""
-    small = tuple(size if d == dim else 1 for d, size in enumerate(shape))
-    return im.b.broadcast(im.b.reshape(im.arange(shape[dim], I32), small), shape)
 
 
 @row(aten.topk.default)
@@ -52,13 +27,14 @@ def topk(
     decline_if(not isinstance(count, int) or not isinstance(k, int) or count > MOST_CHOSEN_FROM, "a long row")
     assert isinstance(count, int) and isinstance(k, int)
     shape, last = (*x.shape[:-1], k, count), x.type.rank
-    rank = im.b.reshape(_rank(im, x, count, largest), (*x.shape[:-1], 1, count))
-    found = im.b.pointwise("eq", im.b.broadcast(rank, shape), _numbers(im, shape, last - 1))
+    ranks = im.b.reshape(rank(im.b, x, count, descending=largest), (*x.shape[:-1], 1, count))
+    found = im.b.pointwise("eq", im.b.broadcast(ranks, shape), numbers_along(im.b, shape, last - 1))
     values = im.b.broadcast(im.b.reshape(x, (*x.shape[:-1], 1, count)), shape)
     nothing = im.full(0, x.dtype, shape)
     chosen = im.b.reduce("sum", im.b.pointwise("where", found, values, nothing), (last,))
-    places = im.b.pointwise("where", found, _numbers(im, shape, last), im.full(0, I32, shape))
-    return chosen, im.b.cast(im.b.reduce("max", places, (last,)), I64)
+    places = im.b.pointwise("where", found, numbers_along(im.b, shape, last), im.full(0, I32, shape))
+    numbers = im.b.cast(im.b.reduce("max", places, (last,)), I64)
+    return chosen, im.b.positions(numbers, count, last - 1)
 
 
 def _sorted(im: Import, x: Value, descending: bool) -> tuple[Value, Value]:
@@ -66,8 +42,8 @@ def _sorted(im: Import, x: Value, descending: bool) -> tuple[Value, Value]:
     (count,) = x.shape
     decline_if(not isinstance(count, int) or not 0 < count <= MOST_SORTED, "many elements")
     assert isinstance(count, int)
-    rank = _rank(im, x, count, descending)
-    return im.b.arrange(x, rank, count), im.b.arrange(im.arange(count, I64), rank, count)
+    ranks = rank(im.b, x, count, descending=descending)
+    return im.b.arrange(x, ranks, count), im.b.arrange(im.arange(count, I64), ranks, count)
 
 
 @row(aten.sort.default)

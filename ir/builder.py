@@ -215,6 +215,10 @@ class GraphBuilder(Builder):
         """For each of ``size`` positions how many of ``ends``, which never decrease, are at or before it."""
         return self.op("segment", [ends], {"size": size})
 
+    def positions(self, x: Value, size: Size, dim: int) -> Value:
+        """``x``, known to hold positions below ``size`` that are all different along ``dim``."""
+        return self.op("positions", [x], {"size": size, "dim": dim})
+
     def scatter(
         self,
         x: Value,

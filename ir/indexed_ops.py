@@ -36,6 +36,17 @@ def _infer_segment(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(ends.dtype, (attrs["size"],)),)
 
 
+def _infer_positions(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    (x,), dim = types, attrs["dim"]
+    require(x.dtype.kind == "int", f"positions are integers, got {x.dtype}")
+    require(0 <= dim < x.rank, f"positions that differ along dim {dim}, of rank {x.rank}")
+    return (TensorType(x.dtype, x.shape),)
+
+
+def _eval_positions(_: Op, x: Tensors, __: Evaluation) -> tuple[torch.Tensor, ...]:
+    return (x[0],)
+
+
 def _infer_gather(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     _require_maps("gather", types, attrs)
     _require_integers("gather", types[1:])
@@ -87,6 +98,14 @@ INDEXED_OPS: tuple[OpDef, ...] = (
         ("size",),
         _infer_segment,
         _eval_segment,
+    ),
+    OpDef(
+        "positions",
+        "The operand, of which is known that it holds positions below size, no two of them the same along dim: a fact, "
+        "kept until fuse.",
+        ("size", "dim"),
+        _infer_positions,
+        _eval_positions,
     ),
     OpDef(
         "gather",

@@ -20,7 +20,8 @@ from rooftile.ir.core import Graph, Op, freeze_attrs, unique_name
 from rooftile.ir.structure import Structure, Structures
 from rooftile.passes.base import PassContext
 from rooftile.passes.extensions import REDUCTION_RULES
-from rooftile.passes.fusion.calls import Calls, without_calls
+from rooftile.passes.fusion.calls import Calls
+from rooftile.passes.fusion.facts import without_facts
 from rooftile.passes.fusion.joining import join
 from rooftile.passes.fusion.partition import Partition, is_heavy
 from rooftile.passes.fusion.resweep import Swept
@@ -40,7 +41,7 @@ class Fuse:
         if all(op.name in ("region", "extern") for op in graph.ops):
             return graph
         calls = Calls.of(graph)
-        partition = Partition(without_calls(graph), ctx.target)
+        partition = Partition(without_facts(graph), ctx.target)
         Search(partition, ctx).run()
         join(partition, ctx)
         return build_regions(partition, calls, ctx)

@@ -7,6 +7,7 @@ from rooftile.passes.base import Pass
 from rooftile.passes.base_two import BaseTwo
 from rooftile.passes.beside import Beside
 from rooftile.passes.canonicalize import Canonicalize
+from rooftile.passes.chosen import Chosen
 from rooftile.passes.differences import Differences
 from rooftile.passes.dtypes import Dtypes
 from rooftile.passes.extensions import with_inserted
@@ -16,6 +17,7 @@ from rooftile.passes.integers import Integers
 from rooftile.passes.keys import Keys
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
+from rooftile.passes.ordered import Ordered
 from rooftile.passes.pack import Pack
 from rooftile.passes.reassociate import Reassociate
 from rooftile.passes.reciprocals import Reciprocals
@@ -30,6 +32,8 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
     ``"tf32"`` or ``"tf32x3"``."""
     ours: tuple[Pass, ...] = (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
+        Chosen(),  # behind canonicalize, which joins equal comparisons; before whatever looks at products
+        Ordered(),  # behind chosen, which makes such products; before keys, which narrows what is sorted
         Keys(),  # behind canonicalize, whose forms tell how large integers are; before fuse, so that kernels cast them
         Reassociate(),  # before axes, which names the dimensions of what it makes
         Differences(),  # before fuse, which then finds the small values that are worth a buffer

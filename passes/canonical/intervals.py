@@ -83,7 +83,7 @@ def interval(value: Value, rw: Makers, depth: int = DEEPEST) -> Interval:
         return ANY
     if op.name == "constant":
         return (op.attrs["value"],) * 2
-    if op.name == "iota":
+    if op.name in ("iota", "positions"):
         return _positions(op.attrs["size"])
     if op.name == "extern":
         return _of_call(op, value, rw, depth)

@@ -12,11 +12,10 @@ about how the value is computed, and no rewrite reads it; what replaces a value 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rooftile.ir.core import Attr, Graph, Op, Value
 from rooftile.ir.extern import VIEWS
-from rooftile.passes.liveness import live_ops
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,6 @@ class Calls:
             return ("permute", inner, *op.attrs["perm"])
         places = dict(zip(op.attrs["dims"], op.inputs[0].shape, strict=True))
         return ("expand", ("reshape", inner, *(places.get(d, 1) for d in range(value.type.rank))), *value.shape)
-
-
-def without_calls(graph: Graph) -> Graph:
-    """The graph without notes of calls, and what only they read."""
-    ops = [op for op in graph.ops if op.name != "called"]
-    return graph if len(ops) == len(graph.ops) else replace(graph, ops=tuple(live_ops(ops, graph.outputs)))
 
 
 def _with_operands(argument: Attr, operands: Sequence[Attr]) -> Attr:

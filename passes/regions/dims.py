@@ -109,6 +109,7 @@ def _scatter(op: Op) -> Pairs:
 _ROWS: dict[str, Callable[[Op], Pairs]] = {
     "pointwise": _elementwise,
     "cast": _elementwise,
+    "positions": _elementwise,
     "scan": _elementwise,
     "slice": _elementwise,
     "pad": _elementwise,
