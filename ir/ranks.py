@@ -1,5 +1,5 @@
-"""The order of few elements, as a graph. The rank of each is how many come before it, which is a sum; an order puts each
-element's number at its rank. That takes as many comparisons as there are pairs."""
+"""The order of few elements, as a graph. The rank of each is how many come before it, which is a sum; an order puts
+each element's number at its rank. That takes as many comparisons as there are pairs."""
 
 from __future__ import annotations
 

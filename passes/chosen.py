@@ -23,8 +23,8 @@ from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.passes.base import PassContext, working_on
-from rooftile.passes.canonicalize import RULES
 from rooftile.passes.canonical.rewrite import rewrite
+from rooftile.passes.canonicalize import RULES
 from rooftile.passes.rules.chosen_terms import ChosenTerms, needed_without
 from rooftile.passes.rules.deltas import Delta, deltas
 from rooftile.passes.rules.products import product_of
@@ -72,7 +72,7 @@ def _better(graph: Graph, op: Op, producers: Mapping[Value, Op]) -> _Better | No
                 changed = _over_chosen(graph, op, summed, delta, producers)
             if changed is None:
                 continue
-            before, after = _work(graph, changed), _work(changed, graph)
+            before, after = _work(graph, changed, ("contract",)), _work(changed, graph, ("contract", "reduce"))
             if before and before >= FEWER * after:
                 fewer = f"{before / after:.0f} times fewer" if after else "no"
                 return _Better(changed, delta.index, fewer)
@@ -85,8 +85,8 @@ def _over_chosen(graph: Graph, op: Op, summed: str, delta: Delta, producers: Map
     return None if changed is None else rewrite(changed, RULES)
 
 
-def _work(graph: Graph, other: Graph) -> int:
-    """How many products the sums take that ``graph`` has and ``other`` has not."""
+def _work(graph: Graph, other: Graph, kinds: tuple[str, ...]) -> int:
+    """How many products the sums of these ``kinds`` take that ``graph`` has and ``other`` has not."""
     known = set(other.ops)
-    found = [product_of(op) for op in graph.ops if op not in known]
+    found = [product_of(op) for op in graph.ops if op.name in kinds and op not in known]
     return sum(product.work(product.axes) for product in found if product is not None)

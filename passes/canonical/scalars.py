@@ -12,8 +12,11 @@ from collections.abc import Callable
 from math import copysign, frexp
 from typing import Any, NamedTuple
 
+import torch
+
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import B1
+from rooftile.ir.scalar import SCALARS
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 from rooftile.passes.canonical.uniform import filled
 from rooftile.passes.numbers import Number, number_in
@@ -192,6 +195,26 @@ def _choice_of_truths(op: Op, rw: Rewriter) -> Value | Make | None:
     return _call("or", condition, other) if numbers[0] else None
 
 
+def _compared_choice(op: Op, rw: Rewriter) -> Value | Make | None:
+    """Which of two numbers was chosen, told by comparing the choice with a third, is the condition."""
+    seen = rw.made_by(op.inputs[0], "reshape")
+    choice = rw.made_by(op.inputs[0] if seen is None else seen.inputs[0], "pointwise")
+    other = number_in(op.inputs[1], rw.producer)
+    if choice is None or choice.attrs["fn"] != "where" or other is None:
+        return None
+    condition, *values = choice.inputs
+    numbers = [number_in(v, rw.producer) for v in values]
+    if None in numbers:
+        return None
+    compare = SCALARS[op.attrs["fn"]].reference
+    held = [bool(compare(*(torch.tensor(n, dtype=choice.output.dtype.torch) for n in (n, other)))) for n in numbers]
+    if held[0] == held[1]:
+        return filled(held[0], op.output.type, rw)
+    if seen is not None:
+        condition = rw.emit("reshape", [condition], seen.attrs)
+    return condition if held[0] else Make("pointwise", [condition], {"fn": "not"})
+
+
 SCALAR_RULES: Rules = {
     "pointwise": (_neutral, _meets_itself),
     **{f"pointwise.{fn}": (_twice,) for fn in sorted(INVOLUTIONS | PROJECTIONS)},
@@ -199,4 +222,5 @@ SCALAR_RULES: Rules = {
     "pointwise.div": (_divide_by_power_of_two,),
     "pointwise.pow": (_power,),
     "pointwise.where": (_select, _choice_of_truths),
+    **{f"pointwise.{fn}": (_compared_choice,) for fn in ("eq", "ne", "lt", "le", "gt", "ge")},
 }

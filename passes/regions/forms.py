@@ -231,9 +231,10 @@ def _swept(access: Access, chain: Chain) -> Chain | Reason:
     for name in chain.loops:
         if chain.sweeps.count(name) < 2:
             continue
-        late = next(r for r, n in chain.sweeps.number.items() if n.get(name, 0) > 0)
+        later = [r for r, n in chain.sweeps.number.items() if n.get(name, 0) > 0]
+        late = next((r for r in later if r in access.nodes), later[0])  # an extreme that a position needs has no node
         first = next((r for r in dots if name in access.free[r]), None)
-        op = access.nodes[late].op
+        op = access.nodes[late].op if late in access.nodes else None
         if first is not None or late in dots:
             what = first or late
             text = f"%{late.value.name} needs another sweep over {name}, in which %{what.value.name} is computed again"

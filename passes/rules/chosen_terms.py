@@ -84,7 +84,7 @@ class ChosenTerms:
 
     def _places(self, index: Index, chosen: Mapping[str, Place]) -> Places:
         axes = {axis(name, size): name for name, size in self._delta.sizes.items()}
-        return tuple(chosen.get(axes[e]) if e in axes else None for e in index)  # type: ignore[index]
+        return tuple(chosen.get(axes[e]) if e in axes else None for e in index)
 
     def _chosen(self, builder: GraphBuilder) -> tuple[Value, Value | None]:
         """The chosen positions over the rows, and whether each counts; None for the latter where all do."""

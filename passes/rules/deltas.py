@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size, axis, symbol_names
@@ -28,15 +29,15 @@ class Step:
 
     op: Op
     operand: int
-    own: Mapping[int | str, str] = field(default_factory=dict)
+    own: Mapping[Any, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Delta:
     """``value``, at the end of ``steps``, is one where the summed axis is ``index`` at ``at``, and zero elsewhere.
 
-    ``sizes`` has the axes of ``at``. What several positions along the axis ``once`` name counts once. A ``writer``, read
-    at its index, is the last of these.
+    ``sizes`` has the axes of ``at``. What several positions along the axis ``once`` name counts once. A ``writer``,
+    read at its index, is the last of these.
     """
 
     steps: tuple[Step, ...]
@@ -103,9 +104,6 @@ class _Search:
             yield from self._written(op, index, steps)
         for number in self._carriers(op):
             yield from self._walk(op.inputs[number], index, (*steps, Step(op, number)), once)
-        hides = self._hidden_by(op)
-        if hides is not None:
-            yield from self._walk(hides.inputs[0], index, (*steps, Step(op, 0), Step(hides, 0)), once)
 
     def _carriers(self, op: Op) -> tuple[int, ...]:
         """The operands that make the result zero where they are: of a choice the condition, which then chooses it."""
@@ -114,13 +112,6 @@ class _Search:
         if self._is_zero(op.inputs[2]):
             return 0, 1
         return (2,) if self._is_zero(op.inputs[1]) else ()
-
-    def _hidden_by(self, op: Op) -> Op | None:
-        """The negation under which ``op`` chooses zero."""
-        if op.attrs["fn"] != "where" or not self._is_zero(op.inputs[1]):
-            return None
-        negated = self._producers.get(op.inputs[0])
-        return negated if negated is not None and negated.attrs.get("fn") == "not" else None
 
     def _is_zero(self, value: Value) -> bool:
         return number_in(value, self._producers.get) == 0
@@ -179,7 +170,7 @@ class _Search:
         if choice is None or choice.attrs.get("fn") != "where":
             return
         same, position, none = choice.inputs
-        ((dim, name),) = own.items()
+        (name,) = own.values()
         nothing = number_in(none, self._producers.get)
         if nothing is None or nothing >= 0 or not self._is_position(position, inner, axis(name, self._sizes[name])):
             return
