@@ -110,8 +110,8 @@ class Products:
     def plain(self, target: Target) -> Products:
         """The same with a program for each tile: where each tile asks which product it is of, a persistent loop gains
         next to nothing. Large tiles of what is loaded as it stands are read in blocks, four steps at a time, with the
-        epilogue in pieces (queries, keys and values of 2048 tokens on an H200: Llama-8B's 145 us, by copies and in
-        three steps 153, in a persistent loop 143; Llama-1B's 46.5, 48.9 and 47.5)."""
+        epilogue in pieces (queries, keys and values of 2048 tokens on an H200, apart: Llama-8B's 145 us, by copies and
+        in three steps 153, in a persistent loop 143; Llama-1B's, in tiles of two sizes, 46.5, 48.9 and 47.5)."""
         schedule = replace(self.schedule, descriptors=False, persistent=False, flatten=False, joined=False)
         if target.arch == HOPPER and self._is_large():
             pieces = max(1, self.tiles()[1] // PIECE)
@@ -120,9 +120,9 @@ class Products:
         return replace(self, schedule=schedule)
 
     def larger(self, target: Target) -> list[Products]:
-        """The same, ``plain``, in large tiles of several widths: alone it may have had to fill the device in small
-        ones. None where that is no product of large matrices whose operands are loaded as they stand."""
-        if target.arch != HOPPER or not self._is_loaded():
+        """The same, ``plain``, in large tiles of several widths, where alone it has to fill the device in small ones.
+        None where that is no product of large matrices whose operands are loaded as they stand."""
+        if target.arch != HOPPER or self._is_large() or not self._is_loaded():
             return []
         (m,), (n,) = self.shape.m, self.shape.n
         if min(likely(self.access.axes[m]), likely(self.access.axes[n]) * self.accumulators) < ROWS:

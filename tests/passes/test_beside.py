@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from rooftile.ir.core import Graph, freeze_attrs
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.printer import print_graph
 from rooftile.ir.schedule import Schedule
-from rooftile.passes.base import PassContext
+from rooftile.passes.base import Pass, PassContext
 from rooftile.passes.beside import Beside
 from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager
@@ -307,6 +308,19 @@ def test_a_product_that_can_share_a_launch_is_not_cut_to_fill_the_device(target:
         result, context = lowered(imported(Rows(), (1024, 2048), *weights), target)
         assert len([e for e in context.ledger if e.decision == "split"]) == cut
         assert len([op for op in result.ops if "launch" in op.attrs]) == (0 if cut else 3)
+
+
+def test_a_shared_launch_may_have_larger_tiles_than_its_products_have_alone() -> None:
+    """Of 1024 rows, none of them has large tiles for every multiprocessor, and all together have."""
+    graph = imported(Projections(2048, 32, 8, 64), (1024, 2048), (1024, 64), (1024, 64))
+
+    def rows(passes: Sequence[Pass]) -> set[int]:
+        result = Manager().run(graph, passes, PassContext(H100))[-1].graph
+        schedules = [Schedule.from_attrs(op.attrs) for op in result.ops if "roles" in op.attrs]
+        return {a.tile for s in schedules for a in s.axes if a.name == "i"}
+
+    assert rows([each for each in PIPELINE if each.name != "beside"]) == {64}
+    assert rows(PIPELINE) == {128}
 
 
 def test_a_launch_takes_as_long_as_its_busiest_multiprocessor() -> None:
