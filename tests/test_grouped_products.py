@@ -282,3 +282,10 @@ def test_rows_that_are_gathered_cost_no_more_than_what_they_hold() -> None:
     for op in (op for op in compiled(model, inputs, "h100").graph.ops if "ragged" in roles(op)):
         price = cost(region_access(op.regions[0])[1], H100)
         assert price.scalar_flops / H100.scalar_flops < 0.25 * price.seconds
+
+
+def test_one_token_s_experts_are_no_parts() -> None:
+    """Their matrices, read at the segment, are what is loaded ahead: enough is on its way as it is."""
+    model = Experts(64, 2048, 1024, "meta")
+    inputs = (meta(1, 2048), meta(8, dtype=torch.int64), meta(64, dtype=torch.int32), meta(8))
+    assert len([op for op in compiled(model, inputs, "h100").graph.ops if op.name == "region"]) == 2

@@ -30,7 +30,7 @@ def is_loaded(access: Access, read: Read) -> bool:
 
 
 def loads_of_contractions(access: Access) -> set[Read]:
-    """The loads that nothing but contractions reads, directly or through views."""
+    """The loads that nothing but contractions reads, directly or through views and gathers."""
     users: dict[Read, list[tuple[Read, Node]]] = {}
     for read, node in access.nodes.items():
         for operand in (*node.operands, *access.index_reads(read).values()):
@@ -40,7 +40,12 @@ def loads_of_contractions(access: Access) -> set[Read]:
         return bool(users.get(read)) and all(
             node.op is not None
             and (
-                node.op.name == "contract" or (len(node.operands) == 1 and GRAPH_OPS[node.op.name].view and only(user))
+                node.op.name == "contract"
+                or (
+                    node.operands == (read,)
+                    and (GRAPH_OPS[node.op.name].view or node.op.name == "gather")
+                    and only(user)
+                )
             )
             for user, node in users[read]
         )
