@@ -212,7 +212,7 @@ def text_of(statements: list[Statement]) -> str:
         if isinstance(statement, Loop):
             lines += [statement.start, statement.stop, text_of(statement.body)]
         elif isinstance(statement, Branch):
-            lines += [text_of(arm.body) for arm in statement.arms]
+            lines += [statement.test, text_of(statement.body)]
         elif isinstance(statement, Store):
             lines += [statement.pointer, statement.value, statement.mask]
         else:

@@ -59,19 +59,11 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """``test:`` and what is done where it holds and those before it don't; ``test`` is ``if ..``, ``elif ..`` or
-    ``else``."""
+class Branch:
+    """``if test:`` and what is done where it holds."""
 
     test: str
     body: list[Statement]
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One of several bodies is run."""
-
-    arms: list[Arm]
     kind: Literal["branch"] = "branch"
 
 

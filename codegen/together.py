@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from rooftile.codegen.draft import Draft
 from rooftile.codegen.emit import Emission, buffer_name, draft, file_context, names_used
@@ -24,7 +24,7 @@ from rooftile.codegen.grid import launch_grid
 from rooftile.codegen.header import schedule_line
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
 from rooftile.codegen.names import Names, readable
-from rooftile.codegen.statements import Arm, Assign, Branch, Call, Loop, Statement
+from rooftile.codegen.statements import Assign, Branch, Call, Loop, Statement
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.schedule import option
 from rooftile.ir.stems import stem
@@ -123,17 +123,19 @@ def _member(
 
 
 def _statements(members: Sequence[Member], target: Target, persistent: bool) -> list[Statement]:
-    ends = list(accumulate(m.tiles for m in members))
-    arms: list[Arm] = []
-    for number, (member, end) in enumerate(zip(members, ends, strict=True)):
-        test = f"{'elif' if number else 'if'} pid < {end}" if number < len(members) - 1 else "else"
-        arms.append(Arm(test, [member.call(end - member.tiles)]))
+    ends = [0, *accumulate(m.tiles for m in members)]
+    # One `if` behind another: in an `else`, Triton 3.6 gives loops memory of their own, beside that of the others.
+    calls: list[Statement] = []
+    for member, (first, end) in zip(members, pairwise(ends), strict=True):
+        tests = [f"pid >= {first}" if first else "", f"pid < {end}" if end < ends[-1] else ""]
+        test = " and ".join(f"({test})" if all(tests) else test for test in tests if test)
+        calls.append(Branch(test, [member.call(first)]))
     before = [s for m in members for s in m.before]
     if not persistent:
-        return [*before, Assign("pid", "tl.program_id(0)"), Branch(arms)]
+        return [*before, Assign("pid", "tl.program_id(0)"), *calls]
     comment = "tile by tile"
     start, stop = "tl.program_id(0)", str(ends[-1])
-    return [*before, Loop("pid", start, stop, target.sm_count, comment, ("flatten=False",), [Branch(arms)])]
+    return [*before, Loop("pid", start, stop, target.sm_count, comment, ("flatten=False",), calls)]
 
 
 def _note(members: Sequence[Member]) -> str:

@@ -178,9 +178,8 @@ def _shared(products: Sequence[Products], target: Target) -> tuple[list[Products
 
 
 def _placed(products: Sequence[Products]) -> list[Products]:
-    """In the order of their tiles in the launch. Triton 3.6 lets the operands' places in shared memory coincide only if
-    those with smaller tiles come first, which are those of several accumulators; of these, what takes longest."""
-    return sorted(products, key=lambda p: (-p.accumulators, -prod(p.tiles()) if p.is_matrix else 0))
+    """In the order of their tiles in the launch: those that take longest first."""
+    return sorted(products, key=lambda p: -prod(p.tiles()) * p.accumulators if p.is_matrix else 0)
 
 
 def _together(products: Sequence[Products], target: Target) -> float:

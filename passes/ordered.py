@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 from rooftile.ir.builder import IDX
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.expr import axis
+from rooftile.ir.expr import Size, axis, symbol_names
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.canonical.rewrite import rewrite
 from rooftile.passes.canonicalize import RULES
@@ -34,6 +35,7 @@ from rooftile.target import Target
 
 # Kernels that order rows: their numbers, a sort of two, the ends, and the sum over what is put back.
 LAUNCHES = 5
+TILE = 16  # rows that a product of matrices has at least
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,18 @@ def numbered_rows(op: Op, producers: Mapping[Value, Op]) -> NumberedRows | None:
             continue
         if not set(names) <= set(op.attrs["out"]) or len(own) - len(names) < 2:
             continue
+        if prod(likely(sizes[name]) for name in op.attrs["out"] if name not in _along(entries)) >= TILE:
+            continue  # each matrix meets a tile of rows as it is
         matrices = made.inputs[0].shape[first.index(IDX[1])]
         rows = tuple((name, sizes[name]) for name in op.attrs["out"] if name in names)
         if isinstance(matrices, int) and matrices > 1 and rows:
             return NumberedRows(x, numbers, tuple(at_axis for at_axis in names), rows, matrices)
     return None
+
+
+def _along(entries: Sequence[Size]) -> frozenset[str]:
+    """The axes that an operand varies along."""
+    return frozenset().union(*(symbol_names(entry) for entry in entries))
 
 
 def _plain(entries: Sequence[object], sizes: Mapping[str, object]) -> list[str] | None:
@@ -110,7 +119,6 @@ def _bytes_saved(op: Op, rows: NumberedRows) -> int:
     different."""
     count, matrices = likely(rows.count), rows.matrices
     different = matrices * (1 - (1 - 1 / matrices) ** count)
-    each = 1
-    for name in {name for name, _ in op.attrs["axes"]} - {name for name, _ in rows.axes}:
-        each *= likely(dict(op.attrs["axes"])[name])
+    along = _along(op.attrs["maps"][op.inputs.index(rows.operand)]).difference(name for name, _ in rows.axes)
+    each = prod(likely(dict(op.attrs["axes"])[name]) for name in along)
     return int((count - different) * each * rows.operand.dtype.bytes)

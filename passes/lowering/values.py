@@ -11,6 +11,8 @@ from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.regions.access import Guard, Node, Read, address
 from rooftile.passes.regions.sizes import likely
 
+FAR = 2**62  # elements
+
 
 def load(kernel: Kernel, read: Read, block: Block) -> Value:
     """The tile of a buffer that ``read`` is."""
@@ -32,7 +34,8 @@ def _full_guard(kernel: Kernel, read: Read, block: Block) -> Guard:
 
 
 def _memory_order(kernel: Kernel, read: Read) -> tuple[tuple[str, int], ...]:
-    """The axes that a load's tile holds, the one along which memory is contiguous last: what a dot's operand wants."""
+    """The axes that a load's tile holds, the one along which memory is contiguous last: what a dot's operand wants. Where
+    rows lie is read, far apart."""
     position = address(read)
     sizes = {s.name: likely(of(s)) for s in size_symbols(position)}
     start = {s.name: 0 for s in symbols(position)} | sizes
@@ -40,7 +43,7 @@ def _memory_order(kernel: Kernel, read: Read) -> tuple[tuple[str, int], ...]:
     def step(name: str) -> int:
         return evaluate(position, start | {name: 1}) - evaluate(position, start)
 
-    return tuple(sorted(kernel.held(kernel.access.free[read]), key=lambda held: -abs(step(held[0]))))
+    return tuple(sorted(kernel.held(kernel.access.free[read]), key=lambda held: -(abs(step(held[0])) or FAR)))
 
 
 def index_value(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:

@@ -272,6 +272,9 @@ LARGE = {
     "llama": (lambda: Projections(4096, 32, 8, 128), ((2048, 4096), (2048, 128), (2048, 128))),
     "llama-bias": (lambda: Projections(4096, 32, 8, 128, bias=True), ((4096, 4096), (4096, 128), (4096, 128))),
     "bert": (lambda: Plain(1024, 1024), ((4096, 1024),)),
+    "two alike": (Rows, ((2048, 2048), *[(2048, 2048)] * 2)),
+    "three alike": (Rows, ((2048, 2048), *[(2048, 2048)] * 3)),
+    "small ones behind": (Rows, ((2048, 2048), (2048, 2048), (512, 2048), (512, 2048))),
     "decode": (lambda: Plain(4096, 4096), ((16, 4096),)),
     "decode-one": (lambda: Plain(4096, 4096), ((1, 4096),)),
 }
