@@ -34,8 +34,8 @@ def _full_guard(kernel: Kernel, read: Read, block: Block) -> Guard:
 
 
 def _memory_order(kernel: Kernel, read: Read) -> tuple[tuple[str, int], ...]:
-    """The axes that a load's tile holds, the one along which memory is contiguous last: what a dot's operand wants. Where
-    rows lie is read, far apart."""
+    """The axes that a load's tile holds, the one along which memory is contiguous last: what a dot's operand wants.
+    Rows whose places are read lie far apart."""
     position = address(read)
     sizes = {s.name: likely(of(s)) for s in size_symbols(position)}
     start = {s.name: 0 for s in symbols(position)} | sizes
