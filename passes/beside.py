@@ -178,8 +178,9 @@ def _shared(products: Sequence[Products], target: Target) -> tuple[list[Products
 
 
 def _placed(products: Sequence[Products]) -> list[Products]:
-    """In the order of their tiles in the launch: those that take longest first."""
-    return sorted(products, key=lambda p: -prod(p.tiles()) * p.accumulators if p.is_matrix else 0)
+    """In the order of their tiles in the launch, as it was measured: those of several accumulators first; of these, and
+    of the others, what takes longest."""
+    return sorted(products, key=lambda p: (-p.accumulators, -prod(p.tiles()) if p.is_matrix else 0))
 
 
 def _together(products: Sequence[Products], target: Target) -> float:
