@@ -127,8 +127,8 @@ def _statements(members: Sequence[Member], target: Target, persistent: bool) -> 
     # One `if` behind another: in an `else`, Triton 3.6 gives loops memory of their own, beside that of the others.
     calls: list[Statement] = []
     for member, (first, end) in zip(members, pairwise(ends), strict=True):
-        tests = [f"pid >= {first}" if first else "", f"pid < {end}" if end < ends[-1] else ""]
-        test = " and ".join(f"({test})" if all(tests) else test for test in tests if test)
+        behind, before_end = f"pid >= {first}", f"pid < {end}"
+        test = before_end if first == 0 else behind if end == ends[-1] else f"({behind}) and ({before_end})"
         calls.append(Branch(test, [member.call(first)]))
     before = [s for m in members for s in m.before]
     if not persistent:

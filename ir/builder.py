@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_attrs
-from rooftile.ir.dtypes import F32, DType
+from rooftile.ir.dtypes import F32, I64, DType
 from rooftile.ir.expr import Expr, Size, Symbol, axis, of
 from rooftile.ir.graph_ops import infer_graph_op
 from rooftile.ir.ranges import equal
@@ -119,6 +119,10 @@ class GraphBuilder(Builder):
     def size(self, value: Size) -> Value:
         """A size as an i64 scalar."""
         return self.op("size", (), {"value": value})
+
+    def number(self, value: Size, dtype: DType = I64) -> Value:
+        """A size as a scalar: a constant where it is known."""
+        return self.constant(value, dtype) if isinstance(value, int) else self.cast(self.size(value), dtype)
 
     def pointwise(self, fn: str, *operands: Value, name: str | None = None) -> Value:
         """A scalar function of operands that are broadcast against each other as torch does; dtypes must agree."""

@@ -26,7 +26,7 @@ from rooftile.passes.brief import brief_groups
 from rooftile.passes.dependences import Dependences
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.launches import can_share
-from rooftile.passes.packing import LASTING, is_packed
+from rooftile.passes.packing import is_scheduled, readers
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import has_dot
 from rooftile.passes.regions.cost import cost
@@ -65,18 +65,11 @@ class Beside:
     def groups(self, graph: Graph, order: Dependences, ctx: PassContext) -> Iterator[dict[Op, Schedule]]:
         """The regions of each shared launch with their schedules there."""
         taken: set[Op] = set()
-        kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
-        weights = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING or kind == "packed"}
-        readers: dict[Value, list[Op]] = {}
-        for op in graph.ops:
-            if _is_scheduled(op):
-                for value in dict.fromkeys(op.inputs):
-                    if value not in weights:
-                        readers.setdefault(value, []).append(op)
+        reads = readers(graph, filter(is_scheduled, graph.ops))
         known = Distinct[Products | None](ctx.structures)
-        reading = dict.fromkeys(chain(*readers.values()))
+        reading = dict.fromkeys(chain(*reads.values()))
         products = {op: p for op in reading if (p := _products(op, known)) is not None}
-        several = {v: some for v, ops in readers.items() if len(some := [op for op in ops if op in products]) > 1}
+        several = {v: some for v, ops in reads.items() if len(some := [op for op in ops if op in products]) > 1}
         # The largest groups first: what all layers read, such as a counter of positions, tears no group apart.
         waiting = {value: order.independent(some)[:MOST_TOGETHER] for value, some in several.items()}
         shared: Shared = {}
@@ -106,7 +99,7 @@ class Beside:
         small: dict[Op, Schedule] = {}
         room, known = ctx.target.sm_count, Distinct[bool](ctx.structures)
         for op in graph.ops:
-            if op in taken or not _is_scheduled(op) or not read.isdisjoint(op.outputs):
+            if op in taken or not is_scheduled(op) or not read.isdisjoint(op.outputs):
                 continue
             schedule = Schedule.from_attrs(op.attrs)
             reduces, _ = known.of(op.regions[0], partial(_reduces, op, schedule), attrs_key(schedule.attrs()))
@@ -143,12 +136,6 @@ class Beside:
         ctx.ledger.add("fused", rule="launch", values=names, reason=text, bytes=0, locs=[op.loc for op in best])
         placed = _placed(found)
         return {op: p.schedule for p in placed for op, each in best.items() if each is p}
-
-
-def _is_scheduled(op: Op) -> bool:
-    """Whether ``op`` is a region that is run in every call, with sizes that are known."""
-    is_region = op.name == "region" and "roles" in op.attrs
-    return is_region and not is_packed(op) and not op.regions[0].size_symbols()
 
 
 def _reduces(op: Op, schedule: Schedule) -> bool:

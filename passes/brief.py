@@ -19,7 +19,7 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.dependences import Dependences
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.launches import can_share
-from rooftile.passes.packing import is_packed
+from rooftile.passes.packing import is_scheduled
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.space import space_of
@@ -63,9 +63,7 @@ def _brief(graph: Graph, taken: Container[Op], ctx: PassContext) -> Iterator[_Br
     known = Distinct[float | None](ctx.structures)
     over = _written_over(graph)
     for op in graph.ops:
-        if op in taken or op.name != "region" or "roles" not in op.attrs or is_packed(op):
-            continue
-        if op.regions[0].size_symbols() or replaced_operands(op) or not over.isdisjoint(op.inputs):
+        if op in taken or not is_scheduled(op) or replaced_operands(op) or not over.isdisjoint(op.inputs):
             continue
         body, schedule = op.regions[0], Schedule.from_attrs(op.attrs)
         spent, _ = known.of(body, partial(_seconds, body, schedule, ctx.target), attrs_key(schedule.attrs()))

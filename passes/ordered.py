@@ -31,7 +31,6 @@ from rooftile.passes.canonicalize import RULES
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.rules.sorted_rows import NumberedRows, in_order, needs_call
 from rooftile.passes.switches import permitted
-from rooftile.target import Target
 
 # Kernels that order rows: their numbers, a sort of two, the ends, and the sum over what is put back.
 LAUNCHES = 5
@@ -54,7 +53,7 @@ class Ordered:
                 continue
             saved = _bytes_saved(op, rows)
             if saved <= LAUNCHES * ctx.target.launch_seconds * ctx.target.bandwidth:
-                _leave(ctx, op, rows, ctx.target)
+                _leave(ctx, op, rows)
                 continue
             if needs_call(rows.count) and ctx.options is not None and "no-extern" in ctx.options.require:
                 continue
@@ -68,7 +67,7 @@ class Ordered:
         return graph
 
 
-def _leave(ctx: PassContext, op: Op, rows: NumberedRows, target: Target) -> None:
+def _leave(ctx: PassContext, op: Op, rows: NumberedRows) -> None:
     reason = f"{likely(rows.count)} rows of %{op.output.name} read their matrices one by one: too few to sort"
     ctx.ledger.add("cut", rule="order", values=[op.output.name], reason=reason, locs=[op.loc])
 
@@ -98,7 +97,7 @@ def numbered_rows(op: Op, producers: Mapping[Value, Op]) -> NumberedRows | None:
         matrices = made.inputs[0].shape[first.index(IDX[1])]
         rows = tuple((name, sizes[name]) for name in op.attrs["out"] if name in names)
         if isinstance(matrices, int) and matrices > 1 and rows:
-            return NumberedRows(x, numbers, tuple(at_axis for at_axis in names), rows, matrices)
+            return NumberedRows(x, numbers, tuple(names), rows, matrices)
     return None
 
 

@@ -6,6 +6,7 @@ results are further inputs of the rest.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
@@ -80,6 +81,24 @@ def apart(graph: Graph) -> Apart | None:
     attrs = freeze_attrs({**graph.attrs, "kinds": (*kinds, *("packed" for _ in kept))})
     every = replace(graph, inputs=(*graph.inputs, *kept), ops=tuple(rest), attrs=attrs)
     return Apart(once, every, sources)
+
+
+def is_scheduled(op: Op) -> bool:
+    """Whether ``op`` is a region that is run in every call, has a schedule, and sizes that are known."""
+    is_region = op.name == "region" and "roles" in op.attrs
+    return is_region and not is_packed(op) and not op.regions[0].size_symbols()
+
+
+def readers(graph: Graph, ops: Iterable[Op]) -> dict[Value, list[Op]]:
+    """Which of ``ops`` read each value, weights aside."""
+    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    weights = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING or kind == "packed"}
+    found: dict[Value, list[Op]] = {}
+    for op in ops:
+        for value in dict.fromkeys(op.inputs):
+            if value not in weights:
+                found.setdefault(value, []).append(op)
+    return found
 
 
 def is_packed(op: Op) -> bool:

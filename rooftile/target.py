@@ -14,6 +14,8 @@ from typing import Literal
 
 from rooftile.errors import OptionError, nearest
 
+HOPPER = 90  # the compute capability, times ten, of the first cards with descriptors
+
 
 @dataclass(frozen=True)
 class Target:

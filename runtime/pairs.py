@@ -10,10 +10,10 @@ import ctypes
 
 import torch
 
+from rooftile.ir.blocks import ALIGNMENT
 from rooftile.runtime.cuda_driver import CudaDriver
 from rooftile.runtime.slots import AddressSlots
 
-ALIGNMENT = 16  # bytes
 MOST_APART = 2**40  # bytes: strides of descriptors are below
 
 

@@ -66,7 +66,7 @@ class Recomputed:
         b, found = self._builder, coefficients(e) or {}
         names = tuple(name for name in self._sizes if name in found)
         start = substitute(e, dict.fromkeys(names, 0))
-        total = b.constant(start, I64) if isinstance(start, int) else b.size(start)
+        total = b.number(start)
         for name in names:
             steps = b.op("iota", (), {"size": self._sizes[name], "dtype": I64})
             multiple = b.pointwise("mul", steps, b.constant(found[name], I64)) if found[name] != 1 else steps

@@ -146,7 +146,7 @@ class Elements:
 
     def size(self, size: Size) -> Value:
         """A size as a scalar."""
-        return self.builder.constant(size, I64) if isinstance(size, int) else self.builder.size(size)
+        return self.builder.number(size)
 
     def spread(self, value: Value, own: Over, over: Over) -> Value:
         """A value over the axes ``own``, over those and others."""

@@ -49,7 +49,7 @@ def _in_order(elements: Elements, kind: Value, steps: Size) -> Value:
     """The steps by kind, and by number where that is the same: each goes where as many stand before it."""
     b = elements.builder
     number = b.op("iota", (), {"size": steps, "dtype": I32})
-    width = b.cast(b.constant(steps, I64) if isinstance(steps, int) else b.size(steps), I32)
+    width = b.cast(b.number(steps), I32)
     key = b.pointwise("add", b.pointwise("mul", kind, width), number)
     rows, rank = key.shape[:-1], key.type.rank
     pairs = (*rows, steps, steps)

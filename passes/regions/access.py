@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
+from rooftile.ir.blocks import steps_along
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, symbol_names
 from rooftile.ir.graph_ops import flatten_index
@@ -134,6 +135,12 @@ def address(read: Read) -> Size:
     for e, stride in zip(read.index, strides, strict=True):
         total = add(total, mul(e, stride))
     return total
+
+
+def is_in_line(load: Read, axis: str, tile: int = 1) -> bool:
+    """Whether neighbours along ``axis`` are neighbours in memory; in tiles that start at multiples of ``tile``."""
+    steps = steps_along(address(load), axis, tile)
+    return steps is not None and steps[0][-1].stride == 1
 
 
 def joined(sets: Sequence[frozenset[_T]]) -> frozenset[_T]:

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from rooftile.ir.blocks import steps_along
 from rooftile.ir.dtypes import DType
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import SCALARS
-from rooftile.passes.regions.access import Access, Read, address, is_segment
+from rooftile.passes.regions.access import Access, Read, is_in_line, is_segment
 from rooftile.passes.regions.contractions import Groups, contractions, groups, has_dot, is_loaded, main_contraction
 from rooftile.passes.regions.forms import Chain, below, chain_form, matrix_form
 from rooftile.passes.regions.parts import obstacle, parts_for
@@ -250,8 +249,7 @@ def _reads_rows(access: Access, read: Read) -> bool:
             return False
         (read,) = access.nodes[read].operands
     at_data = frozenset().union(*(access.free[index] for index in access.index_reads(read).values()))
-    steps = (steps_along(address(read), a, 1) for a in access.free[read] - at_data)
-    return any(found is not None and found[0][-1].stride == 1 for found in steps)
+    return any(is_in_line(read, a) for a in access.free[read] - at_data)
 
 
 def _share(access: Access, chain: Chain | None, extents: dict[str, int], target: Target) -> float:

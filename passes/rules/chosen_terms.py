@@ -105,8 +105,7 @@ class ChosenTerms:
         return index, counts
 
     def _number(self, builder: GraphBuilder, number: Size, like: Value) -> Value:
-        scalar = builder.constant(number, like.dtype) if isinstance(number, int) else builder.size(number)
-        return builder.expand(builder.cast(scalar, like.dtype), like.shape, ())
+        return builder.expand(builder.number(number, like.dtype), like.shape, ())
 
     def _differ(self) -> bool:
         """Whether no two positions along the axis of which each counts once are the same."""

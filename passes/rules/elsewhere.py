@@ -121,21 +121,17 @@ class Elsewhere:
     def arithmetic(self, fn: str, place: Value, size: Size | Value) -> Value:
         """``place`` combined with a number, or with another place."""
         if not isinstance(size, Value):
-            number = (
-                self.b.constant(size, place.dtype)
-                if isinstance(size, int)
-                else self.b.cast(self.b.size(size), place.dtype)
-            )
-            size = self.b.expand(number, self.rows.shape, ())
+            size = self.b.expand(self.b.number(size, place.dtype), self.rows.shape, ())
         return self.b.pointwise(fn, place, self.b.cast(size, place.dtype))
 
 
-def _entry(place: Place, tables: list[Value]) -> Size:
+def _entry(place: Place, tables: list[Value], before: int = 0) -> Size:
+    """A place in an index, the integers of which are an operand behind ``before`` others and those of ``tables``."""
     if not isinstance(place, Value):
         return place
     if place not in tables:
         tables.append(place)
-    return IDX[tables.index(place) + 1]
+    return IDX[before + tables.index(place) + 1]
 
 
 def _is_read(places: Places) -> bool:
@@ -308,19 +304,11 @@ def _gather(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | 
     more: list[Value] = []
     index: list[Size] = []
     for entry, place in zip(op.attrs["maps"][0], _places_of(op.attrs["maps"][0], axes, chosen) or (), strict=False):
-        index.append(
-            entry if place is None else place if not isinstance(place, Value) else _further(place, tables, more)
-        )
+        index.append(entry if place is None else _entry(place, more, len(tables)))
     if len(index) != len(op.attrs["maps"][0]):
         return None
     whole = [*at.rows.axes, *((name, size) for name, size in axes.items() if name not in chosen)]
     return at.b.gather(op.inputs[0], [*tables, *more], whole, [index, *maps, *(at.rows.index for _ in more)])
-
-
-def _further(place: Value, tables: Sequence[Value], more: list[Value]) -> Size:
-    if place not in more:
-        more.append(place)
-    return IDX[len(tables) + more.index(place) + 1]
 
 
 def _concat(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | None:

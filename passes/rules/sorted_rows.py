@@ -82,8 +82,7 @@ class _Sorted:
         return [rest, *found[::-1]]
 
     def _with(self, fn: str, value: Value, size: Size) -> Value:
-        number = self._b.constant(size, I64) if isinstance(size, int) else self._b.size(size)
-        return self._b.pointwise(fn, value, self._b.expand(number, value.shape, ()))
+        return self._b.pointwise(fn, value, self._b.expand(self._b.number(size), value.shape, ()))
 
     def back(self, last: Op) -> None:
         """The result of ``last``, its rows put back where they belong."""

@@ -18,10 +18,9 @@ from rooftile.passes.schedules.blocks import LARGEST_TILE
 from rooftile.passes.schedules.estimate import shared_bytes
 from rooftile.passes.schedules.joined import joined_operands
 from rooftile.passes.schedules.override import with_tiles
-from rooftile.target import Target
+from rooftile.target import HOPPER, Target
 
 LEAST_TILE = 16
-HOPPER = 90
 LARGE = 128 * 128  # results of a program, at least, whose operands are read in blocks
 ROWS, COLUMNS, STEP = 128, (256, 128), 64  # of large tiles
 STAGES = 4

@@ -37,9 +37,8 @@ from rooftile.passes.schedules.tiles import (
     Changes,
     Dot,
 )
-from rooftile.target import Target
+from rooftile.target import HOPPER, Target
 
-HOPPER = 90
 LEAST_OF_DOT = 16  # the smallest tile of an axis of a dot
 MOST_ACCUMULATORS_PER_THREAD = 192  # registers: three quarters of what a thread can have
 MOST_ELEMENTS_PER_THREAD = 64

@@ -15,7 +15,7 @@ from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
 from rooftile.passes.schedules.blocks import is_block
 from rooftile.passes.schedules.rows import FEW_ROWS, gather_few_rows, side_by_side
-from rooftile.target import Target
+from rooftile.target import HOPPER, Target
 
 # A warpgroup takes 64 rows of a dot. With 8 warps and fewer rows than for two of them, Triton 3.6 gives wrong results
 # or faults where one dot feeds another (seen on an H100 with 32 and 64 rows), so such programs get 4 warps.
@@ -26,7 +26,6 @@ SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
 PRODUCTS_OF_A_SWEEP = 2  # what large tiles leave registers for: scores, and what they weigh
 MOST_PRODUCTS = 2**13  # that a program's registers hold beside what else it computes
-FIRST_WITH_DESCRIPTORS = 90  # the compute capability, times ten
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Spac
 def with_masks_told(schedule: Schedule, access: Access, masks: Container[Read], target: Target) -> Schedule:
     """The schedule of a chain for which a summary tells where ``masks`` hide nothing: if most steps then load operands
     alone, descriptors carry these."""
-    if not contractions(access) or target.arch < FIRST_WITH_DESCRIPTORS:
+    if not contractions(access) or target.arch < HOPPER:
         return schedule
     needed: set[Read] = set()
     stack = [root for _, root in access.roots]
@@ -185,7 +184,7 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
         # Steps of one row alone, which is no dot, were fastest as short as these where two are loaded ahead.
         long = 1 < rows <= 16 and not _is_masked(access) and target.shared_memory > LONG_STEPS
         return (ChainTiles(FEW_ROWS, 128 if long else 64, 4, 3),)
-    if target.arch < FIRST_WITH_DESCRIPTORS:
+    if target.arch < HOPPER:
         return (ChainTiles(64, 64, 4, 3),)
     others = _other_loads(access)
     wide, masked, loaded = widest > NARROW, _is_masked(access), _most_dims(access, others)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rooftile.target import Target
+from rooftile.target import HOPPER, Target
 
 MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
 BARRIERS = 1024  # bytes of shared memory, at most, that a pipeline takes beside its tiles
@@ -70,7 +70,7 @@ def dot_tiles(target: Target, dots: Dots) -> DotTiles:
     count = dots.accumulators
     if dots.bytes > 2:
         return _on_scalar_units(target, dots)
-    if dots.blocks and target.arch == 90:
+    if dots.blocks and target.arch == HOPPER:
         found = _one_tile_each(target, dots) or _persistent(target, dots)
         if found is not None:
             return found
@@ -80,7 +80,7 @@ def dot_tiles(target: Target, dots: Dots) -> DotTiles:
     if 2 * dots.programs(128, 128) < target.sm_count:
         return DotTiles(64, 128 // min(count, 2), 64, 4, 3)
     # OLMoE's experts, 65536 rows in order on an H200: apart 1063 us by pointers, 1002 in blocks; joined 985.
-    joined = dots.joined and target.arch == 90 and not dots.computed
+    joined = dots.joined and target.arch == HOPPER and not dots.computed
     return DotTiles(128, min(128, columns), 64, 8, 3, {"descriptors": True, "joined": True} if joined else {})
 
 

@@ -3,10 +3,10 @@ distance from each other in memory, so that blocks of both are loaded as one."""
 
 from __future__ import annotations
 
-from rooftile.ir.blocks import ALIGNMENT, steps_along
+from rooftile.ir.blocks import ALIGNMENT
 from rooftile.ir.division import divides
 from rooftile.ir.polynomial import add, mul
-from rooftile.passes.regions.access import Access, Read, address
+from rooftile.passes.regions.access import Access, Read, address, is_in_line
 from rooftile.passes.regions.contractions import contractions, is_loaded
 from rooftile.passes.schedules.blocks import LARGEST_TILE, is_block
 
@@ -26,7 +26,7 @@ def joined_operands(access: Access) -> tuple[Read, Read, Read] | None:
     (depth,) = access.nodes[found[0]].bound if len(access.nodes[found[0]].bound) == 1 else ("",)
     if one is None or other is None or access.nodes[found[1]].bound != (depth,):
         return None
-    return (common, one, other) if _contiguous(one, depth) and _one_distance(access, one, other) else None
+    return (common, one, other) if is_in_line(one, depth, LARGEST_TILE) and _one_distance(access, one, other) else None
 
 
 def load_of(access: Access, operand: Read) -> Read | None:
@@ -36,12 +36,6 @@ def load_of(access: Access, operand: Read) -> Read | None:
     while access.nodes[operand].op is not None:
         (operand,) = access.nodes[operand].operands
     return operand
-
-
-def _contiguous(load: Read, axis: str) -> bool:
-    """Whether neighbours along ``axis`` are neighbours in memory."""
-    found = steps_along(address(load), axis, LARGEST_TILE)
-    return found is not None and found[0][-1].stride == 1
 
 
 def _one_distance(access: Access, one: Read, other: Read) -> bool:

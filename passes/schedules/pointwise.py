@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from rooftile.ir.blocks import steps_along
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Schedule
-from rooftile.passes.regions.access import Access, Read, Space, address
+from rooftile.passes.regions.access import Access, Read, Space, is_in_line
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge_freely
 from rooftile.target import Target
@@ -58,5 +57,4 @@ def _columns_in_cache(access: Access, left: list[str], target: Target) -> dict[s
 def _is_row(access: Access, load: Read, column: str) -> bool:
     """Whether ``load`` reads rows at indices that are data, each from one end along the axis ``column``."""
     gathered = [name for read in access.index_reads(load).values() for name in access.free[read]]
-    steps = steps_along(address(load), column, 1) if gathered and column not in gathered else None
-    return steps is not None and steps[0][-1].stride == 1
+    return bool(gathered) and column not in gathered and is_in_line(load, column)

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-from rooftile.ir.blocks import steps_along
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Size
 from rooftile.ir.schedule import AxisRole, Role, Schedule
-from rooftile.passes.regions.access import Access, Read, Space, address
+from rooftile.passes.regions.access import Access, Read, Space, is_in_line
 from rooftile.passes.regions.forms import Reason, Unschedulable
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
@@ -42,7 +41,8 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
     budget = (2**18 if target.kind == "cpu" else 4096) // max(1, elements)
     loops = [a for a in roles if a.role == "loop"]
     count = prod(likely(access.axes[a]) for a in outer)
-    if target.kind == "cuda" and not any(_is_in_line(_largest_load(access), a) for a in outer):
+    large = _largest_load(access)
+    if target.kind == "cuda" and not any(large is not None and is_in_line(large, a) for a in outer):
         budget = min(budget, max(1, next_power(count // target.sm_count + 1) // 2))  # so that no multiprocessor idles
     if target.kind == "cuda" and len(loops) == len(roles) == 1 and count < FEW_ROWS * target.sm_count:
         # Each program has a long way to go alone: in long steps, of which each waits for memory and for all warps.
@@ -91,19 +91,13 @@ def _warps_in_line(access: Access, rows: list[AxisRole]) -> int:
     """
     large = _largest_load(access)
     for row in rows:
-        if large is not None and row.tile > 1 and _is_in_line(large, row.name):
+        if large is not None and row.tile > 1 and is_in_line(large, row.name):
             return max(1, row.tile * large.value.dtype.bytes // BYTES_OF_WARP)
     return MOST_WARPS
 
 
 def _largest_load(access: Access) -> Read | None:
     return max(access.loads(), key=lambda load: prod(likely(access.axes[a]) for a in access.free[load]), default=None)
-
-
-def _is_in_line(load: Read | None, axis: str) -> bool:
-    """Whether neighbours along ``axis`` are neighbours in memory."""
-    steps = steps_along(address(load), axis, 1) if load is not None else None
-    return steps is not None and steps[0][-1].stride == 1
 
 
 def _inner_axes(access: Access) -> list[str]:

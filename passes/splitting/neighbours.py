@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from math import prod
 
-from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.core import Graph, Op
 from rooftile.ir.structure import Structures
 from rooftile.passes.dependences import Dependences
 from rooftile.passes.distinct import Distinct
-from rooftile.passes.packing import LASTING
+from rooftile.passes.packing import readers
 from rooftile.passes.regions.compose import NoCommonSpace
 from rooftile.passes.regions.contractions import contractions, groups, main_contraction
 from rooftile.passes.regions.forms import Unschedulable, matrix_form
@@ -31,16 +31,10 @@ def programs_beside(graph: Graph, target: Target, structures: Structures) -> Map
     known = Distinct[int](structures)
     regions = [op for op in graph.ops if op.name == "region" and not op.regions[0].size_symbols()]
     counts = {op: n for op in regions if (n := known.of(op.regions[0], partial(_programs, op, target))[0])}
-    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
-    weights = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING}
-    readers: dict[Value, list[Op]] = {}
-    for op in counts:
-        for value in dict.fromkeys(op.inputs):
-            if value not in weights:
-                readers.setdefault(value, []).append(op)
+    reads = readers(graph, counts)
     order, found = Dependences(graph), {}
     for op in counts:
-        others = dict.fromkeys(o for v in op.inputs for o in readers.get(v, ()) if o is not op)
+        others = dict.fromkeys(o for v in op.inputs for o in reads.get(v, ()) if o is not op)
         found[op] = sum(counts[other] for other in order.independent([op, *others])[1:])
     return found
 
