@@ -42,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=list(ARCHITECTURES), default=list(ARCHITECTURES))
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="what is run on the CPU")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(DEFAULT))
-    parser.add_argument("--limit", type=float, default=100, help="seconds for one trial, or for each part of it")
+    parser.add_argument("--limit", type=float, default=150, help="seconds for one trial, or for each part of it")
     parser.add_argument("--side-by-side", type=int, default=6, help="how many models prepare at once on the GPU")
     parser.add_argument("--out", type=Path, default=MODEL_RESULTS, help="folder for the JSON")
     return parser.parse_args()

@@ -34,7 +34,7 @@ from rooftile.report.breaks import breaks_seen
 BATCH, LENGTH, STEPS, CAPACITY = 2, 12, 17, 24  # a prefill gives the first token, 16 steps the others
 LENGTHS = (7, 12, 33)
 TOKENS = 2048  # of a forward pass at full size
-PATIENCE = 40  # seconds for one contender's first calls: the others of its trial want theirs
+PATIENCE = 60  # seconds for one contender's first calls: the others of its trial want theirs
 
 Findings = dict[str, Any]
 
@@ -124,8 +124,8 @@ def speed(of: Architecture, contenders: Sequence[str], size: Size = "large", dev
     given = inputs(of, model, 16 if of.kind == "image" else TOKENS // length, length, device)
     runs: dict[str, Any] = {}
     found: dict[str, Findings] = {}
-    exact = forward(of, copy.deepcopy(model).float())(**_float(given)).cpu()
-    allowed = 1.1 * error(forward(of, model)(**given).cpu(), exact) + 4e-7
+    exact = forward(of, copy.deepcopy(model).float())(**_float(given))
+    allowed = 1.1 * error(forward(of, model)(**given), exact) + 4e-7
     if device == "cuda":
         torch.cuda.empty_cache()  # other models are preparing on the same GPU
     for name in contenders:
@@ -133,7 +133,7 @@ def speed(of: Architecture, contenders: Sequence[str], size: Size = "large", dev
             run = forward(of, CONTENDERS[name](model))
             with _at_most(PATIENCE):
                 spent = seconds(lambda run=run: run(**given), device)
-                ours = error(run(**given).cpu(), exact)
+                ours = error(run(**given), exact)
             found[name] = {"first_call": spent, "error": ours, "allowed": allowed, "kept": ours <= allowed}
             runs[name] = run
         except Exception as failure:
