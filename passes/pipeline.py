@@ -17,6 +17,7 @@ from rooftile.passes.integers import Integers
 from rooftile.passes.keys import Keys
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
+from rooftile.passes.needed import Needed
 from rooftile.passes.ordered import Ordered
 from rooftile.passes.pack import Pack
 from rooftile.passes.reassociate import Reassociate
@@ -32,6 +33,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
     ``"tf32"`` or ``"tf32x3"``."""
     ours: tuple[Pass, ...] = (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
+        Needed(),  # behind canonicalize, which joins views, so that readers are seen; before whatever looks at sizes
         Chosen(),  # behind canonicalize, which joins equal comparisons; before whatever looks at products
         Ordered(),  # behind chosen, which makes such products; before keys, which narrows what is sorted
         Keys(),  # behind canonicalize, whose forms tell how large integers are; before fuse, so that kernels cast them
