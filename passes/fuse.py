@@ -20,6 +20,7 @@ from rooftile.ir.core import Graph, Op, freeze_attrs, unique_name
 from rooftile.ir.structure import Structure, Structures
 from rooftile.passes.base import PassContext
 from rooftile.passes.extensions import REDUCTION_RULES
+from rooftile.passes.fusion.again import compute_again
 from rooftile.passes.fusion.calls import Calls
 from rooftile.passes.fusion.facts import without_facts
 from rooftile.passes.fusion.joining import join
@@ -43,6 +44,7 @@ class Fuse:
         calls = Calls.of(graph)
         partition = Partition(without_facts(graph), ctx.target)
         Search(partition, ctx).run()
+        compute_again(partition, ctx)
         join(partition, ctx)
         return build_regions(partition, calls, ctx)
 

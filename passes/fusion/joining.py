@@ -9,6 +9,7 @@ from __future__ import annotations
 from rooftile.ir.core import Value
 from rooftile.passes.base import PassContext
 from rooftile.passes.dtypes import is_narrow
+from rooftile.passes.fusion.again import reads_as_much
 from rooftile.passes.fusion.partition import Partition, is_heavy
 from rooftile.passes.switches import permitted
 
@@ -28,7 +29,7 @@ def _join_with_reader(p: Partition, value: Value, ctx: PassContext) -> None:
     shared = _heavy(p, value)
     for host in p.readers(value):
         taps = (*p.taps.get(value, ()), value, *p.taps.get(host, ()))
-        alike = not shared.isdisjoint(_heavy(p, host)) or _same_rows(p, value, host) or _is_step(p, value, host)
+        alike = not shared.isdisjoint(_heavy(p, host)) or reads_as_much(p, value, host) or _is_step(p, value, host)
         if not alike or _depends(p, host, taps):
             continue
         before = [p.verdict(v, p.buffers) for v in (value, host)]
@@ -44,12 +45,6 @@ def _join_with_reader(p: Partition, value: Value, ctx: PassContext) -> None:
                 "fused", rule="cost", values=names, reason=reason, bytes=saved, locs=[p.producers[value].loc]
             )
             return
-
-
-def _same_rows(p: Partition, value: Value, host: Value) -> bool:
-    """Whether the region of ``host`` reduces everything that the one of ``value`` reads: one row is enough for both."""
-    (_, mine), (ops, its) = p.cone(value), p.cone(host)
-    return any(map(is_heavy, ops)) and set(mine) <= set(its)
 
 
 def _is_step(p: Partition, value: Value, host: Value) -> bool:
