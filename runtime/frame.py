@@ -20,7 +20,6 @@ from rooftile.runtime.steps import Action, Bound
 
 # As functions, which `map` calls faster than a loop calls methods.
 _ADDRESS, _IS_NEGATED = torch.Tensor.data_ptr, torch.Tensor.is_neg
-_NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -93,16 +92,21 @@ class Frame:
         self._tensors: dict[int, torch.Tensor] = {}
         self._updated = self._plan.updated
         self._given: dict[int, torch.Tensor] = {}
-        self._arena = _NOTHING
-        self._arena_address = -1
+        self._blocks: dict[int | None, torch.Tensor] = {}
+        self._starts: dict[int | None, int] = {}
         bound, buffers = binding.bound, len(self._plan.buffers)
         count = buffers + len(bound.numbers) + len(bound.in_scratch)
         self._addresses = AddressSlots(count) if binding.device.type == "cuda" else None
         self.slots: AddressSlots | TensorSlots = self._addresses or TensorSlots(count)
         for place, number in enumerate(bound.numbers, start=buffers):
             self.slots.put(place, number)
-        behind = [(step.scratch, binding.layout.scratch[number]) for number, step in bound.in_scratch.items()]
-        self._offsets = (*binding.layout.offsets.items(), *((place, at) for place, at in behind if place is not None))
+        layout = binding.layout
+        behind = [(step.scratch, layout.scratch[number]) for number, step in bound.in_scratch.items()]
+        self._inside: dict[int | None, list[tuple[int, int]]] = {}
+        for place, at in (*layout.offsets.items(), *((place, at) for place, at in behind if place is not None)):
+            if place not in layout.results:
+                block, offset = layout.within(at)
+                self._inside.setdefault(block, []).append((place, offset))
         self.actions: tuple[Action, ...] = bound.actions(self, drops=drops)
 
     def enter(self, tensors: Sequence[torch.Tensor], memory: Memory) -> None:
@@ -113,9 +117,11 @@ class Frame:
                 self.hold(number, aligned(tensor))
         else:
             self._read(tensors, self._addresses)
+        self._blocks[None] = memory.arena
         for fresh, tensor in zip(self._binding.fresh, memory.results, strict=True):
             self.hold(fresh.number, tensor)
-        self._place_intermediates(memory.arena)
+            self._blocks[fresh.number] = tensor
+        self._place_intermediates()
         if self._addresses is not None:
             self._addresses.run_on(torch._C._cuda_getCurrentRawStream(self._binding.device.index))
 
@@ -133,7 +139,7 @@ class Frame:
         results = [self._copy(r.buffer) if r.copy else self._tensors[r.buffer] for r in self._plan.results]
         self._tensors.clear()
         self._given = {}
-        self._arena = _NOTHING
+        self._blocks.clear()
         if self._addresses is None:  # the slots hold the tensors themselves
             for number in range(len(self._plan.buffers)):
                 self.slots.put(number, 0)
@@ -165,22 +171,25 @@ class Frame:
             self._tensors[number] = self._view(self._plan.buffers[number])
         return self._tensors[number]
 
-    def _place_intermediates(self, arena: torch.Tensor) -> None:
-        self._arena = arena
-        if self._addresses is None:
-            for number in self._binding.layout.offsets:
-                self.slots.put(number, self.tensor(number))
-            return
-        base = arena.data_ptr()
-        if base != self._arena_address:  # mostly torch hands out the memory of the call before
-            self._arena_address = base
-            for place, offset in self._offsets:
-                self.slots.put(place, base + offset)
+    def _place_intermediates(self) -> None:
+        for block, inside in self._inside.items():
+            if self._addresses is None:
+                for number, _ in inside:
+                    self.slots.put(number, self.tensor(number))
+                continue
+            start = self._blocks[block].data_ptr()
+            if start != self._starts.get(block):  # mostly torch hands out the memory of the call before
+                self._starts[block] = start
+                for place, offset in inside:
+                    self.slots.put(place, start + offset)
 
     def _view(self, buffer: Buffer) -> torch.Tensor:
-        sizes, offset = self._binding.sizes, self._binding.layout.offsets[buffer.number]
-        line = self._arena[offset : offset + buffer.bytes(sizes)].view(buffer.type.dtype.torch)
-        return line.as_strided(buffer.shape(sizes), buffer.strides(sizes))
+        layout, sizes, dtype = self._binding.layout, self._binding.sizes, buffer.type.dtype.torch
+        block, offset = layout.within(layout.offsets[buffer.number])
+        memory = self._blocks[block]
+        start = (memory.storage_offset() * memory.itemsize + offset) // dtype.itemsize
+        view = torch.empty(0, dtype=dtype, device=memory.device)
+        return view.set_(memory.untyped_storage(), start, buffer.shape(sizes), buffer.strides(sizes))
 
     def _copy(self, number: int) -> torch.Tensor:
         sizes, source = self._binding.sizes, self.tensor(number)

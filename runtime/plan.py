@@ -116,8 +116,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Layout:
-    """A plan's memory for one set of sizes: each arena buffer's offset in bytes, that of the scratch memory of each
-    step that has some, the arena's size, and the peak.
+    """A plan's memory for one set of sizes, as one line of addresses in bytes: the arena, and behind it the ``fresh``
+    results. ``offsets`` are those of the buffers in either, ``scratch`` those of the memory that steps work in.
 
     The peak counts what the plan allocates: arena, results, and what extern calls return; not the inputs, nor what
     ATen takes inside a call.
@@ -125,8 +125,15 @@ class Layout:
 
     offsets: Mapping[int, int]
     scratch: Mapping[int, int]
+    results: Mapping[int, int]
     arena_bytes: int
     peak_bytes: int
+
+    def within(self, offset: int) -> tuple[int | None, int]:
+        """The result in whose memory an address lies, None for the arena, and the address counted from its start."""
+        behind = [(start, number) for number, start in self.results.items() if start <= offset]
+        start, number = max(behind, default=(0, None))
+        return number, offset - start
 
 
 @dataclass(frozen=True)
@@ -172,17 +179,18 @@ class Plan:
     def layout(self, sizes: Mapping[str, int], scratch: Mapping[int, int] = MappingProxyType({})) -> Layout:
         """Place the buffers for these sizes, and the bytes of scratch memory that steps need, by the step's number."""
         inside = [b for b in self.buffers if b.home == "arena"]
-        lives = [Life(b.bytes(sizes), b.first, b.last) for b in inside]
-        placement = place([*lives, *(Life(size, step, step) for step, size in scratch.items())])
         fresh = [b for b in self.buffers if b.home == "fresh"]
+        lives, kept = ([Life(b.bytes(sizes), b.first, b.last) for b in some] for some in (inside, fresh))
+        placement = place([*lives, *(Life(size, step, step) for step, size in scratch.items())], kept)
         results = sum(aligned(b.bytes(sizes)) for b in fresh)
         copies = sum(aligned(self.buffers[r.buffer].bytes(sizes)) for r in self.results if r.copy)
         outside = [b for b in self.buffers if b.home == "aten"]
         during = [sum(b.bytes(sizes) for b in outside if b.first <= n <= b.last) for n in range(len(self.steps) + 1)]
         held = [size + (copies if n == len(self.steps) else 0) for n, size in enumerate(during)]
+        starts = dict(zip((b.number for b in fresh), placement.results, strict=True))
         offsets = dict(zip((b.number for b in inside), placement.offsets, strict=False))
         behind = dict(zip(scratch, placement.offsets[len(inside) :], strict=True))
-        return Layout(offsets, behind, placement.bytes, placement.bytes + results + max(held))
+        return Layout(offsets | starts, behind, starts, placement.bytes, placement.bytes + results + max(held))
 
 
 def make_plan(graph: Graph, kernels: Mapping[Op, Kernel]) -> Plan:

@@ -20,7 +20,7 @@ from rooftile.ir.dtypes import F32
 from rooftile.ir.expr import Size, symbol
 from rooftile.ir.extern import encode
 from rooftile.runtime import steps
-from rooftile.runtime.arena import ALIGNMENT, Life, place
+from rooftile.runtime.arena import ALIGNMENT, Life, aligned, place
 from rooftile.runtime.launch import CpuLauncher
 from rooftile.runtime.plan import Plan, make_plan
 from rooftile.runtime.plan_faults import plan_faults
@@ -100,9 +100,11 @@ def test_intermediates_share_memory_when_they_are_not_alive_together() -> None:
     plan = sums(9)
     assert [b.home for b in plan.buffers] == ["argument"] * 2 + ["arena"] * 8 + ["fresh"]
     layout = plan.layout({"n": 1024})
-    assert layout.arena_bytes == 2 * 4096
-    assert layout.peak_bytes == 3 * 4096
+    assert layout.results == {10: 4096}
+    assert layout.arena_bytes == 4096  # every second one stands where the result will
+    assert layout.peak_bytes == 2 * 4096
     assert set(layout.offsets.values()) == {0, 4096}
+    assert layout.within(layout.offsets[2]) == (10, 0) and layout.within(layout.offsets[9]) == (None, 0)
 
 
 def test_roles_follow_from_what_the_graph_says() -> None:
@@ -309,11 +311,21 @@ def test_placed_buffers_never_overlap_while_both_are_needed() -> None:
     for _ in range(50):
         starts = [draw.randrange(30) for _ in range(40)]
         lives = [Life(draw.randrange(5000), first, first + draw.randrange(6)) for first in starts]
-        placement = place(lives)
-        for i, a in enumerate(lives):
-            assert placement.offsets[i] % ALIGNMENT == 0
-            assert placement.offsets[i] + a.bytes <= placement.bytes
-            for j, b in enumerate(lives[:i]):
+        results = [Life(draw.randrange(9000), draw.randrange(30), 40) for _ in range(draw.randrange(4))]
+        placement, alone = place(lives, results), place(lives)
+        assert placement.bytes <= alone.bytes
+        line = [*placement.offsets, *placement.results]
+        borders = [0, placement.bytes, *(aligned(start + r.bytes) for start, r in zip(placement.results, results))]
+        for i, a in enumerate([*lives, *results]):
+            assert line[i] % ALIGNMENT == 0
+            block = max(n for n, border in enumerate(borders) if border <= line[i]) if a.bytes else None
+            assert block is None or line[i] + a.bytes <= borders[block + 1]
+            for j, b in enumerate([*lives, *results][:i]):
                 if a.meets(b) and a.bytes and b.bytes:
-                    apart = placement.offsets[i] + a.bytes <= placement.offsets[j]
-                    assert apart or placement.offsets[j] + b.bytes <= placement.offsets[i]
+                    assert line[i] + a.bytes <= line[j] or line[j] + b.bytes <= line[i]
+
+
+def test_an_intermediate_stands_in_a_result_only_until_that_is_written() -> None:
+    lives = [Life(1000, 0, 2), Life(1000, 2, 3), Life(1000, 3, 5), Life(5000, 0, 1)]
+    placement = place(lives, [Life(2000, 3, 9)])
+    assert [start >= placement.results[0] for start in placement.offsets] == [True, False, False, False]

@@ -76,7 +76,7 @@ def _why_no_picture(step: Launch, known: bool) -> str:
 
 
 def _memory(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Any] | None:
-    """The arena's buffers with their places and lives; None where a size isn't known."""
+    """The buffers with their places, the results behind the arena, and their lives; None where a size isn't known."""
     if any(s.name not in sizes for s in plan.symbols):
         return None
     layout = plan.layout(sizes)

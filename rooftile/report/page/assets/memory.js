@@ -1,4 +1,5 @@
-// The arena over time: steps from left to right, addresses upwards; buffers that are never needed together share places.
+// Memory over time: steps from left to right, addresses upwards, the arena's and then the results'; buffers that are never
+// needed together share places.
 
 function memory() {
   const { memory: found } = program();
@@ -13,11 +14,11 @@ function memory() {
     section(
       "Memory",
       `arena ${amount(found.arena, "B")}${saved}; peak with results ${amount(found.peak, "B")}`,
-      arena(found, buffers),
+      addresses(found, buffers),
       el(
         "div",
         { class: "legend", style: "margin-top: 10px" },
-        legendEntry({ style: "background: var(--memory-soft); border-color: var(--memory)" }, "in the arena"),
+        legendEntry({ style: "background: var(--memory-soft); border-color: var(--memory)" }, "needed in between"),
         legendEntry({ style: "background: var(--accent-soft); border-color: var(--accent)" }, "a result"),
         buffers.some((b) => b.home === "aten") ? legendEntry(null, "held by ATen") : null,
       ),
@@ -30,7 +31,7 @@ function memory() {
   );
 }
 
-function arena(found, buffers) {
+function addresses(found, buffers) {
   const width = narrow() ? 480 : 1100,
     left = 76,
     top = 14,
@@ -41,7 +42,7 @@ function arena(found, buffers) {
     bottom = top + high + (outside.length ? 14 + outside.length * (lane + 3) : 0);
   const x = (step) => left + (Math.min(step, steps) / steps) * (width - left - 8),
     across = (width - left - 8) / steps;
-  const most = Math.max(found.arena, 1),
+  const most = Math.max(1, ...buffers.filter((b) => b.offset !== null).map((b) => b.offset + b.bytes)),
     y = (bytes) => top + high - (bytes / most) * high;
   const node = svg("svg", {
     class: "plot",
@@ -140,7 +141,7 @@ function bufferTable(buffers) {
         el("td", { class: "mono soft" }, row ? `${row.dtype}[${row.shape.join(", ")}]` : ""),
         amountCell(b.bytes, "B"),
         b.offset === null
-          ? el("td", { class: "num soft" }, b.home === "fresh" ? "result" : "ATen")
+          ? el("td", { class: "num soft" }, "ATen")
           : amountCell(b.offset, "B"),
         el("td", { class: "nowrap soft" }, life(b)),
         el("td", null, writer ? kernelLink(writer) : ""),
