@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from math import inf
 
 # Every buffer starts at a multiple of this many bytes: what torch's own allocator keeps to, and more than any access
