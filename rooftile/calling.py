@@ -41,6 +41,7 @@ class CompiledFunction:
         self._tensors = [number for number, i in enumerate(captured.inputs) if i.kind != "size"]
         self._layouts = _uncommon_layouts(captured)
         self._tracks_gradients = any(captured.results_require_grad)
+        self._apart: tuple[list[int], Mapping[str, int]] | None = None  # where inputs last lay without an overlap
 
     @cached_property
     def differentiable(self) -> fx.GraphModule:
@@ -48,9 +49,9 @@ class CompiledFunction:
         return differentiable(self.captured.module)
 
     def __call__(self, *arguments: Any) -> tuple[Any, ...]:
-        if self.captured.mutations and self._written_input_overlaps(arguments):
-            return tuple(self._original(*arguments))
         sizes = bind_sizes(self.captured.symbols, arguments)
+        if self.captured.mutations and self._written_input_overlaps(arguments, sizes):
+            return tuple(self._original(*arguments))
         results: Sequence[torch.Tensor]
         if self._tracks_gradients and torch.is_grad_enabled():
             trained = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
@@ -77,14 +78,22 @@ class CompiledFunction:
             results[number] = _laid_out(results[number], _values(strides, sizes))
         return results
 
-    def _written_input_overlaps(self, arguments: Sequence[Any]) -> bool:
-        storages = [arguments[number].untyped_storage().data_ptr() for number in self._tensors]
+    def _written_input_overlaps(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> bool:
+        """Whether a written input lies in the memory of another one. Asked in every call, mostly of the same memory:
+        addresses and sizes say which it is, since strides follow from these."""
+        tensors = [arguments[number] for number in self._tensors]
+        here = list(map(torch.Tensor.data_ptr, tensors)), sizes
+        if here == self._apart:
+            return False
+        storages = [tensor.untyped_storage().data_ptr() for tensor in tensors]
         written = {m.input for m in self.captured.mutations}
-        return any(
+        overlaps = any(
             storages.count(storage) > 1
             for number, storage in zip(self._tensors, storages, strict=True)
             if number in written and storage
         )
+        self._apart = None if overlaps else here
+        return overlaps
 
 
 def _uncommon_layouts(captured: Captured) -> dict[int, tuple[Size, ...]]:

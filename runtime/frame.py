@@ -19,7 +19,7 @@ from rooftile.runtime.slots import AddressSlots, TensorSlots
 from rooftile.runtime.steps import Action, Bound
 
 # As functions, which `map` calls faster than a loop calls methods.
-_ADDRESS, _IS_NEGATED = torch.Tensor.data_ptr, torch.Tensor.is_neg
+ADDRESS, IS_NEGATED = torch.Tensor.data_ptr, torch.Tensor.is_neg
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ class Frame:
             self._addresses.run_on(torch._C._cuda_getCurrentRawStream(self._binding.device.index))
 
     def _read(self, tensors: Sequence[torch.Tensor], slots: AddressSlots) -> None:
-        addresses = list(map(_ADDRESS, tensors))
-        if reduce(or_, addresses, 0) % ADDRESS_MULTIPLE or any(map(_IS_NEGATED, tensors)):
+        addresses = list(map(ADDRESS, tensors))
+        if reduce(or_, addresses, 0) % ADDRESS_MULTIPLE or any(map(IS_NEGATED, tensors)):
             tensors = list(map(aligned, tensors))
-            addresses = list(map(_ADDRESS, tensors))
+            addresses = list(map(ADDRESS, tensors))
         self._tensors = dict(enumerate(tensors))
         slots.put_first(addresses)
 

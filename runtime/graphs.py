@@ -19,7 +19,7 @@ import torch
 
 from rooftile.errors import RooftileError
 from rooftile.ir.extern import find_target
-from rooftile.runtime.frame import Binding, Frame, Memory
+from rooftile.runtime.frame import ADDRESS, IS_NEGATED, Binding, Frame, Memory
 from rooftile.runtime.plan import Call, Plan
 from rooftile.runtime.program import Program
 
@@ -87,10 +87,8 @@ class _Recording:
 
     def reads_from(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether what is read where it lies is still there."""
-        return all(
-            tensors[number].data_ptr() == address and not tensors[number].is_neg()
-            for number, address in self.addresses.items()
-        )
+        there = [tensors[number] for number in self.addresses]
+        return list(map(ADDRESS, there)) == [*self.addresses.values()] and not any(map(IS_NEGATED, there))
 
 
 @dataclass
