@@ -205,8 +205,10 @@ class Search:
     def share_light_values(self) -> None:
         """Give a buffer to a small value whose computation is repeated over many elements (a table of sines read by
         every head), to what several values are computed from, then to operands of contractions that are computed from
-        weights. The last such value is taken first: behind a cast it is smaller."""
-        for is_wanted in (self.is_spread, self.is_shared, self.is_packable_operand, self.is_gathered_operand):
+        weights, gathered, or computed for every tile anew. The last such value is taken first: behind a cast it is
+        smaller."""
+        operands = (self.is_packable_operand, self.is_gathered_operand, self.is_computed_operand)
+        for is_wanted in (self.is_spread, self.is_shared, *operands):
             for op in reversed(self.partition.graph.ops):
                 if (not is_indirect(op) and op.name not in ("pointwise", "cast", "concat")) or is_repetition(op):
                     continue
@@ -256,6 +258,13 @@ class Search:
             return False
         ops, _ = self.partition.cone(value)
         return any(is_indirect(op) and likely(op.output.type.numel) == likely(value.type.numel) for op in ops)
+
+    def is_computed_operand(self, value: Value) -> bool:
+        """Whether a contraction reads ``value``, and computes it element by element for each of its tiles."""
+        if not any(user.name == "contract" for user in self.partition.users.get(value, ())):
+            return False
+        ops, _ = self.partition.cone(value)
+        return not any(map(is_heavy, ops)) and self.flops(value) >= CHEAP_FLOPS
 
     def uses(self, value: Value) -> list[int]:
         """For each op that computes with ``value``, behind views and casts, how many elements it gives."""
