@@ -24,6 +24,7 @@ from rooftile.passes.regions.forms import Chain, below, chain_form, matrix_form
 from rooftile.passes.regions.parts import obstacle, parts_for
 from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely, next_power
+from rooftile.passes.regions.space import divided_axes
 from rooftile.target import Target
 
 TILE_REUSE = 128  # how many result columns (rows) share one computation of an operand's element
@@ -270,7 +271,16 @@ def _program_count(access: Access, chain: Chain | None) -> int:
     if chain is None:
         return 2**30
     rows = max((likely(access.axes[a]) for a in chain.row), default=1)
-    return max(1, prod(likely(access.axes[a]) for a in chain.grid) // min(rows, 64))
+    count = prod(likely(access.axes[a]) for a in chain.grid) // min(rows, FEW_ROWS)
+    return max(1, count // _sharing(access, rows))
+
+
+def _sharing(access: Access, rows: int) -> int:
+    """How many of ``rows`` rows each that read the same are rows of one tile, such as the queries of grouped heads."""
+    for _, extent, stride, size in divided_axes(access, access.loads()):
+        if stride == 1 and 1 < size < extent and extent % size == 0 and rows * size <= FEW_ROWS:
+            return size
+    return 1
 
 
 def _parts(access: Access, chain: Chain | None, count: int, target: Target) -> int:

@@ -75,3 +75,14 @@ def test_masked_decoding_fills_an_h100_and_spills_nothing(model: Callable[..., T
     for op in ops:
         binary = compile_kernel(emit(op.regions[1], H100, op.regions[0]), H100.arch)
         assert binary.resources.spill_bytes == 0 and binary.shared_bytes <= H100.shared_memory
+
+
+def weights_of_grouped_heads(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """The weights of one query of 32 heads, four of which share keys, which are stored."""
+    scores = q @ k.repeat_interleave(4, dim=1).transpose(-1, -2)
+    return scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+
+
+def test_a_sweep_that_no_parts_can_share_is_not_left_to_a_program_for_each_group() -> None:
+    found = regions(weights_of_grouped_heads, (meta(1, 32, 1, 64), meta(1, 8, 2048, 64)), "h200")
+    assert len(found) > 1, "eight programs would compute all scores"
