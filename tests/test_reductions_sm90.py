@@ -50,3 +50,11 @@ def test_sums_of_rows_exchange_nothing_between_warps(tokens: int) -> None:
     """What each token's experts gave: a warp sums the columns that it loads."""
     (op,) = regions(lambda x: x.sum(1), (meta(tokens, 8, 2048),), "h100")
     assert compile_kernel(emit(op.regions[1], H100), H100.arch).shared_bytes == 0
+
+
+def test_a_norm_of_sums_of_rows_is_loaded_by_as_many_warps_as_lie_in_line() -> None:
+    """With sixteen, two would share the columns of a row, and exchange their sums of two thousand of them."""
+    norm = torch.nn.functional.rms_norm
+    (op,) = regions(lambda x: norm(x.sum(1), (2048,)), (meta(2048, 8, 2048),), "h100")
+    assert Schedule.from_attrs(op.attrs).num_warps == 8
+    assert compile_kernel(emit(op.regions[1], H100), H100.arch).shared_bytes <= 4096
