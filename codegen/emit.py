@@ -35,7 +35,7 @@ from rooftile.codegen.space import Space
 from rooftile.codegen.specialize import specialized
 from rooftile.codegen.statements import Branch, Loop, Statement, Store, Writer
 from rooftile.codegen.values import Values
-from rooftile.ir.core import Graph, Value
+from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Symbol
 from rooftile.ir.promises import promises
 from rooftile.ir.ranges import LARGEST_SIZE
@@ -106,17 +106,20 @@ class Emission:
         positions = Positions(self.space, writer, self.names, sizes)
         values = Values(positions, writer, name_values(self.graph, self.buffers, self.names))
         carriers = self.carriers if option(self.graph.attrs, "descriptors") else None
-        with Grid(self.graph, positions, writer, self.target.sm_count, self.number).tiles():
-            self.ops(values, carriers)
+        counted = counting_ops(self.graph)
+        OpWriter(values, self.buffers, None, persistent=False).block(counted)
+        counts = {str(op.attrs["axis"]): values.tiles[op.inputs[0]].text for op in counted if op.name == "count"}
+        with Grid(self.graph, positions, writer, self.target.sm_count, self.number, counts).tiles():
+            self.ops(values, carriers, len(counted))
         if self.carriers.reasons:
             reasons = {name.removesuffix("_ptr"): reason for name, reason in self.carriers.reasons.items()}
             self.notes.append(carriers_note(reasons))
         return self.specialized(writer.body) if option(self.graph.attrs, "specialize") else writer.body
 
-    def ops(self, values: Values, carriers: Carriers | None) -> None:
-        """The kernel's ops, those of an epilogue in pieces once for each piece."""
+    def ops(self, values: Values, carriers: Carriers | None, first: int) -> None:
+        """The kernel's ops from the ``first`` on, those of an epilogue in pieces once for each piece."""
         epilogue = epilogue_of(self.graph, self.space)
-        before = self.graph.ops if epilogue is None else self.graph.ops[: -len(epilogue.ops)]
+        before = self.graph.ops[first:] if epilogue is None else self.graph.ops[first : -len(epilogue.ops)]
         persistent = option(self.graph.attrs, "persistent")
         joins = bool(option(self.graph.attrs, "joined"))
         writer = OpWriter(values, self.buffers, carriers, persistent, joins)
@@ -172,6 +175,12 @@ class Emission:
             "inputs": [name for v, name in [*self.buffers.items()][:first_output] if v not in told],
             "outputs": names[first_output:],
         }
+
+
+def counting_ops(kernel: Graph) -> tuple[Op, ...]:
+    """The ops that count the tiles of the grid, the same for all of a program's; the others stand behind them."""
+    last = max((n for n, op in enumerate(kernel.ops) if op.name == "count"), default=-1)
+    return kernel.ops[: last + 1]
 
 
 def buffer_name(value: Value, names: Names) -> str:

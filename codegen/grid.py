@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Axis, Space
@@ -23,13 +24,19 @@ class Grid:
     """Writes the statements that say which tile of each grid axis a program takes.
 
     A persistent kernel has ``programs`` of them, each of which takes every ``programs``-th tile. ``number`` is the text
-    of a program's own.
+    of a program's own, ``counts`` those of how many tiles axes have, where the program has counted them.
     """
 
     def __init__(
-        self, kernel: Graph, positions: Positions, writer: Writer, programs: int, number: str = "tl.program_id(0)"
+        self,
+        kernel: Graph,
+        positions: Positions,
+        writer: Writer,
+        programs: int,
+        number: str = "tl.program_id(0)",
+        counts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._number = number
+        self._number, self._counts = number, counts
         self._persistent = option(kernel.attrs, "persistent")
         self._programs = programs
         self._options = ("flatten=True",) if option(kernel.attrs, "flatten") else ("flatten=False",)
@@ -42,7 +49,7 @@ class Grid:
     def _one_group(self, axis: Axis) -> bool:
         """Whether all tiles of the grouped axis make one group, which is to say that the axis is the fastest."""
         tiles = axis.tiles
-        if self._group is None or axis.name != self._group[0]:
+        if axis.name in self._counts or self._group is None or axis.name != self._group[0]:
             return False
         return isinstance(tiles, int) and tiles <= self._group[1]
 
@@ -100,7 +107,7 @@ class Grid:
             inner = "pair"
         per_group = self._count_text(other.tiles * n)
         add(Assign("first", f"{inner} // {per_group} * {n}", f"groups of {n} tiles of {grouped.name}"))
-        if isinstance(grouped.tiles, int) and grouped.tiles % n == 0:
+        if isinstance(grouped.tiles, int) and grouped.tiles % n == 0 and grouped.name not in self._counts:
             rows = str(n)
         else:
             rows = "rows"
@@ -111,7 +118,11 @@ class Grid:
 
     def _count(self, axes: list[Axis]) -> str:
         """The text of the number of tiles of several axes together."""
-        return self._count_text(product([a.tiles for a in axes]))
+        known = self._count_text(product([a.tiles for a in axes if a.name not in self._counts]))
+        counted = [f"tl.cast({self._counts[a.name]}, tl.int32)" for a in axes if a.name in self._counts]
+        if not counted:
+            return known
+        return self._writer.shared("tiles", " * ".join([*counted, known] if known != "1" else counted), 0)
 
     def _count_text(self, count: Size) -> str:
         if isinstance(count, int):

@@ -125,7 +125,10 @@ class Memory:
         self._writer.add(Call(f"{self.descriptor(buffer, block)}.store([{self._starts(block)}], {text})"))
 
     def _starts(self, block: Block) -> str:
-        return ", ".join(self._positions.arithmetic.text(d.start, ()) for d in block.dimensions)
+        """Where a block starts, along each dimension: in 32 bits, which is all that descriptors take."""
+        arithmetic = self._positions.arithmetic
+        texts = ((arithmetic.text(d.start, ()), arithmetic.wide(d.start)) for d in block.dimensions)
+        return ", ".join(f"tl.cast({text}, tl.int32)" if wide else text for text, wide in texts)
 
     def descriptor(self, buffer: Value, block: Block, other: str | None = None) -> str:
         """The parameter or the variable that is a block's descriptor; a program makes its own once, before all

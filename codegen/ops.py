@@ -229,6 +229,9 @@ class OpWriter:
             raise InternalError(f"a dot of tiles {shapes} over {axis}: it takes two axes each, {least} steps at least")
         return rest[0], rest[1]
 
+    def _count(self, op: Op) -> None:
+        """The grid has it."""
+
     # Loops
 
     def _loop(self, op: Op) -> None:

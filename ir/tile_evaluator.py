@@ -7,6 +7,7 @@ its type, and tiles meet by the names of their axes. A read outside a buffer tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, product
 
 import torch
@@ -27,6 +28,10 @@ from rooftile.ir.visits import placed_axis
 
 Axes = tuple[tuple[str, int], ...]
 _DIVISIONS = frozenset({"floordiv", "truncdiv", "mod", "fmod"})
+
+
+class _Over(Exception):
+    """A program whose tile is beyond those that there are."""
 
 
 class OutOfBounds(InternalError):
@@ -65,7 +70,8 @@ def run_kernel(kernel: Graph, buffers: Sequence[torch.Tensor], bindings: Mapping
     sizes = bind_sizes(kernel.inputs, [tuple(b.shape) for b in buffers], bindings)
     with torch.no_grad(), torch.device(buffers[0].device):
         for positions in _programs(kernel, sizes):
-            _Program(kernel, sizes, positions, dict(zip(kernel.inputs, buffers, strict=True))).run(kernel)
+            with suppress(_Over):
+                _Program(kernel, sizes, positions, dict(zip(kernel.inputs, buffers, strict=True))).run(kernel)
 
 
 def undefined(dtype: DType) -> float | int:
@@ -193,6 +199,11 @@ class _Program:
     def place(self, op: Op) -> list[torch.Tensor]:
         axis = op.attrs["axis"]
         self.positions[axis] = _positions(int(self.values[op.inputs[0]]), self.extents[axis][1])
+        return []
+
+    def count(self, op: Op) -> list[torch.Tensor]:
+        if self.positions[op.attrs["axis"]] >= int(self.values[op.inputs[0]]):
+            raise _Over
         return []
 
     def check(self, op: Op) -> list[torch.Tensor]:

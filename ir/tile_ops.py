@@ -120,6 +120,11 @@ def _infer_place(types: Types, _: Attrs) -> tuple[TensorType, ...]:
     return ()
 
 
+def _infer_count(types: Types, _: Attrs) -> tuple[TensorType, ...]:
+    require(types[0].dtype.kind == "int" and types[0].rank == 0, f"tiles are counted by a scalar, got {types[0]}")
+    return ()
+
+
 def _infer_loop(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     ends = 2 * attrs["ranges"]
     require(len(types) >= ends, f"a loop over {attrs['ranges']} ranges takes {ends} ends, got {len(types)} operands")
@@ -169,6 +174,14 @@ TILE_OPS: dict[str, OpDef] = {
             "multiple of the tile, or of a ragged one.",
             ("axis",),
             _infer_place,
+            None,
+        ),
+        OpDef(
+            "count",
+            "An axis of the grid has no more tiles than operand 0, which is the same in all programs: those beyond are "
+            "over.",
+            ("axis",),
+            _infer_count,
             None,
         ),
         OpDef("inside", "Whether the guard holds.", ("guard", "axes"), _infer_inside, None),

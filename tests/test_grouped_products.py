@@ -119,6 +119,25 @@ def test_any_groups_in_any_schedule(number: int, grouping: tuple[int, list[int]]
     assert accuracy.kept, accuracy
 
 
+@settings(max_examples=12)
+@given(grouping=groupings())
+def test_programs_that_take_tile_after_tile_count_those_with_rows(grouping: tuple[int, list[int]]) -> None:
+    """Each takes the same steps for all of its tiles, so that these and their steps can be one loop."""
+    rows, ends = grouping
+    graph = product(len(ends) + 1, rows, BF16)
+    op = lowered(graph, replace(H100, sm_count=4)).ops[-1]
+    persistent = replace(Schedule.from_attrs(op.attrs), descriptors=True, persistent=True, flatten=True)
+    op = Lower().lower(rescheduled(op, persistent))
+    counted = len(ends) > 1
+    (steps,) = (each for each in op.regions[1].ops if each.name == "loop")
+    assert any(each.name == "count" for each in op.regions[1].ops) == counted
+    assert steps.attrs["ranges"] == (0 if counted else 1)
+    inputs = operands(graph, rows, ends)
+    got = evaluate(Graph("grouped", op.inputs, (op,), op.outputs), inputs, lowered=True)
+    (accuracy,) = promised(got, evaluate(graph, inputs), evaluate(graph, inputs, promote=True))
+    assert accuracy.kept, accuracy
+
+
 def gated(groups: int, rows: int) -> Graph:
     """Of the products with two matrices that each group has in one buffer, the one times the other."""
     b = GraphBuilder("gated")

@@ -68,7 +68,7 @@ class Kernel:
     ``precision`` is that of fp32 dots. ``compute`` makes a read known in a block; it is handed in, since whatever
     computes a read emits its operands in turn. ``dot_only`` are the loads whose tiles lie as dots want them. ``visits``
     is the buffer that a sweep takes its steps from, and ``summary`` what it tells. ``more`` are axes beside those of
-    the schedule, ``rows`` where the tiles of ragged axes lie.
+    the schedule, ``rows`` where the tiles of ragged axes lie, of those ``counted`` none without rows.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Kernel:
         self.summary = None if visits is None else summary(self.sweeps, visits.axis, schedule)
         self.dot_only = loads_of_contractions(access)
         self.rows: dict[str, Rows] = {}
+        self.counted: set[str] = set()
         self.stored: set[int] = set()
         self.skips: list[Step] = []
         self._compute = compute

@@ -18,10 +18,12 @@ from rooftile.ir.dtypes import I64
 from rooftile.ir.expr import Size, axis
 from rooftile.ir.polynomial import add
 from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.passes.lowering.counted import Counted, loaded_ends
 from rooftile.passes.lowering.kernel import Block, Kernel, Rows
 from rooftile.passes.regions.access import Access, Read, is_segment
 from rooftile.passes.regions.sizes import next_power
 
+MOST = 2**28  # a segment's number and as many rows as its tiles may have are one integer
 BEYOND = 2**30  # more than there are positions, and far from where sums with it overflow
 
 
@@ -39,7 +41,8 @@ def kernel_axes(schedule: Schedule, access: Access) -> list[AxisRole]:
         found.append(AxisRole(tile_axis(name), tiles_at_most(role, count), "grid", 1))
         if count != 1:
             assert isinstance(count, int)
-            found.append(AxisRole(ends, count, "whole", next_power(count)))
+            counted = is_counted(schedule, access, name)
+            found.append(AxisRole(ends, count, "whole", next_power(count + 1 if counted else count)))
     return found
 
 
@@ -52,6 +55,16 @@ def by_rows(role: AxisRole, ends: Size) -> bool:
     """Whether the tiles of a ragged axis have the numbers of the rows that they start with."""
     rows = role.extent
     return isinstance(rows, int) and isinstance(ends, int) and rows < rows // role.tile + ends + 1
+
+
+def is_counted(schedule: Schedule, access: Access, name: str) -> bool:
+    """Whether programs count the tiles of the ragged axis ``name``: those that take one after another, where ends are
+    there to be read."""
+    reads = [r for r, node in access.nodes.items() if is_segment(node)]
+    _, count = access.segments[name]
+    few = isinstance(count, int) and count > 1 and (count + 1) ** 2 * schedule.role(name).tile < MOST
+    known = few and len({access.nodes[r].operands[0].value for r in reads}) == 1
+    return schedule.persistent and known and loaded_ends(access, access.nodes[reads[0]].operands[0]) is not None
 
 
 def grid_axes(schedule: Schedule) -> dict[str, object]:
@@ -69,8 +82,14 @@ def place_tiles(kernel: Kernel, block: Block) -> None:
     for name, (ends, count) in kernel.access.segments.items():
         reads = [r for r, node in kernel.access.nodes.items() if is_segment(node) and not kernel.access.free[r]]
         operand = kernel.access.nodes[reads[0]].operands[0]
-        numbers = _Numbers(kernel, block, operand, None if count == 1 else ends)
-        group, rows = numbers.placed(name, by_rows(kernel.schedule.role(name), count))
+        loaded = loaded_ends(kernel.access, operand) if is_counted(kernel.schedule, kernel.access, name) else None
+        if loaded is not None:
+            assert isinstance(count, int)
+            group, rows = Counted(kernel, block, loaded, ends, count).placed(name, tile_axis(name))
+            kernel.counted.add(name)
+        else:
+            numbers = _Numbers(kernel, block, operand, None if count == 1 else ends)
+            group, rows = numbers.placed(name, by_rows(kernel.schedule.role(name), count))
         block.ops.append(Op("place", (kernel.cast(rows.first, I64, block),), (), freeze_attrs({"axis": name})))
         kernel.rows[name] = rows
         for read in reads:
@@ -80,7 +99,7 @@ def place_tiles(kernel: Kernel, block: Block) -> None:
 def steps_with_rows(kernel: Kernel, name: str, block: Block) -> list[Value]:
     """The range of a sweep over the axis ``name``: no step where a ragged axis' tile has no rows; nothing where there
     is no such axis."""
-    if not kernel.rows:
+    if not kernel.rows or kernel.counted.issuperset(kernel.rows):
         return []
     start, stop = (kernel.add(block, "index", (), {"expr": expr, "axes": ()}) for expr in (0, kernel.access.axes[name]))
     for rows in kernel.rows.values():
