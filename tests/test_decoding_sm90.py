@@ -86,6 +86,15 @@ def test_weights_are_read_16_bytes_at_a_time(m: int, tmp_path: Path) -> None:
     assert loads and all(".128" in load for load in loads)
 
 
+@pytest.mark.parametrize(("m", "n"), [(16, 2048), (4, 2048), (16, 4096), (64, 2048)])
+def test_no_warp_multiplies_what_another_one_does(m: int, n: int) -> None:
+    """An instruction gives 16 by 8 results; warps that find none of their own would compute a neighbour's again."""
+    found = compiled(m, n, 2048)
+    (placed,) = re.findall(r"nvidia_mma<.*warpsPerCTA = \[(\d+), (\d+)\]", found.binary.ttgir)
+    rows, columns = (int(warps) * piece for warps, piece in zip(placed, (16, 8), strict=True))
+    assert rows <= max(16, tile(found.schedule, m, "grid")) and columns <= tile(found.schedule, n, "grid")
+
+
 class Transposed(nn.Module):
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return x @ w

@@ -24,7 +24,7 @@ from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.schedules.estimate import accumulator_elements, programs, seconds, shared_bytes
 from rooftile.passes.schedules.joined import joined_operands
 from rooftile.passes.schedules.override import with_tiles
-from rooftile.passes.schedules.skinny import FEW
+from rooftile.passes.schedules.skinny import FEW, warps_for
 from rooftile.passes.schedules.tiles import (
     DOT_OPTIONS,
     DOTS,
@@ -124,9 +124,9 @@ def _rows_of_dots(m: int, n: int) -> Iterable[Dot]:
     """Tiles for products of ``m`` rows and ``n`` columns."""
     if min(m, n) > FEW:
         return DOTS
-    few = next_power(min(m, n))
+    few = next_power(max(min(m, n), LEAST_OF_DOT))
     shapes = [((few, many) if m <= n else (many, few), depth, stages) for many, depth, stages in SKINNY]
-    return [Dot(*tile, depth, 4, stages) for tile, depth, stages in shapes]
+    return [Dot(*tile, depth, warps_for(*tile), stages) for tile, depth, stages in shapes]
 
 
 def _swept(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
