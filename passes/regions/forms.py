@@ -243,10 +243,13 @@ def _swept(access: Access, chain: Chain) -> Chain | Reason:
 
 
 def _rows(access: Access, grid: tuple[str, ...]) -> tuple[str, ...]:
-    """The grid axes that can share a tile: each varies in just one operand of every contraction."""
+    """The grid axes that can share a tile: each varies in just one operand of every contraction, and all in the same
+    one. Rows and columns of a product on the grid are no tile: programs that have one column each multiply vectors.
+    """
     dots = contractions(access)
-
-    def one_side(name: str) -> bool:
-        return all(sum(name in access.free[o] for o in access.nodes[d].operands) == 1 for d in dots)
-
-    return tuple(a for a in grid if one_side(a))
+    sides: dict[tuple[tuple[bool, ...], ...], list[str]] = {}
+    for name in grid:
+        side = tuple(tuple(name in access.free[o] for o in access.nodes[d].operands) for d in dots)
+        if all(sum(operands) == 1 for operands in side):
+            sides.setdefault(side, []).append(name)
+    return tuple(max(sides.values(), key=lambda names: prod(likely(access.axes[a]) for a in names), default=()))
