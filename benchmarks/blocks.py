@@ -19,16 +19,20 @@ from benchmarks.blocks_table import blocks_markdown
 from benchmarks.cases import CASES
 from benchmarks.contenders import CONTENDERS, DEFAULT
 from benchmarks.processes import empty_caches, run, run_side_by_side
-from benchmarks.records import BLOCK_RESULTS, save
+from benchmarks.records import BLOCK_RESULTS, device_name, save, saved
 
 
 def main() -> None:
     """Measure what was asked for, print the table, and write the JSON."""
     asked = _arguments()
     found = []
-    for case in speeds(asked.cases, asked.device, asked.contenders, asked.limit, asked.side_by_side):
+    if asked.only_compile:
+        cases = earlier(asked.cases, asked.device, asked.out)
+    else:
+        cases = speeds(asked.cases, asked.device, asked.contenders, asked.limit, asked.side_by_side)
+    for case in cases:
         found.append(case)
-        if not asked.no_compile:
+        if asked.only_compile or not asked.no_compile:
             _add_compile_times(case, asked.device, asked.contenders, asked.limit)
         # Each in a file of its own, so that a later one cannot lose it.
         save(case, asked.device, asked.out, "benchmarks.blocks")
@@ -42,7 +46,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(DEFAULT))
     parser.add_argument("--limit", type=float, default=240, help="seconds for one trial, or for each part of it")
     parser.add_argument("--side-by-side", type=int, default=1, help="how many cases prepare at once")
-    parser.add_argument("--no-compile", action="store_true", help="leave compile times out")
+    compiling = parser.add_mutually_exclusive_group()
+    compiling.add_argument("--no-compile", action="store_true", help="leave compile times out")
+    compiling.add_argument("--only-compile", action="store_true", help="add compile times to an earlier run's results")
     parser.add_argument("--out", type=Path, default=BLOCK_RESULTS, help="folder for the JSON")
     return parser.parse_args()
 
@@ -55,6 +61,13 @@ def speeds(
     for name, findings in run_side_by_side(trials, together, limit):
         title = CASES[name].title + (", in small" if device == "cpu" else "")
         yield {"case": name, "title": title, "contenders": {}, **findings}
+
+
+def earlier(cases: Sequence[str], device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """What an earlier run found out about each case on this device, to be added to."""
+    kept = {record["name"]: record["cases"][0] for record in saved(folder) if record["device"] == device_name(device)}
+    for name in cases:
+        yield kept.get(name, {"case": name, "title": CASES[name].title, "contenders": {}})
 
 
 def _add_compile_times(case: dict[str, Any], device: str, contenders: Sequence[str], limit: float) -> None:

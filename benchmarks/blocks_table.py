@@ -26,6 +26,7 @@ _COLUMNS = (
     "peak memory",
     "host time of a call",
     "first call, cold",
+    "first call, tuning",
     "faults",
 )
 
@@ -34,7 +35,8 @@ def blocks_markdown(cases: Sequence[Case]) -> str:
     """The table of cases.
 
     A cell with a time names the mode that was the fastest, where it isn't the plain one. Where a cell has two numbers,
-    torch.compile's comes first: memory and the host's time of plain calls. With CUDA graphs memory is kept from call to
+    torch.compile's comes first: memory, the host's time of plain calls, first calls with empty caches (tuning: that of
+    max-autotune). With CUDA graphs memory is kept from call to
     call, and a call itself takes none.
     """
     return table(_COLUMNS, [_row(case) for case in cases])
@@ -57,6 +59,7 @@ def _row(case: Case) -> tuple[str, ...]:
         _pair(_of(found, TORCH[0], "peak_bytes"), _of(found, UNTUNED[0], "peak_bytes"), 2**20, "MiB"),
         _pair(_of(found, TORCH[0], "host_us"), _of(found, UNTUNED[0], "host_us"), 1, "us"),
         _pair(_cold(found, TORCH[0]), _cold(found, UNTUNED[0]), 1, "s", digits=1),
+        _pair(_cold(found, TORCH[2]), _cold(found, TUNED[0]), 1, "s", digits=1),
         "; ".join(faults(case)),
     )
 

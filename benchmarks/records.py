@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 def save(case: Mapping[str, Any], device: str, folder: Path, module: str) -> Path:
     """Write what ``module``'s command line found about a case, and print where."""
-    name = torch.cuda.get_device_name() if device != "cpu" else "CPU"
+    name = device_name(device)
     content = {
         "name": case["case"],
         "device": name,
@@ -37,6 +37,11 @@ def save(case: Mapping[str, Any], device: str, folder: Path, module: str) -> Pat
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(path, flush=True)
     return path
+
+
+def device_name(device: str) -> str:
+    """What results on this device are filed under."""
+    return torch.cuda.get_device_name() if device != "cpu" else "CPU"
 
 
 def saved(folder: Path) -> list[Record]:

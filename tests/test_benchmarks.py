@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import trial
+from benchmarks.blocks import earlier
 from benchmarks.blocks_table import blocks_markdown, blocks_section
 from benchmarks.cases import CASES
 from benchmarks.markdown import between
+from benchmarks.records import save
 
 FOUND = {
     "title": "Llama-8B layer",
@@ -18,9 +21,9 @@ FOUND = {
         "eager": {"ms": 3.7154, "peak_bytes": 2**30, "error": 2e-3, "allowed": 2.2e-3, "kept": True},
         "torch.compile": {"ms": 3.1, "peak_bytes": 2**21, "host_us": 90.2, "kept": True},
         "torch.compile-graphs": {"failure": "RuntimeError: no"},
-        "max-autotune": {"ms": 3.0, "peak_bytes": 2**22, "kept": True},
+        "max-autotune": {"ms": 3.0, "peak_bytes": 2**22, "kept": True, "cold": {"seconds": 61.0}},
         "rooftile": {"ms": 2.5, "peak_bytes": 2**20, "host_us": 20.0, "kept": True, "cold": {"seconds": 3.21}},
-        "rooftile-tuned": {"ms": 2.2, "kept": True},
+        "rooftile-tuned": {"ms": 2.2, "kept": True, "cold": {"seconds": 24.5}},
         "rooftile-tuned-graphs": {"ms": 2.0, "kept": True},
     },
 }
@@ -36,8 +39,14 @@ def test_a_row_sets_the_best_of_each_side_against_the_other() -> None:
         "2.500 ms",
         "2.000 ms (rooftile-tuned-graphs)",
     ]
-    assert cells[5:10] == ["", "1.20 / 1.50 / -", "2 / 1 MiB", "90 / 20 us", "- / 3.2 s"]
-    assert "torch.compile-graphs: RuntimeError: no" in cells[10]
+    assert cells[5:11] == ["", "1.20 / 1.50 / -", "2 / 1 MiB", "90 / 20 us", "- / 3.2 s", "61.0 / 24.5 s"]
+    assert "torch.compile-graphs: RuntimeError: no" in cells[11]
+
+
+def test_compile_times_are_added_to_what_was_found_before(tmp_path: Path) -> None:
+    save({"case": "swiglu", **FOUND}, "cpu", tmp_path, "benchmarks.blocks")
+    known, new = earlier(["swiglu", "gpt"], "cpu", tmp_path)
+    assert known["contenders"] == FOUND["contenders"] and new["contenders"] == {}
 
 
 def test_what_broke_the_promise_is_a_fault_and_no_time() -> None:
