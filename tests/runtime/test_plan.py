@@ -315,7 +315,8 @@ def test_placed_buffers_never_overlap_while_both_are_needed() -> None:
         placement, alone = place(lives, results), place(lives)
         assert placement.bytes <= alone.bytes
         line = [*placement.offsets, *placement.results]
-        borders = [0, placement.bytes, *(aligned(start + r.bytes) for start, r in zip(placement.results, results, strict=True))]
+        ends = (aligned(start + r.bytes) for start, r in zip(placement.results, results, strict=True))
+        borders = [0, placement.bytes, *ends]
         for i, a in enumerate([*lives, *results]):
             assert line[i] % ALIGNMENT == 0
             block = max(n for n, border in enumerate(borders) if border <= line[i]) if a.bytes else None
