@@ -34,7 +34,7 @@ from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.launch import CpuLauncher
 from rooftile.runtime.plan import make_plan
 from rooftile.runtime.program import Program
-from rooftile.target import CPU, H100, Target
+from rooftile.target import CPU, H100, H200, Target
 from tests.regions import compiled, meta, regions
 
 DEPTH, COLUMNS = 24, 40
@@ -214,6 +214,18 @@ def test_many_rows_are_gathered_first_and_activated_by_their_product() -> None:
         assert kernel.programs({})[0] <= (65536 // 128 + 64) * 16
     gate_and_up = compile_kernel(emit(products[0].regions[1], H100), H100.arch).ttgir
     assert "instrShape = [16, 256, 16]" in gate_and_up and gate_and_up.count("ttng.warp_group_dot ") == 1
+
+
+@pytest.mark.parametrize("tokens", [1024, 2048, 8192])
+def test_many_tiles_are_counted_and_taken_one_after_another(tokens: int) -> None:
+    model = Experts(64, 2048, 1024, "meta")
+    inputs = (meta(tokens, 2048), meta(8 * tokens, dtype=torch.int64), meta(64, dtype=torch.int32), meta(8 * tokens))
+    for op in (op for op in compiled(model, inputs, "h200").graph.ops if "ragged" in roles(op)):
+        schedule, kernel = Schedule.from_attrs(op.attrs), emit(op.regions[1], H200)
+        assert schedule.persistent and schedule.flatten and schedule.num_stages == 4
+        assert any(each.name == "count" for each in op.regions[1].ops)
+        assert kernel.programs({}) == (H200.sm_count,)
+        assert compile_kernel(kernel, H200.arch).resources.spill_bytes == 0
 
 
 @pytest.mark.parametrize(("width", "tokens", "tile"), [(2048, 8192, 256), (4096, 4096, 512), (2048, 512, 1024)])

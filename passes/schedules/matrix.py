@@ -68,6 +68,7 @@ def _dots(access: Access, shape: Groups) -> Dots:
     dtype = access.nodes[main].operands[0].value.dtype
     batch = prod(likely(access.axes[a]) for a in shape.batch)
     pieces = prod(segments(access, a) for a in shape.m[:1] + shape.n[:1])
+    blocks = dtype.bytes == 2 and batch == 1 and all(_is_block(access, o) for o in operands)
     return Dots(
         bytes=dtype.bytes,
         accumulators=len(together),
@@ -77,8 +78,10 @@ def _dots(access: Access, shape: Groups) -> Dots:
         computed=any(not is_loaded(access, o) for o in operands),
         epilogue=flops,
         epilogue_bytes=moved,
-        blocks=dtype.bytes == 2 and batch * pieces == 1 and all(_is_block(access, o) for o in operands),
+        blocks=blocks and pieces == 1,
         joined=joined_operands(access) is not None,
+        segments=pieces,
+        blocks_of_groups=blocks and pieces > 1,
     )
 
 
