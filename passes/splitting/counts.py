@@ -42,7 +42,7 @@ def parts_of_product(
 ) -> int:
     """For contractions side by side: by the estimates of what ``split`` makes for a number of parts, which is nothing
     where the sum over ``extent`` can't be cut so. ``beside`` programs may share the launch of the whole."""
-    whole = _seconds(body, target, beside)
+    whole = min(_seconds(body, target), _seconds(body, target, beside))
     if target.kind == "cpu" or not isinstance(extent, int) or whole < NEAR_ROOFLINE * _roofline(body, target):
         return 1
     found = {1: whole}

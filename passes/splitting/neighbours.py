@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from math import prod
 
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.structure import Structures
@@ -14,11 +13,9 @@ from rooftile.passes.packing import readers
 from rooftile.passes.regions.compose import NoCommonSpace
 from rooftile.passes.regions.contractions import contractions, groups, main_contraction
 from rooftile.passes.regions.forms import Unschedulable, matrix_form
-from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.space import region_access
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.schedules.estimate import programs
-from rooftile.passes.schedules.skinny import FEW
 from rooftile.target import Target
 
 
@@ -46,7 +43,6 @@ def _programs(op: Op, target: Target) -> int:
         if not contractions(access) or matrix_form(access) is not None or access.segments:
             return 0
         shape = groups(access, main_contraction(access))
-        sides = [prod(likely(access.axes[a]) for a in side) for side in (shape.m, shape.n)]
-        return programs(schedule_region(op.regions[0], target)) if min(sides) > FEW else 0
+        return programs(schedule_region(op.regions[0], target)) if shape.m and shape.n else 0
     except (NoCommonSpace, Unschedulable):
         return 0

@@ -258,6 +258,19 @@ def test_what_all_layers_read_tears_no_group_apart() -> None:
     assert sorted(len(kernels) for kernels in launches(result).inputs.values()) == [3, 3]
 
 
+@pytest.mark.parametrize("target", (H100, H200), ids=lambda t: t.name)
+def test_few_rows_keys_and_values_are_left_whole_beside_the_queries(target: Target) -> None:
+    """48 programs alone, which would be cut for more; beside the queries' 128 nothing waits for them, nor merges."""
+    result, _ = lowered(imported(Projections(2048, 32, 8, 64), (16, 2048), (16, 64), (16, 64)), target)
+    products = [op for op in result.ops if op.name == "region" and any(o.name == "contract" for o in op.regions[0].ops)]
+    assert len(products) == 3 and [len(kernels) for kernels in launches(result).inputs.values()] == [3]
+
+
+def test_what_fills_the_device_alone_is_not_cut_for_what_could_share_its_launch() -> None:
+    result, context = lowered(imported(Plain(4096, 4096), (16, 4096)), H100)
+    assert not context.ledger.of("split") and len(launches(result).inputs) == 1
+
+
 def test_on_the_cpu_each_region_has_its_launch() -> None:
     graph = imported(Plain(128, 256), (300, 128))
     from rooftile.target import target_named
@@ -276,6 +289,7 @@ LARGE = {
     "three alike": (Rows, ((2048, 2048), *[(2048, 2048)] * 3)),
     "small ones behind": (Rows, ((2048, 2048), (2048, 2048), (512, 2048), (512, 2048))),
     "decode": (lambda: Plain(4096, 4096), ((16, 4096),)),
+    "decode-heads": (lambda: Projections(2048, 32, 8, 64), ((16, 2048), (16, 64), (16, 64))),
     "decode-one": (lambda: Plain(4096, 4096), ((1, 4096),)),
 }
 
@@ -290,7 +304,8 @@ def test_kernels_for_an_h100_fit(case: str) -> None:
     assert binary.resources.spill_bytes == 0
     assert binary.shared_bytes <= H100.shared_memory
     assert binary.ttgir.count("scf.if") >= len(shared.inputs[op]) - 1
-    loads = {"decode-one": "tt.load", "decode": "ttg.async_copy_global_to_local"}
+    copied = "ttg.async_copy_global_to_local"
+    loads = {"decode-one": "tt.load", "decode": copied, "decode-heads": copied}
     assert loads.get(case, "ttng.async_tma_copy_global_to_local") in binary.ttgir
 
 
