@@ -178,7 +178,7 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
     return (
         shared_bytes(schedule, access) <= target.shared_memory
         and accumulator_elements(schedule, access) <= MOST_ACCUMULATORS_PER_THREAD * threads
-        and (schedule.num_warps == 4 or not is_chain(access) or _rows(schedule) >= ROWS_OF_TWO_WARPGROUPS)
+        and (schedule.num_warps <= 4 or not is_chain(access) or _rows(schedule) >= ROWS_OF_TWO_WARPGROUPS)
         and not (schedule.specialize and schedule.num_warps != 4)
         and not (schedule.persistent and programs(schedule) <= target.sm_count)
     )

@@ -81,6 +81,8 @@ SWEEPS = (
     Sweep(16, 128, 4, 3),
     Sweep(16, 128, 4, 4),
     Sweep(16, 64, 4, 3),
+    Sweep(16, 64, 2, 3),
+    Sweep(16, 32, 2, 5),
 )
 SWEEPS_OF_FP32 = (
     Sweep(64, 32, 4, 1),

@@ -12,7 +12,7 @@ from torch import Tensor
 from rooftile.codegen.emit import emit
 from rooftile.ir.schedule import Schedule
 from rooftile.runtime.build import compile_kernel
-from rooftile.target import H100
+from rooftile.target import H100, H200
 from tests.regions import meta, regions
 
 CACHE = 32768
@@ -86,3 +86,13 @@ def weights_of_grouped_heads(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 def test_a_sweep_that_no_parts_can_share_is_not_left_to_a_program_for_each_group() -> None:
     found = regions(weights_of_grouped_heads, (meta(1, 32, 1, 64), meta(1, 8, 2048, 64)), "h200")
     assert len(found) > 1, "eight programs would compute all scores"
+
+
+@pytest.mark.parametrize(("size", "warps"), [(64, 2), (128, 4)])
+def test_few_rows_of_narrow_heads_are_two_warps(size: int, warps: int) -> None:
+    """Others would have their maxima and sums exchanged among more."""
+    inputs = (meta(16, 32, 1, size), meta(16, 8, 2048, size), meta(16, 8, 2048, size), meta(16, dtype=torch.int64))
+    (op,) = regions(filled, inputs, "h200")
+    assert op.attrs["num_warps"] == warps
+    binary = compile_kernel(emit(op.regions[1], H200, op.regions[0]), H200.arch)
+    assert binary.resources.spill_bytes == 0 and 2 * binary.shared_bytes <= H200.shared_memory
