@@ -23,7 +23,7 @@ from rooftile.ir.core import Graph
 from rooftile.ir.printer import print_graph
 from rooftile.passes.manager import write_stages
 from rooftile.report.collect import report_of
-from rooftile.runtime.plan import Buffer, Call, Launch, Plan, Step
+from rooftile.runtime.plan import Buffer, Call, Launch, Layout, Plan, Step
 from rooftile.target import Target
 
 IMPORT = "00-import.ir"
@@ -140,8 +140,13 @@ def _buffer_lines(plan: Plan, sizes: Mapping[str, int]) -> Iterator[str]:
         yield f"arena {layout.arena_bytes} bytes, peak {layout.peak_bytes} bytes"
     for b in plan.buffers:
         life = "" if b.first < 0 else f", steps {b.first} to {b.last}"
-        place = f" at {layout.offsets[b.number]}" if layout is not None and b.number in layout.offsets else ""
-        yield f"  {b.name}: {_type_text(b)}, {b.role}, {b.home}{place}{life}"
+        place = b.home if layout is None or b.home != "arena" else _place(plan, layout, b)
+        yield f"  {b.name}: {_type_text(b)}, {b.role}, {place}{life}"
+
+
+def _place(plan: Plan, layout: Layout, b: Buffer) -> str:
+    result, offset = layout.within(layout.offsets[b.number])
+    return f"arena at {offset}" if result is None else f"where {plan.buffers[result].name} will be, at {offset}"
 
 
 def _type_text(b: Buffer) -> str:
