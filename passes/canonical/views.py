@@ -8,6 +8,7 @@ from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal
+from rooftile.passes.canonical.repeated import is_repetition
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules, same_shape
 
 
@@ -121,6 +122,38 @@ def _concat_of_one(op: Op, _: Rewriter) -> Value | Make | None:
     return Make("concat", pieces, op.attrs) if 0 < len(pieces) < len(op.inputs) else None
 
 
+def _concat_of_pieces(op: Op, rw: Rewriter) -> Make | None:
+    """Pieces of another concatenation along the same dim, taken whole, are put in its place: rows that are written into
+    a result one after another are one concatenation, not one for each."""
+    dim = op.attrs["dim"]
+    pieces = [piece for v in op.inputs for piece in _whole_pieces(v, dim, rw)]
+    return Make("concat", pieces, op.attrs) if len(pieces) > len(op.inputs) else None
+
+
+def _whole_pieces(value: Value, dim: int, rw: Rewriter) -> Sequence[Value]:
+    """The pieces along ``dim`` that make up ``value``: itself where it is no concatenation, or not of whole pieces."""
+    cut = rw.made_by(value, "slice")
+    concat = rw.made_by(value if cut is None else cut.inputs[0], "concat")
+    if concat is None or concat.attrs["dim"] != dim or is_repetition(concat):
+        return [value]
+    if cut is None:
+        return concat.inputs
+    starts, sizes, steps = (cut.attrs[name] for name in ("starts", "sizes", "steps"))
+    others = (d for d in range(len(sizes)) if d != dim)
+    if set(steps) != {1} or not all(equal(sizes[d], concat.output.shape[d]) for d in others):
+        return [value]
+    found: list[Value] = []
+    offset: Size = 0
+    end = add(starts[dim], sizes[dim])
+    for piece in concat.inputs:
+        if found or equal(offset, starts[dim]):
+            if equal(offset, end):
+                break
+            found.append(piece)
+        offset = add(offset, piece.shape[dim])
+    return found if found and equal(offset, end) else [value]
+
+
 def _reduce_over_one(op: Op, rw: Rewriter) -> Value | Make | None:
     """A reduction over dims of size 1 is a reshape; those of its dims that are longer are still reduced."""
     (x,), dims, fn = op.inputs, op.attrs["dims"], op.attrs["fn"]
@@ -140,6 +173,6 @@ VIEW_RULES: Rules = {
     "expand": (_same_elements, _expand_of_expand, _expand_of_unsqueeze, _expand_by_ones),
     "slice": (_whole, _slice_of_slice, _slice_of_concat),
     "pad": (_same_elements,),
-    "concat": (_concat_of_one,),
+    "concat": (_concat_of_one, _concat_of_pieces),
     "reduce": (_reduce_over_one,),
 }
