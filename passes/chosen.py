@@ -44,7 +44,7 @@ class Chosen:
         producers = graph.producers()
         for output in [op.output for op in graph.ops if op.name in ("contract", "reduce")]:
             op = producers.get(output)
-            found = _better(graph, op, producers) if op is not None and output.dtype.is_float else None
+            found = better(graph, op, producers) if op is not None and output.dtype.is_float else None
             if op is None or found is None or not permitted("", output, op.loc):
                 continue
             graph, producers = found.graph, found.graph.producers()
@@ -54,7 +54,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class _Better:
+class Better:
     """The graph with a sum over the terms that ``index`` chooses, and how many ``fewer`` products that takes."""
 
     graph: Graph
@@ -62,7 +62,8 @@ class _Better:
     fewer: str
 
 
-def _better(graph: Graph, op: Op, producers: Mapping[Value, Op]) -> _Better | None:
+def better(graph: Graph, op: Op, producers: Mapping[Value, Op]) -> Better | None:
+    """The graph without the terms of the sum ``op`` that are zero; None where that saves too little."""
     whole = product_of(op)
     if whole is None:
         return None
@@ -75,7 +76,7 @@ def _better(graph: Graph, op: Op, producers: Mapping[Value, Op]) -> _Better | No
             before, after = _work(graph, changed, ("contract",)), _work(changed, graph, ("contract", "reduce"))
             if before and before >= FEWER * after:
                 fewer = f"{before / after:.0f} times fewer" if after else "no"
-                return _Better(changed, delta.index, fewer)
+                return Better(changed, delta.index, fewer)
     return None
 
 

@@ -53,9 +53,10 @@ class Ordered:
                 continue
             saved = _bytes_saved(op, rows)
             if saved <= LAUNCHES * ctx.target.launch_seconds * ctx.target.bandwidth:
-                _leave(ctx, op, rows)
+                _leave(ctx, op, rows, "too few to sort")
                 continue
             if needs_call(rows.count) and ctx.options is not None and "no-extern" in ctx.options.require:
+                _leave(ctx, op, rows, "more than ours can sort, and ATen's sort is ruled out by no-extern")
                 continue
             if not permitted("", output, op.loc):
                 continue
@@ -67,8 +68,8 @@ class Ordered:
         return graph
 
 
-def _leave(ctx: PassContext, op: Op, rows: NumberedRows) -> None:
-    reason = f"{likely(rows.count)} rows of %{op.output.name} read their matrices one by one: too few to sort"
+def _leave(ctx: PassContext, op: Op, rows: NumberedRows, why: str) -> None:
+    reason = f"{likely(rows.count)} rows of %{op.output.name} read their matrices one by one: {why}"
     ctx.ledger.add("cut", rule="order", values=[op.output.name], reason=reason, locs=[op.loc])
 
 

@@ -22,6 +22,7 @@ from rooftile.passes.ordered import Ordered
 from rooftile.passes.pack import Pack
 from rooftile.passes.reassociate import Reassociate
 from rooftile.passes.reciprocals import Reciprocals
+from rooftile.passes.reroll import Reroll
 from rooftile.passes.sigmoids import Sigmoids
 from rooftile.passes.split import Split
 from rooftile.passes.summarize import Summarize
@@ -34,6 +35,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
     ours: tuple[Pass, ...] = (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
         Needed(),  # behind canonicalize, which joins views, so that readers are seen; before whatever looks at sizes
+        Reroll(),  # behind canonicalize, which shares what all terms do; before chosen, which looks at such sums
         Chosen(),  # behind canonicalize, which joins equal comparisons; before whatever looks at products
         Ordered(),  # behind chosen, which makes such products; before keys, which narrows what is sorted
         Keys(),  # behind canonicalize, whose forms tell how large integers are; before fuse, so that kernels cast them

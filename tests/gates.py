@@ -79,6 +79,27 @@ def repeated(x: Tensor, w: Tensor, chosen: Tensor, up: Tensor, up_bias: Bias, do
     return (out.view(count, 1, -1, width) * gates.transpose(0, 1).view(count, 1, -1)[..., None]).sum(0).view(-1, width)
 
 
+def looped(x: Tensor, w: Tensor, chosen: Tensor, up: Tensor, up_bias: Bias, down: Tensor, down_bias: Bias) -> Tensor:
+    """One matrix after another over all tokens, added where it was chosen."""
+    result = torch.zeros_like(x)
+    for number in range(len(up)):
+        weight = torch.where(chosen == number, w, 0).sum(-1, keepdim=True)
+        hidden = _glu(_plus(x @ up[number], up_bias, number))
+        result = result + _plus(hidden @ down[number], down_bias, number) * weight
+    return result
+
+
+def looped_by_columns(
+    x: Tensor, w: Tensor, chosen: Tensor, up: Tensor, up_bias: Bias, down: Tensor, down_bias: Bias
+) -> Tensor:
+    """The same with the column of a gate that all share, in one sum."""
+    gate = (F.one_hot(chosen, len(up)).to(x.dtype) * w[..., None]).sum(1)
+    return sum(
+        (_plus(_glu(_plus(x @ up[n], up_bias, n)) @ down[n], down_bias, n) * gate[:, n, None] for n in range(len(up))),
+        torch.zeros_like(x),
+    )
+
+
 def picked(x: Tensor, w: Tensor, chosen: Tensor, up: Tensor, up_bias: Bias, down: Tensor, down_bias: Bias) -> Tensor:
     """The matrices of the chosen, looked up."""
     hidden = _glu(_plus(torch.einsum("td,tkdf->tkf", x, up[chosen]), up_bias, chosen))
@@ -109,6 +130,7 @@ def sorted_by_number(
 
 
 GATED: Mapping[str, Layer] = {f.__name__: f for f in (scattered, one_hot, compared, masked, any_of, repeated)}
+LOOPED: Mapping[str, Layer] = {f.__name__: f for f in (looped, looped_by_columns)}
 LOOKED_UP: Mapping[str, Layer] = {f.__name__: f for f in (picked, flattened)}
 
 

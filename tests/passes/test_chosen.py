@@ -20,8 +20,10 @@ from rooftile.ir.core import Op
 from rooftile.ir.evaluator import evaluate
 from rooftile.passes import ordered
 from rooftile.report.explaining import compile_afresh
-from tests.gates import GATED, LOOKED_UP, Layer, operands, sorted_by_number
+from tests.gates import GATED, LOOKED_UP, LOOPED, Layer, operands, sorted_by_number
 from tests.regions import compiled, meta
+
+SPELLINGS = {**GATED, **LOOPED, **LOOKED_UP}
 
 
 def by_passes(layer: Callable[..., Any], inputs: list[Tensor], **options: Any) -> Compilation:
@@ -52,18 +54,18 @@ def choices(draw: st.DrawFn) -> tuple[int, Tensor]:
     return experts, torch.tensor(draw(st.lists(row, min_size=tokens, max_size=tokens)))
 
 
-@pytest.mark.parametrize("name", [*GATED, *LOOKED_UP])
+@pytest.mark.parametrize("name", list(SPELLINGS))
 @settings(max_examples=8, deadline=None)
 @given(chosen=choices(), in_order=st.booleans())
 def test_any_choices(name: str, chosen: tuple[int, Tensor], in_order: bool) -> None:
     experts, numbers = chosen
     x, w, *matrices = operands(len(numbers), experts, numbers.shape[1])
     inputs = [x, w, numbers, *matrices]
-    layer = (GATED | LOOKED_UP)[name]
+    layer = SPELLINGS[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ordered, "LAUNCHES", 0 if in_order else 10**9)
         found = by_passes(layer, inputs)
-    assert ("delta" in rules(found)) == (name in GATED)
+    assert ("delta" in rules(found)) == (name not in LOOKED_UP)
     assert "order" not in rules(found) or in_order
     torch.testing.assert_close(result(found, layer, inputs), layer(*inputs))
 
@@ -149,13 +151,11 @@ def without_biases(layer: Layer) -> Callable[..., Tensor]:
     return plain
 
 
-@pytest.mark.parametrize("name", ["scattered", "one_hot", "compared", *LOOKED_UP])
+@pytest.mark.parametrize("name", ["scattered", "one_hot", "compared", *LOOKED_UP, *LOOPED])
 @pytest.mark.parametrize("tokens", [1024, 16])
 def test_all_spellings_come_to_the_same_products(name: str, tokens: int) -> None:
     inputs = (meta(tokens, 2048), meta(2048, 64), meta(64, 2048, 2048), meta(64, 1024, 2048))
-    one, other = (
-        compiled(without_biases(layer), inputs, "h200") for layer in ((GATED | LOOKED_UP)[name], sorted_by_number)
-    )
+    one, other = (compiled(without_biases(layer), inputs, "h200") for layer in (SPELLINGS[name], sorted_by_number))
     wide = name == "compared"  # its one sum of experts and columns is not rounded between
     mine, theirs = kinds(one), kinds(other)
     assert [shape for shape, _ in mine] == [shape for shape, _ in theirs]
@@ -175,6 +175,8 @@ def test_many_rows_are_not_sorted_by_aten_where_that_is_forbidden() -> None:
     inputs = (meta(1024, 2048), meta(2048, 64), meta(64, 2048, 2048), meta(64, 1024, 2048))
     found = by_passes(without_biases(LOOKED_UP["picked"]), list(inputs), target="h200", require=("no-extern",))
     assert not rules(found)
+    left = [entry.reason for entry in found.context.ledger.of("cut") if entry.rule == "order"]
+    assert left and all("is ruled out by no-extern" in reason for reason in left)
 
 
 class Routed(nn.Module):

@@ -1,0 +1,192 @@
+"""Rule Unrolled: terms that are one expression at numbers in a row are that expression along an axis.
+
+``f(0), f(1), ..., f(n - 1)  =  f(e) along e``. What may differ from term to term is a constant that grows by the same
+step, or a slice of one value that lies behind that of the term before. Whatever is the same in all terms is computed
+once; everything else gets the axis as its first dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from rooftile.ir.builder import GraphBuilder
+from rooftile.ir.core import Op, Value
+from rooftile.ir.dtypes import I32
+from rooftile.ir.expr import axis
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import equal
+
+DEEPEST = 64  # ops between a term and what all terms share
+
+Terms: TypeAlias = tuple[Value, ...]
+Operands: TypeAlias = Sequence[Value | None]  # along the axis; None for what is the same in all terms
+_Rule: TypeAlias = Callable[["AlongAxis", Op, Operands], Value]
+
+
+class NotAlike(Exception):
+    """Terms differ in more than numbers; the message says in what."""
+
+
+class Shapes:
+    """Numbers for values that are computed alike from inputs alike, whatever numbers are in them."""
+
+    def __init__(self, producers: Mapping[Value, Op]) -> None:
+        self._producers = producers
+        self._numbers: dict[Hashable, int] = {}
+        self._of: dict[Value, int] = {}
+        self.with_products: set[int] = set()
+
+    def of(self, value: Value) -> int:
+        """The number of ``value``, whose operands have theirs."""
+        if value not in self._of:
+            op = self._producers.get(value)
+            inputs = tuple(map(self.of, op.inputs)) if op is not None else ()
+            key = (value.type, *(() if op is None else (op.name, op.outputs.index(value), _told(op), inputs)))
+            self._of[value] = self._numbers.setdefault(key, len(self._numbers))
+            if op is not None and (op.name == "contract" or not self.with_products.isdisjoint(inputs)):
+                self.with_products.add(self._of[value])
+        return self._of[value]
+
+
+def _told(op: Op) -> Hashable:
+    """The attributes in which terms that are alike agree."""
+    numbers = {"constant": "value" if op.output.dtype.kind == "int" else "", "slice": "starts"}.get(op.name, "")
+    return tuple(sorted((name, value) for name, value in op.attrs.items() if name != numbers))
+
+
+class AlongAxis:
+    """Builds the values of ``count`` terms as one value that has them along its first dimension."""
+
+    def __init__(self, builder: GraphBuilder, producers: Mapping[Value, Op], count: int) -> None:
+        self.builder, self.count = builder, count
+        self._producers = producers
+        self._known: dict[Terms, Value | None] = {}
+
+    def of(self, terms: Terms) -> Value:
+        """The terms, one behind the other.
+
+        Raises:
+            NotAlike: they differ in more than numbers.
+        """
+        found = self._varying(terms, DEEPEST)
+        return self._repeated(terms[0]) if found is None else found
+
+    def _repeated(self, x: Value) -> Value:
+        return self.builder.expand(x, (self.count, *x.shape), range(1, 1 + x.type.rank))
+
+    def _varying(self, terms: Terms, depth: int) -> Value | None:
+        """What these are along the axis; None where all are the same."""
+        if all(x is terms[0] for x in terms):
+            return None
+        if terms not in self._known:
+            self._known[terms] = self._computed(terms, depth)
+        return self._known[terms]
+
+    def _computed(self, terms: Terms, depth: int) -> Value | None:
+        made = [op for x in terms if (op := self._producers.get(x)) is not None]
+        if len(made) < len(terms) or not depth:
+            raise NotAlike(f"%{terms[0].name}, %{terms[1].name} and so on are separate values")
+        first = made[0]
+        if any((op.name, op.output.type) != (first.name, first.output.type) for op in made):
+            raise NotAlike(f"%{terms[0].name} is not computed like %{terms[1].name}")
+        with self.builder.at(first.loc):
+            if first.name == "constant":
+                return self._constant([op.attrs["value"] for op in made], first)
+            operands = [self._varying(xs, depth - 1) for xs in zip(*(op.inputs for op in made), strict=True)]
+            if first.name == "slice" and len({op.attrs["starts"] for op in made}) > 1:
+                if operands[0] is not None:
+                    raise NotAlike(f"%{terms[0].name} and %{terms[1].name} are parts of separate values")
+                return self._slices(made)
+            if any(op.attrs != first.attrs for op in made) or first.name not in _RULES:
+                raise NotAlike(f"%{terms[0].name} is not computed like %{terms[1].name}")
+            if all(x is None for x in operands):
+                return None
+            return _RULES[first.name](self, first, operands)
+
+    def whole(self, op: Op, operands: Operands) -> list[Value]:
+        """The operands of ``op`` along the axis, those that are the same in all terms as well."""
+        return [self._repeated(x) if along is None else along for along, x in zip(operands, op.inputs, strict=True)]
+
+    def _constant(self, values: Sequence[Any], op: Op) -> Value | None:
+        start, step = values[0], values[1] - values[0]
+        if op.output.dtype.kind != "int" or any(v != start + n * step for n, v in enumerate(values)):
+            raise NotAlike(f"the numbers {', '.join(map(str, values))} are not in a row")
+        b, dtype = self.builder, op.output.dtype
+        number = b.cast(b.op("iota", (), {"size": self.count, "dtype": I32}), dtype)
+        if step != 1:
+            number = b.pointwise("mul", number, b.constant(step, dtype))
+        return number if not start else b.pointwise("add", number, b.constant(start, dtype))
+
+    def _slices(self, made: Sequence[Op]) -> Value:
+        starts, sizes = [op.attrs["starts"] for op in made], made[0].attrs["sizes"]
+        apart = [d for d in range(len(sizes)) if not equal(starts[0][d], starts[1][d])]
+        d, x = apart[0], made[0].inputs[0]
+        in_a_row = len(apart) == 1 and set(made[0].attrs["steps"]) == {1}
+        for number, each in enumerate(starts):
+            wanted = (*starts[0][:d], add(starts[0][d], mul(sizes[d], number)), *starts[0][d + 1 :])
+            in_a_row = in_a_row and all(map(equal, each, wanted))
+        if not in_a_row:
+            raise NotAlike(f"the parts of %{x.name} do not lie one behind the other")
+        attrs = {"starts": starts[0], "sizes": (*sizes[:d], mul(sizes[d], self.count), *sizes[d + 1 :])}
+        whole = self.builder.op("slice", [x], {**made[0].attrs, **attrs})
+        split = self.builder.reshape(whole, (*sizes[:d], self.count, *sizes[d:]))
+        return self.builder.permute(split, (d, *(e for e in range(len(sizes) + 1) if e != d)))
+
+
+def _elementwise(at: AlongAxis, op: Op, operands: Operands) -> Value:
+    return at.builder.op(op.name, at.whole(op, operands), op.attrs)
+
+
+def _expand(at: AlongAxis, op: Op, operands: Operands) -> Value:
+    dims = (0, *(d + 1 for d in op.attrs["dims"]))
+    return at.builder.expand(at.whole(op, operands)[0], (at.count, *op.attrs["shape"]), dims)
+
+
+def _reshape(at: AlongAxis, op: Op, operands: Operands) -> Value:
+    return at.builder.reshape(at.whole(op, operands)[0], (at.count, *op.attrs["shape"]))
+
+
+def _permute(at: AlongAxis, op: Op, operands: Operands) -> Value:
+    return at.builder.permute(at.whole(op, operands)[0], (0, *(d + 1 for d in op.attrs["perm"])))
+
+
+def _slice(at: AlongAxis, op: Op, operands: Operands) -> Value:
+    first = {"starts": 0, "sizes": at.count, "steps": 1}
+    return at.builder.op("slice", at.whole(op, operands), {name: (n, *op.attrs[name]) for name, n in first.items()})
+
+
+def _concat(at: AlongAxis, op: Op, operands: Operands) -> Value:
+    return at.builder.concat(at.whole(op, operands), op.attrs["dim"] + 1)
+
+
+def _reduce(at: AlongAxis, op: Op, operands: Operands) -> Value:
+    dims = tuple(d + 1 for d in op.attrs["dims"])
+    return at.builder.op("reduce", at.whole(op, operands), {**op.attrs, "dims": dims})
+
+
+def _contract(at: AlongAxis, op: Op, operands: Operands) -> Value:
+    taken = {name for name, _ in op.attrs["axes"]}
+    name = next(each for each in ("e", *(f"e{n}" for n in range(len(taken) + 1))) if each not in taken)
+    number = axis(name, at.count)
+    pairs = list(zip(operands, op.inputs, op.attrs["maps"], strict=True))
+    attrs = {
+        **op.attrs,
+        "axes": ((name, at.count), *op.attrs["axes"]),
+        "maps": tuple(m if along is None else (number, *m) for along, _, m in pairs),
+        "out": (name, *op.attrs["out"]),
+    }
+    return at.builder.op("contract", [x if along is None else along for along, x, _ in pairs], attrs)
+
+
+_RULES: Mapping[str, _Rule] = {
+    "pointwise": _elementwise,
+    "cast": _elementwise,
+    "expand": _expand,
+    "reshape": _reshape,
+    "permute": _permute,
+    "slice": _slice,
+    "concat": _concat,
+    "reduce": _reduce,
+    "contract": _contract,
+}
