@@ -44,10 +44,13 @@ class Reroll:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with such sums over axes; the same one where there are none."""
-        producers, shapes = graph.producers(), Shapes(graph.producers())
-        readers = _readers(graph)
+        producers, readers = graph.producers(), _readers(graph)
+        shapes: Shapes | None = None
         for op in [op for op in graph.ops if _is_sum(op) and not _is_part(op, readers)]:
             terms = _terms(op, producers, readers)
+            if len(terms) < FEWEST:
+                continue
+            shapes = shapes or Shapes(graph)
             alike = _largest_group(terms, shapes)
             if len(alike) < FEWEST or not permitted("", op.output, op.loc):
                 continue
@@ -63,7 +66,7 @@ class Reroll:
             graph = summed
             reason = f"%{op.output.name} is a sum of {len(alike)} terms at numbers in a row: one sum over an axis"
             ctx.ledger.add("rewritten", rule="reroll", values=[op.output.name], reason=reason, locs=[op.loc])
-            producers, shapes, readers = graph.producers(), Shapes(graph.producers()), _readers(graph)
+            producers, readers, shapes = graph.producers(), _readers(graph), None
         return graph
 
 
@@ -117,8 +120,8 @@ def _terms(op: Op, producers: Mapping[Value, Op], readers: Mapping[Value, list[O
 def _largest_group(terms: list[Value], shapes: Shapes) -> tuple[Value, ...]:
     """The terms that are most often alike, of those with products."""
     groups: dict[int, list[Value]] = {}
-    for x in terms if len(terms) >= FEWEST else ():
-        groups.setdefault(shapes.of(x), []).append(x)
+    for x in terms:
+        groups.setdefault(shapes.of[x], []).append(x)
     products = (tuple(alike) for shape, alike in groups.items() if shape in shapes.with_products)
     return max(products, key=len, default=())
 

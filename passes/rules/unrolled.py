@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from rooftile.ir.builder import GraphBuilder
-from rooftile.ir.core import Op, Value
+from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import I32
 from rooftile.ir.expr import axis
 from rooftile.ir.polynomial import add, mul
@@ -29,29 +29,30 @@ class NotAlike(Exception):
 
 
 class Shapes:
-    """Numbers for values that are computed alike from inputs alike, whatever numbers are in them."""
+    """Numbers for a graph's values: the same for those that are computed alike from inputs alike, whatever numbers are
+    in them. ``with_products`` are those of values that products went into."""
 
-    def __init__(self, producers: Mapping[Value, Op]) -> None:
-        self._producers = producers
+    def __init__(self, graph: Graph) -> None:
         self._numbers: dict[Hashable, int] = {}
-        self._of: dict[Value, int] = {}
+        self.of = {value: self._number(value.type) for value in graph.inputs}
         self.with_products: set[int] = set()
+        for op in graph.ops:
+            inputs = tuple(self.of[x] for x in op.inputs)
+            multiplies = op.name == "contract" or not self.with_products.isdisjoint(inputs)
+            for place, value in enumerate(op.outputs):
+                self.of[value] = self._number((value.type, op.name, place, _told(op), inputs))
+                if multiplies:
+                    self.with_products.add(self.of[value])
 
-    def of(self, value: Value) -> int:
-        """The number of ``value``, whose operands have theirs."""
-        if value not in self._of:
-            op = self._producers.get(value)
-            inputs = tuple(map(self.of, op.inputs)) if op is not None else ()
-            key = (value.type, *(() if op is None else (op.name, op.outputs.index(value), _told(op), inputs)))
-            self._of[value] = self._numbers.setdefault(key, len(self._numbers))
-            if op is not None and (op.name == "contract" or not self.with_products.isdisjoint(inputs)):
-                self.with_products.add(self._of[value])
-        return self._of[value]
+    def _number(self, key: Hashable) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
 
 
 def _told(op: Op) -> Hashable:
     """The attributes in which terms that are alike agree."""
-    numbers = {"constant": "value" if op.output.dtype.kind == "int" else "", "slice": "starts"}.get(op.name, "")
+    numbers = "starts" if op.name == "slice" else ""
+    if op.name == "constant" and op.output.dtype.kind == "int":
+        numbers = "value"
     return tuple(sorted((name, value) for name, value in op.attrs.items() if name != numbers))
 
 

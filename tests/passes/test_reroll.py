@@ -137,3 +137,16 @@ def test_a_partial_sum_that_is_wanted_is_no_part_of_a_longer_one() -> None:
     found = by_passes(layer, *inputs)
     for got, want in zip(evaluate(found.stages[-1].graph, inputs_of(found, inputs)), layer(*inputs), strict=True):
         torch.testing.assert_close(got, want)
+
+
+def test_sums_of_a_deep_network_are_looked_through() -> None:
+    """Blocks that add two products to what comes in, one behind the other."""
+
+    def layer(x: Tensor, m: Tensor) -> Tensor:
+        for _ in range(400):
+            x = x + torch.tanh(x @ m[0]) + torch.sigmoid(x @ m[1])
+        return x
+
+    x, _, _, m = given()
+    found = by_passes(layer, x, m)
+    assert not [entry for entry in found.context.ledger if entry.rule == "reroll"]
