@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
@@ -32,6 +32,8 @@ from rooftile.passes.chosen import better
 from rooftile.passes.editing import replaced
 from rooftile.passes.rules.unrolled import AlongAxis, NotAlike, Shapes
 from rooftile.passes.switches import permitted
+
+Users: TypeAlias = Mapping[Value, list[Op]]
 
 FEWEST = 3  # terms: two of a kind are mostly branches of a model, and not told of
 
@@ -44,10 +46,10 @@ class Reroll:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with such sums over axes; the same one where there are none."""
-        producers, readers = graph.producers(), _readers(graph)
+        producers, users = graph.producers(), graph.users()
         shapes: Shapes | None = None
-        for op in [op for op in graph.ops if _is_sum(op) and not _is_part(op, readers)]:
-            terms = _terms(op, producers, readers)
+        for op in [op for op in graph.ops if _is_sum(op) and not _is_part(op, graph, users)]:
+            terms = _terms(op, graph, producers, users)
             if len(terms) < FEWEST:
                 continue
             shapes = shapes or Shapes(graph)
@@ -66,7 +68,7 @@ class Reroll:
             graph = summed
             reason = f"%{op.output.name} is a sum of {len(alike)} terms at numbers in a row: one sum over an axis"
             ctx.ledger.add("rewritten", rule="reroll", values=[op.output.name], reason=reason, locs=[op.loc])
-            producers, readers, shapes = graph.producers(), _readers(graph), None
+            producers, users, shapes = graph.producers(), graph.users(), None
         return graph
 
 
@@ -82,35 +84,24 @@ def _has_zeros(summed: Graph, before: Graph) -> bool:
     return any(better(summed, op, producers) is not None for op in sums if op.output.dtype.is_float)
 
 
-def _readers(graph: Graph) -> Mapping[Value, list[Op | None]]:
-    """Who reads each value, None being the caller."""
-    found: dict[Value, list[Op | None]] = {}
-    for op in graph.ops:
-        for x in op.inputs:
-            found.setdefault(x, []).append(op)
-    for x in graph.outputs:
-        found.setdefault(x, []).append(None)
-    return found
+def _is_sum(op: Op) -> bool:
+    return op.name == "pointwise" and op.attrs["fn"] == "add" and op.output.dtype.is_float
 
 
-def _is_sum(op: Op | None) -> bool:
-    return op is not None and op.name == "pointwise" and op.attrs["fn"] == "add" and op.output.dtype.is_float
-
-
-def _is_part(op: Op, readers: Mapping[Value, list[Op | None]]) -> bool:
+def _is_part(op: Op, graph: Graph, users: Users) -> bool:
     """Whether all that becomes of a sum is that another one adds to it."""
-    reader, *others = readers.get(op.output, [None])
-    return not others and _is_sum(reader)
+    readers = users.get(op.output, [])
+    return len(readers) == 1 and _is_sum(readers[0]) and op.output not in graph.outputs
 
 
-def _terms(op: Op, producers: Mapping[Value, Op], readers: Mapping[Value, list[Op | None]]) -> list[Value]:
+def _terms(op: Op, graph: Graph, producers: Mapping[Value, Op], users: Users) -> list[Value]:
     """What a sum of sums adds up, from left to right."""
     found: list[Value] = []
     stack = list(reversed(op.inputs))
     while stack:
         x = stack.pop()
         made = producers.get(x)
-        if made is not None and _is_sum(made) and _is_part(made, readers):
+        if made is not None and _is_sum(made) and _is_part(made, graph, users):
             stack.extend(reversed(made.inputs))
         else:
             found.append(x)

@@ -48,9 +48,11 @@ def place(lives: Sequence[Life], results: Sequence[Life] = ()) -> Placement:
     arena, rooms = _Block([], []), [_Block([result], [0], result.bytes) for result in results]
     found: dict[int, tuple[_Block, int]] = {}
     for number in sorted(range(len(lives)), key=lambda n: (-lives[n].bytes, lives[n].first, n)):
-        gaps = [(gap, room) for room in rooms if (gap := room.gap(lives[number])) is not None]
-        _, block = min(gaps, key=lambda each: each[0].size, default=(None, arena))
-        found[number] = block, block.take(lives[number])
+        life = lives[number]
+        gaps = [(gap, room) for room in rooms if (gap := room.gap(life)) is not None]
+        gap, block = min(gaps, key=lambda each: each[0].size) if gaps else (arena.gap(life), arena)
+        assert gap is not None  # the arena grows
+        found[number] = block, block.take(life, gap)
     end = arena.end
     for room, result in zip(rooms, results, strict=True):
         room.start, end = end, end + aligned(result.bytes)
@@ -86,10 +88,8 @@ class _Block:
         fits = (gap for gap in _gaps(taken, self.capacity) if gap.size >= life.bytes)
         return min(fits, key=lambda gap: gap.size, default=None)
 
-    def take(self, life: Life) -> int:
-        """Place a buffer that has a gap; its offset."""
-        gap = self.gap(life)
-        assert gap is not None
+    def take(self, life: Life, gap: _Gap) -> int:
+        """Place a buffer in a gap; its offset."""
         self.lives.append(life)
         self.offsets.append(gap.start)
         return gap.start

@@ -48,20 +48,4 @@ def reads_as_much(p: Partition, value: Value, host: Value) -> bool:
 
 def _are_independent(p: Partition, readers: Sequence[Value]) -> bool:
     """Whether none of these needs another one, so that they could share a launch."""
-    first = min(p.position[p.producers[r]] for r in readers)
-    return not any(_needs(p, r, set(readers) - {r}, first) for r in readers)
-
-
-def _needs(p: Partition, value: Value, others: set[Value], first: int) -> bool:
-    """Whether ``value`` is computed from one of ``others``, all of which stand at ``first`` or behind."""
-    seen: set[Value] = set()
-    stack = [value]
-    while stack:
-        op = p.producers.get(stack.pop())
-        for v in op.inputs if op is not None and p.position[op] >= first else ():
-            if v in others:
-                return True
-            if v not in seen:
-                seen.add(v)
-                stack.append(v)
-    return False
+    return not any(p.needs(p.producers[r].inputs, set(readers) - {r}) for r in readers)

@@ -61,14 +61,4 @@ def _heavy(p: Partition, root: Value) -> frozenset[Value]:
 
 def _depends(p: Partition, host: Value, taps: tuple[Value, ...]) -> bool:
     """Whether something else that the region of ``host`` reads needs one of ``taps``: it would wait for itself."""
-    first = min(p.position[p.producers[tap]] for tap in taps)  # what comes before needs none
-    seen: set[Value] = set()
-    stack = list(p.body(host, p.buffers, taps).inputs)
-    while stack:
-        value = stack.pop()
-        if value in taps:
-            return True
-        if value in p.producers and p.position[p.producers[value]] > first and value not in seen:
-            seen.add(value)
-            stack.extend(p.producers[value].inputs)
-    return False
+    return p.needs(p.body(host, p.buffers, taps).inputs, taps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.passes.fusion.judge import Verdict
@@ -88,6 +90,20 @@ class Partition:
             verdict = self._twins.judge(body)
             self._verdicts[key] = verdict.once() if self.packable.issuperset(body.outputs) else verdict
         return self._verdicts[key]
+
+    def needs(self, values: Iterable[Value], targets: Collection[Value]) -> bool:
+        """Whether one of ``values`` is one of ``targets``, or computed from one."""
+        first = min(self.position[self.producers[target]] for target in targets)  # what comes before needs none
+        seen: set[Value] = set()
+        stack = list(values)
+        while stack:
+            value = stack.pop()
+            if value in targets:
+                return True
+            if value in self.producers and self.position[self.producers[value]] > first and value not in seen:
+                seen.add(value)
+                stack.extend(self.producers[value].inputs)
+        return False
 
     def readers(self, value: Value, buffers: set[Value] | None = None) -> list[Value]:
         """The buffers whose regions read ``value``, directly or by computing it again."""

@@ -17,7 +17,8 @@ from rooftile.ir.expr import Size, Symbol, axis, of
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.polynomial import add
 from rooftile.ir.substitution import substitute
-from rooftile.passes.lowering.kernel import Block, Kernel, Rows
+from rooftile.passes.lowering.arithmetic import Arithmetic
+from rooftile.passes.lowering.kernel import Rows
 from rooftile.passes.regions.access import Access, Read
 
 
@@ -33,20 +34,16 @@ def loaded_ends(access: Access, read: Read) -> Read | None:
 
 
 @dataclass
-class Counted:
-    """Integer arithmetic on the ends of segments, which lie along ``axis``, ``count`` of them; the last segment ends
-    where the rows do."""
+class Counted(Arithmetic):
+    """On the ends of segments, which lie along ``axis``, ``count`` of them; the last segment ends where the rows do."""
 
-    kernel: Kernel
-    block: Block
-    read: Read
     axis: str
+    read: Read
     count: int
 
     def placed(self, name: str, numbers: str) -> tuple[Value, Rows]:
         """The segment of the tile of the axis ``name`` whose number is the position along ``numbers``, and its rows."""
         kernel, tile = self.kernel, self.kernel.tiles[name]
-        self.dtype = self.read.value.dtype
         rows = self.position(kernel.access.axes[name])
         at = axis(self.axis, self.count)
         ends = self.do("where", self._inside(at), self.do("minimum", self._ends(self.read, 0), rows), rows)
@@ -99,17 +96,3 @@ class Counted:
     def _inside(self, at: Size) -> Value:
         attrs = {"guard": ((at, self.count),), "axes": self.kernel.held(frozenset({self.axis}))}
         return self.kernel.add(self.block, "inside", (), attrs)
-
-    def do(self, fn: str, *values: Value) -> Value:
-        return self.kernel.pointwise(fn, values, self.block)
-
-    def number(self, value: int) -> Value:
-        return self.kernel.number(value, self.dtype, self.block)
-
-    def position(self, expr: Size) -> Value:
-        held = self.kernel.held(frozenset(self.kernel.axes_in([expr])))
-        value = self.kernel.add(self.block, "index", (), {"expr": expr, "axes": held})
-        return self.kernel.cast(value, self.dtype, self.block)
-
-    def joined(self, fn: str, value: Value) -> Value:
-        return self.kernel.add(self.block, "reduce", (value,), {"fn": fn, "axis": self.axis})

@@ -18,6 +18,7 @@ from rooftile.ir.dtypes import I64
 from rooftile.ir.expr import Size, axis
 from rooftile.ir.polynomial import add
 from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.passes.lowering.arithmetic import Arithmetic
 from rooftile.passes.lowering.counted import Counted, loaded_ends
 from rooftile.passes.lowering.kernel import Block, Kernel, Rows
 from rooftile.passes.regions.access import Access, Read, is_segment
@@ -85,10 +86,10 @@ def place_tiles(kernel: Kernel, block: Block) -> None:
         loaded = loaded_ends(kernel.access, operand) if is_counted(kernel.schedule, kernel.access, name) else None
         if loaded is not None:
             assert isinstance(count, int)
-            group, rows = Counted(kernel, block, loaded, ends, count).placed(name, tile_axis(name))
+            group, rows = Counted(kernel, block, loaded.value.dtype, ends, loaded, count).placed(name, tile_axis(name))
             kernel.counted.add(name)
         else:
-            numbers = _Numbers(kernel, block, operand, None if count == 1 else ends)
+            numbers = _Numbers(kernel, block, operand.value.dtype, None if count == 1 else ends, operand)
             group, rows = numbers.placed(name, by_rows(kernel.schedule.role(name), count))
         block.ops.append(Op("place", (kernel.cast(rows.first, I64, block),), (), freeze_attrs({"axis": name})))
         kernel.rows[name] = rows
@@ -108,19 +109,15 @@ def steps_with_rows(kernel: Kernel, name: str, block: Block) -> list[Value]:
 
 
 @dataclass
-class _Numbers:
-    """Integer arithmetic on a row of ``ends``, which varies over ``axis`` (None: there is one end)."""
+class _Numbers(Arithmetic):
+    """On a row of ``ends``, which varies over ``axis`` (None: there is one end)."""
 
-    kernel: Kernel
-    block: Block
     ends: Read
-    axis: str | None
 
     def placed(self, name: str, by_rows: bool) -> tuple[Value, Rows]:
         """The segment of the program's tile of the axis ``name``, and its rows."""
         kernel, tile = self.kernel, self.kernel.tiles[name]
         ends = kernel.emit(self.ends, self.block)
-        self.dtype = ends.dtype
         inside = kernel.within([self.axis] if self.axis else [], self.block)
         if inside:
             ends = self.do("where", kernel.inside(inside, self.block), ends, self.number(BEYOND))
@@ -150,20 +147,3 @@ class _Numbers:
         inside = self.do("sub", mine, start)
         whole = self.do("mul", self.do("floordiv", inside, self.number(tile)), self.number(tile))
         return self.do("where", self.do("eq", whole, inside), mine, end)
-
-    def do(self, fn: str, *values: Value) -> Value:
-        return self.kernel.pointwise(fn, values, self.block)
-
-    def number(self, value: int) -> Value:
-        return self.kernel.number(value, self.dtype, self.block)
-
-    def position(self, expr: Size) -> Value:
-        held = self.kernel.held(frozenset(self.kernel.axes_in([expr])))
-        return self.kernel.cast(
-            self.kernel.add(self.block, "index", (), {"expr": expr, "axes": held}), self.dtype, self.block
-        )
-
-    def joined(self, fn: str, value: Value) -> Value:
-        if self.axis not in (value.type.axes or ()):
-            return value
-        return self.kernel.add(self.block, "reduce", (value,), {"fn": fn, "axis": self.axis})
