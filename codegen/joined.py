@@ -17,6 +17,7 @@ from rooftile.codegen.descriptors import MOST_RANK, Block, Dimension
 from rooftile.codegen.expressions import TRITON_TYPE
 from rooftile.codegen.memory import Memory
 from rooftile.codegen.naming import values_read
+from rooftile.codegen.products import product_text
 from rooftile.codegen.space import Axis
 from rooftile.codegen.statements import Assign
 from rooftile.codegen.tile import Tile
@@ -156,11 +157,11 @@ class Joined:
 
     def _multiply(self) -> None:
         dot, values = self._dot, self._values
-        left, axis, acc = dot.inputs[0], dot.attrs["axis"], dot.attrs["acc"]
+        left, axis = dot.inputs[0], dot.attrs["axis"]
         rows = next(a for a in values.held(left) if a != axis)
-        operands = f"{transposed(values.full(left), values.held(left), (rows, axis))}, tl.trans({self._operand})"
-        kind = "" if acc is F32 else f", out_dtype={TRITON_TYPE[acc]}"
-        self._assign(self._sums, f"tl.dot({operands}, acc={self._sums}{kind})", values.comment(dot.output))
+        shared = transposed(values.full(left), values.held(left), (rows, axis))
+        text = product_text(dot, shared, f"tl.trans({self._operand})", self._sums, values.space)
+        self._assign(self._sums, text, values.comment(dot.output))
 
     def _tiles(self) -> tuple[int, int]:
         """The rows and columns of one result."""

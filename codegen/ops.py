@@ -8,17 +8,18 @@ from contextlib import contextmanager
 from rooftile.codegen import expressions
 from rooftile.codegen.align import transposed
 from rooftile.codegen.descriptors import Carriers
-from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS, TRITON_TYPE, Row, apply
+from rooftile.codegen.expressions import ACCURATE, POINTWISE, REDUCTIONS, SCANS, Row, apply
 from rooftile.codegen.guards import needed
 from rooftile.codegen.joined import Joined, joined_in
 from rooftile.codegen.memory import Memory
+from rooftile.codegen.products import product_text
 from rooftile.codegen.space import Axis
 from rooftile.codegen.statements import Assign, Call, Statement
 from rooftile.codegen.tile import Tile, number_tile
 from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
 from rooftile.ir.core import Op, Value
-from rooftile.ir.dtypes import F32, I32, I64
+from rooftile.ir.dtypes import I32, I64
 from rooftile.ir.text import quoted
 from rooftile.ir.tile_ops import loop_ranges, loop_starts
 from rooftile.ir.visits import placed_axis
@@ -201,19 +202,14 @@ class OpWriter:
 
     def _dot(self, op: Op) -> None:
         left, right, *start = op.inputs
-        axis, acc = op.attrs["axis"], op.attrs["acc"]
+        axis = op.attrs["axis"]
         m, n = self._dot_axes(op)
-        arguments = [
-            transposed(self._values.full(left), self._values.held(left), (m, axis)),
-            transposed(self._values.full(right), self._values.held(right), (axis, n)),
-        ]
+        rows = transposed(self._values.full(left), self._values.held(left), (m, axis))
+        columns = transposed(self._values.full(right), self._values.held(right), (axis, n))
+        so_far = ""
         if start and self._tiles[start[0]].number != 0:
-            arguments.append(f"acc={self._tiles[start[0]].full((m, n), self._space)}")
-        if left.dtype is F32:
-            arguments.append(f'input_precision="{op.attrs["precision"] or "ieee"}"')
-        if acc is not F32:
-            arguments.append(f"out_dtype={TRITON_TYPE[acc]}")
-        self._values.define(op, f"tl.dot({', '.join(arguments)})", (m, n))
+            so_far = self._tiles[start[0]].full((m, n), self._space)
+        self._values.define(op, product_text(op, rows, columns, so_far, self._space), (m, n))
 
     def _dot_axes(self, op: Op) -> tuple[str, str]:
         """The axes of a dot's rows and columns.

@@ -240,10 +240,12 @@ GRAPH_OPS: dict[str, OpDef] = {
         OpDef("scan", "Running combination along dim, inclusive.", ("fn", "dim"), _infer_scan, _eval_scan),
         OpDef(
             "contract",
-            "Multiply operands element by element over the axes' space and sum over the axes that out does not name.",
-            ("axes", "maps", "out", "acc", "dtype"),
+            "Multiply operands element by element over the axes' space and sum over the axes that out does not name. "
+            "Exact: narrow floats, whose sum is to be as exact as one of fp32 arithmetic.",
+            ("axes", "maps", "out", "acc", "dtype", "exact"),
             _infer_contract,
             contract_reference,
+            optional=("exact",),
         ),
         OpDef("permute", "Output dim d is input dim perm[d].", ("perm",), _infer_permute, _eval_permute, view=True),
         OpDef(

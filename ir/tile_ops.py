@@ -199,7 +199,8 @@ TILE_OPS: dict[str, OpDef] = {
         OpDef("scan", "Running combination along an axis that the tile holds.", ("fn", "axis"), _infer_scan, None),
         OpDef(
             "dot",
-            "Sum over axis of a[.., axis] * b[axis, ..], plus operand 2 if given; precision is for fp32 operands.",
+            "Sum over axis of a[.., axis] * b[axis, ..], plus operand 2 if given. Precision is for fp32 operands; of "
+            "narrow floats, exact says that operand 2 is added by fp32 arithmetic, not by the matrix unit.",
             ("axis", "acc", "precision"),
             _infer_dot,
             None,

@@ -19,6 +19,7 @@ from math import prod
 from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
+from rooftile.ir.dtypes import DType
 from rooftile.ir.schedule import OPTIONS, Schedule
 from rooftile.ir.structure import attrs_key
 from rooftile.passes.base import PassContext
@@ -69,20 +70,24 @@ class Beside:
         known = Distinct[Products | None](ctx.structures)
         reading = dict.fromkeys(chain(*reads.values()))
         products = {op: p for op in reading if (p := _products(op, known)) is not None}
-        several = {v: some for v, ops in reads.items() if len(some := [op for op in ops if op in products]) > 1}
+        several: dict[tuple[Value, DType | None], list[Op]] = {}
+        for value, ops in reads.items():
+            for op in ops:
+                if op in products:
+                    several.setdefault((value, products[op].multiplied), []).append(op)
         # The largest groups first: what all layers read, such as a counter of positions, tears no group apart.
-        waiting = {value: order.independent(some)[:MOST_TOGETHER] for value, some in several.items()}
+        waiting = {key: order.independent(some)[:MOST_TOGETHER] for key, some in several.items() if len(some) > 1}
         shared: Shared = {}
         while waiting:
-            value = max(waiting, key=lambda v: len(waiting[v]))
-            together = order.independent([op for op in several[value] if op not in taken])[:MOST_TOGETHER]
-            if 1 < len(together) < len(waiting[value]):
-                waiting[value] = together
+            key = max(waiting, key=lambda key: len(waiting[key]))
+            together = order.independent([op for op in several[key] if op not in taken])[:MOST_TOGETHER]
+            if 1 < len(together) < len(waiting[key]):
+                waiting[key] = together
                 continue
-            del waiting[value]
+            del waiting[key]
             if len(together) < 2:
                 continue
-            found = self.choice(value, {op: products[op] for op in together}, shared, ctx)
+            found = self.choice(key[0], {op: products[op] for op in together}, shared, ctx)
             if found is not None:
                 taken.update(found)
                 order.join(list(found))

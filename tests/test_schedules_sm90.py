@@ -75,6 +75,13 @@ class Activated(nn.Module):
         return r + nn.functional.gelu(nn.functional.linear(x, w, bias))
 
 
+class Router(nn.Module):
+    """Logits that are wanted in fp32, of what is stored in bf16."""
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x.float(), w.float())
+
+
 class Embedded(nn.Module):
     """The first layer's residual: a row of the table of embeddings, at an index that is data."""
 
@@ -94,6 +101,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] =
     "geglu": (GEGLU, (SQUARE,) * 4),
     "embedded": (Embedded, ((2048, 2048), (2048, 2048), (128256, 2048), (2048, 1))),
     "chunked": (Chunked, ((8192, 4096), (28672, 4096))),
+    "router": (Router, ((8192, 2048), (64, 2048))),
     "rotated": (Rotated, (SQUARE, SQUARE, (4096, 128), (4096, 128))),
     "swiglu": (SwiGLU, ((8192, 4096), (14336, 4096), (14336, 4096))),
 }
@@ -199,6 +207,16 @@ def test_chosen_products_read_blocks_and_fit(name: str) -> None:
     assert "ttg.async_copy_global_to_local" not in binary.ttgir
     assert binary.resources.spill_bytes == 0
     assert binary.shared_bytes <= H100.shared_memory
+
+
+def test_products_of_widened_operands_run_on_matrix_units() -> None:
+    """Their steps are added by fp32 arithmetic, since matrix units cut bits off."""
+    binary = compile_kernel(emit(region("router").regions[1], H100), H100.arch)
+    (dot,) = (line for line in binary.ttgir.splitlines() if "ttng.warp_group_dot " in line)
+    assert "bf16" in dot and "maxNumImpreciseAcc" in dot
+    waited = binary.ttgir[binary.ttgir.index(dot) :].splitlines()[1:4]
+    assert any("arith.addf" in line for line in waited)
+    assert binary.resources.spill_bytes == 0
 
 
 @pytest.mark.parametrize("name", ["geglu", "swiglu", "chunked", "rotated"])

@@ -1,6 +1,8 @@
-"""Casts that lose nothing take part in no result."""
+"""Casts that lose nothing take part in no result, and need not come before a product."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import BF16, F8E4M3, F8E5M2, F16, F32, F64, DType
@@ -15,6 +17,10 @@ _FLOATS: dict[DType, tuple[int, int, int]] = {
     F8E5M2: (3, -16, 16),
     F8E4M3: (4, -9, 9),
 }
+
+# What matrix units multiply exactly, with sums in fp32: the narrowest first.
+_MULTIPLIED = (BF16, F16)
+_MOVED = frozenset({"expand", "permute", "reshape", "slice"})
 
 
 def holds_exactly(wide: DType, narrow: DType) -> bool:
@@ -50,4 +56,46 @@ def _cast_of_exact_cast(op: Op, rw: Rewriter) -> Make | None:
     return Make("cast", inner.inputs, op.attrs)
 
 
-CAST_RULES: Rules = {"cast": (_nothing_to_do, _cast_of_exact_cast)}
+def _product_of_exact_casts(op: Op, rw: Rewriter) -> Make | None:
+    """A product in fp32 of what narrow floats hold is one of narrow floats, for which there are matrix units: all of
+    its terms are exact in fp32. Its sum is to be what fp32 arithmetic makes of it."""
+    if op.attrs["acc"] is not F32 or op.attrs["dtype"] is not F32:
+        return None
+    chains = [_exact_cast(value, rw) for value in op.inputs]
+    sources = [chain[-1].inputs[0].dtype for chain in chains if chain]
+    fitting = (d for d in _MULTIPLIED if all(holds_exactly(d, source) for source in sources))
+    narrow = next(fitting, None) if len(sources) == len(chains) else None
+    if narrow is None:
+        return None
+    return Make("contract", [_without_cast(chain, narrow, rw) for chain in chains], {**op.attrs, "exact": True})
+
+
+def _exact_cast(value: Value, rw: Rewriter) -> list[Op]:
+    """The cast to a wider type that ``value`` is, behind the views of it; nothing where it is none."""
+    chain = list(_made_of(value, rw))
+    cast = chain[-1] if chain else None
+    if cast is None or cast.name != "cast" or cast.inputs[0].dtype is F32:
+        return []
+    return chain if holds_exactly(F32, cast.inputs[0].dtype) else []
+
+
+def _made_of(value: Value, rw: Rewriter) -> Iterator[Op]:
+    while (op := rw.producer(value)) is not None and op.name in _MOVED:
+        yield op
+        (value,) = op.inputs
+    if op is not None:
+        yield op
+
+
+def _without_cast(chain: Sequence[Op], narrow: DType, rw: Rewriter) -> Value:
+    """What ``chain``, views of a cast, gives, in the dtype ``narrow``."""
+    *views, cast = chain
+    (value,) = cast.inputs
+    if value.dtype is not narrow:
+        value = rw.emit("cast", [value], {"dtype": narrow})
+    for view in reversed(views):
+        value = rw.emit(view.name, [value], view.attrs)
+    return value
+
+
+CAST_RULES: Rules = {"cast": (_nothing_to_do, _cast_of_exact_cast), "contract": (_product_of_exact_casts,)}

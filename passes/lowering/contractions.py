@@ -31,7 +31,7 @@ def contract(kernel: Kernel, node: Node, block: Block, state: Value | None) -> V
         ):
             values.reverse()
         operands = (*values, state) if state is not None else tuple(values)
-        precision = _precision(kernel, values[0].dtype)
+        precision = _precision(kernel, node, values[0].dtype)
         return kernel.add(block, "dot", operands, {"axis": inner[0], "acc": acc, "precision": precision})
     total = kernel.cast(values[0], acc, block)
     for value in values[1:]:
@@ -43,10 +43,13 @@ def contract(kernel: Kernel, node: Node, block: Block, state: Value | None) -> V
     return total if state is None else kernel.pointwise("add", [state, total], block)
 
 
-def _precision(kernel: Kernel, operand: DType) -> str:
+def _precision(kernel: Kernel, node: Node, operand: DType) -> str:
     """That of products of fp32. Where all results are rounded to narrow floats, exact ones may be sums of
     tensor cores' products, which miss the last of 24 bits or two."""
-    rounded = operand is F32 and all(is_narrow(v.dtype) for v in kernel.access.body.outputs)
+    rounded = all(is_narrow(v.dtype) for v in kernel.access.body.outputs)
+    if operand is not F32:
+        assert node.op is not None
+        return "exact" if node.op.attrs.get("exact") and not rounded else kernel.precision
     return "tf32x3" if rounded and kernel.precision == "ieee" else kernel.precision
 
 

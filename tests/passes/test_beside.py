@@ -156,6 +156,26 @@ def test_what_waits_for_another_has_its_own_launch() -> None:
     assert not [op for op in result.ops if "launch" in op.attrs]
 
 
+class Routed(nn.Module):
+    """Experts that all rows go through, and logits for others, in fp32."""
+
+    def forward(self, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, router: torch.Tensor) -> object:
+        return nn.functional.silu(x @ gate.T) * (x @ up.T), x.float() @ router.float().T
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_products_of_fp32_share_no_launch_with_those_of_matrix_units(dtype: torch.dtype) -> None:
+    """All programs would have their registers. Products of what was only widened are none of fp32."""
+    shapes = {(2048, 2048): torch.bfloat16, (2816, 2048): torch.bfloat16, (64, 2048): dtype}
+    x, gate, router = (torch.empty(shape, dtype=kind, device="meta") for shape, kind in shapes.items())
+    exported = torch.export.export(Routed(), (x, gate, torch.empty_like(gate), router))
+    result, _ = lowered(import_captured(capture_exported(exported)).graph, H200)
+    together = [op for op in result.ops if "launch" in op.attrs]
+    assert len(result.ops) == 2 and len(together) == (2 if dtype is torch.bfloat16 else 0)
+    for kernel in emit_all(launches(result), H200).values():
+        assert compile_kernel(kernel, H200.arch).resources.spill_bytes == 0
+
+
 def test_where_schedules_differ_regions_run_by_themselves() -> None:
     result, _ = lowered(imported(Plain(128, 256), (300, 128)))
     op = next(op for op in result.ops if "launch" in op.attrs)

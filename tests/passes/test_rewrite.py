@@ -7,7 +7,7 @@ import torch
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, TensorType, Value
-from rooftile.ir.dtypes import BF16, DTYPES, F16, F32, I32, I64, DType
+from rooftile.ir.dtypes import BF16, DTYPES, F8E4M3, F8E5M2, F16, F32, I8, I32, I64, DType
 from rooftile.ir.evaluator import evaluate
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.casts import holds_exactly
@@ -124,3 +124,31 @@ def test_holds_exactly_agrees_with_every_value(wide: DType, narrow: DType) -> No
 
 def test_holds_exactly_for_wide_integers() -> None:
     assert holds_exactly(DTYPES["f64"], I32) and not holds_exactly(F32, I32) and not holds_exactly(DTYPES["f64"], I64)
+
+
+NARROW = [(BF16, BF16, BF16), (F16, F16, F16), (BF16, F8E4M3, BF16), (F16, F8E5M2, F16), (I8, BF16, BF16)]
+
+
+@pytest.mark.parametrize(("left", "right", "multiplied"), NARROW, ids=str)
+def test_products_of_widened_operands_are_of_the_narrow_ones(left: DType, right: DType, multiplied: DType) -> None:
+    """Each term is exact in fp32 already: with views between the cast and the product, too."""
+    builder = GraphBuilder()
+    x, w = builder.input("x", TensorType(left, (6, 8))), builder.input("w", TensorType(right, (4, 2, 4)))
+    rows = builder.reshape(builder.cast(w, F32), (4, 8))
+    graph = builder.finish([builder.einsum("ik,jk->ij", builder.cast(x, F32), rows)])
+    after = canonical(graph)
+    (product,) = (op for op in after.ops if op.name == "contract")
+    assert [v.dtype for v in product.inputs] == [multiplied] * 2 and product.output.dtype is F32
+    assert product.attrs["exact"] and not any(op.name == "cast" and op.output.dtype is F32 for op in after.ops)
+    inputs = [torch.randn(6, 8).mul(8).to(left.torch), torch.randn(4, 2, 4).to(right.torch)]
+    (before,), (result,) = evaluate(graph, inputs), evaluate(after, inputs)
+    assert torch.equal(before, result)
+
+
+@pytest.mark.parametrize(("left", "right"), [(BF16, F32), (BF16, F16), (I32, BF16)], ids=str)
+def test_products_that_no_narrow_type_holds_stay_wide(left: DType, right: DType) -> None:
+    builder = GraphBuilder()
+    x, w = builder.input("x", TensorType(left, (6, 8))), builder.input("w", TensorType(right, (4, 8)))
+    wide = [v if v.dtype is F32 else builder.cast(v, F32) for v in (x, w)]
+    graph = builder.finish([builder.einsum("ik,jk->ij", *wide)])
+    assert canonical(graph) is graph
