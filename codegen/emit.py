@@ -95,7 +95,8 @@ class Emission:
         statements, attrs = self.statements(), self.graph.attrs
         grid, most = launch_grid(self.graph, self.space), self.target.sm_count if option(attrs, "persistent") else None
         warps, stages = attrs["num_warps"], attrs["num_stages"]
-        kernel = Kernel(self.name, "", self.params(statements), grid, warps, stages, most, tuple(self.notes))
+        params, early = self.params(statements), self.target.launches_early
+        kernel = Kernel(self.name, "", params, grid, warps, stages, most, early, tuple(self.notes))
         context = file_context(statements, kernel) | self.example(kernel, body)
         return Draft.of(kernel, [schedule_line(self.graph, self.space)], self.target, body, context)
 
@@ -202,6 +203,7 @@ def file_context(statements: list[Statement], kernel: Kernel, members: Sequence[
         "body": statements,
         "num_warps": kernel.num_warps,
         "num_stages": kernel.num_stages,
+        "waits": kernel.waits,
     }
 
 

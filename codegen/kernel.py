@@ -52,8 +52,9 @@ class Kernel:
     parameters are ``params`` in order (there are no ``tl.constexpr`` parameters: sizes that are known are literals in
     the text). ``grid`` holds one to three sizes in programs, over the plan's symbols; a persistent kernel has a
     one-dimensional grid of tiles, for which at most ``most_programs`` programs are to be launched. ``num_warps`` and
-    ``num_stages`` go to Triton's compiler. ``notes`` say how the schedule's options were carried out, such as which
-    buffers are accessed through descriptors.
+    ``num_stages`` go to Triton's compiler. One that ``waits`` for the kernels before it may be launched before they
+    have ended. ``notes`` say how the schedule's options were carried out, such as which buffers are accessed through
+    descriptors.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Kernel:
     num_warps: int = 4
     num_stages: int = 2
     most_programs: int | None = None
+    waits: bool = False
     notes: tuple[str, ...] = ()
 
     def programs(self, sizes: Mapping[str, int]) -> tuple[int, ...]:

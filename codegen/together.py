@@ -76,7 +76,9 @@ def draft_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> D
     params = (*passed, *descriptors.values())
     total, attrs = sum(m.tiles for m in members), kernels[0].attrs
     notes = (_note(members), *(f"{m.name}: {note}" for m in members for note in m.notes))
-    plain = Kernel(name, "", params, (total,), attrs["num_warps"], attrs["num_stages"], most, notes)
+    plain = Kernel(
+        name, "", params, (total,), attrs["num_warps"], attrs["num_stages"], most, target.launches_early, notes
+    )
     schedules = [f"{m.name}: {m.schedule}" for m in members]
     context = file_context(statements, plain, members) | _example(buffers, plain, body)
     return Draft.of(plain, schedules, target, body, context)

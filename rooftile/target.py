@@ -49,6 +49,12 @@ class Target:
     max_tile_elements: int
     """The largest tile that one program may hold."""
 
+    @property
+    def launches_early(self) -> bool:
+        """Whether a kernel may be launched before the one before it has ended, and wait for it itself (CUDA's
+        programmatic dependent launch)."""
+        return self.kind == "cuda" and self.arch >= HOPPER
+
     def matmul_rate(self, dtype: str) -> float:
         """FLOP per second of a matmul on ``dtype``; integers that have no unit of their own run as fp32 does."""
         return self.flops.get(dtype, self.flops["f32"])

@@ -25,7 +25,8 @@ class Binary:
     "i32", "i64" or "descriptor", and ``descriptors`` the layouts of the last in order. A program runs ``num_warps``
     warps (with warp specialisation more than were asked for), takes ``shared_bytes`` of dynamic shared memory, and
     needs ``scratch_bytes`` of global memory at a multiple of ``scratch_align`` (where tensor descriptors made in the
-    kernel lie). ``ttgir`` is Triton's IR for reading.
+    kernel lie). One that ``waits`` for the kernels before it may be launched before they have ended. ``ttgir`` is
+    Triton's IR for reading.
     """
 
     symbol: str
@@ -38,6 +39,7 @@ class Binary:
     cubin: bytes
     ttgir: str
     descriptors: tuple[DescriptorLayout, ...] = ()
+    waits: bool = False
 
     @cached_property
     def resources(self) -> Resources:

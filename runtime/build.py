@@ -137,6 +137,7 @@ def _binary(kernel: Kernel, arch: int, metadata: dict[str, Any], cubin: bytes, t
             DescriptorLayout(found["swizzle"], tuple(found["block_size"]))
             for found in metadata.get("tensordesc_meta") or ()
         ),
+        waits=kernel.waits,
         cubin=cubin,
         ttgir=ttgir,
     )

@@ -17,6 +17,7 @@ from rooftile.errors import RooftileError
 _SHARED_WITHOUT_ASKING = 48 * 1024  # bytes of dynamic shared memory that need no opt-in
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _PREFER_SHARED = 1  # CU_FUNC_CACHE_PREFER_SHARED
+_BEFORE_OTHERS_END = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 _NO_CONTEXT = (3, 201, 400)  # not initialised, invalid context, a handle of another context: another one is current
 
 
@@ -35,6 +36,16 @@ class LaunchConfig(ctypes.Structure):
         ("attributes", ctypes.c_void_p),
         ("attribute_count", ctypes.c_uint),
     )
+
+
+class LaunchAttribute(ctypes.Structure):
+    """``CUlaunchAttribute``: what else is asked of a launch, by number, and a value of 64 bytes, here one number."""
+
+    _fields_ = (("number", ctypes.c_int), ("padding", ctypes.c_int), ("value", ctypes.c_int * 16))
+
+
+# For kernels that wait by themselves for those before: they may be placed on the device as these come to their ends.
+EARLY = LaunchAttribute(_BEFORE_OTHERS_END, 0, (1,))
 
 
 class CudaDriver:

@@ -10,7 +10,7 @@ import torch
 
 from rooftile.codegen.kernel import Kernel
 from rooftile.runtime.binary import Binary
-from rooftile.runtime.cuda_driver import CudaDriver, LaunchConfig, cuda_driver
+from rooftile.runtime.cuda_driver import EARLY, CudaDriver, LaunchConfig, cuda_driver
 from rooftile.runtime.descriptors import BlocksArgument, TensorMap, tensor_map
 from rooftile.runtime.interpreter.descriptor import Descriptor
 from rooftile.runtime.interpreter.program import Interpreted
@@ -122,7 +122,8 @@ class CudaLauncher:
         addresses = [each.pointers if isinstance(each, TensorMap) else (slots.at(each),) for each in (*passed, *hidden)]
         parameters = _pointers([address for each in addresses for address in each])
         x, y, z = (*grid, 1, 1)[:3]
-        config = LaunchConfig(x, y, z, self._block, 1, 1, self._shared)
+        early = (ctypes.addressof(EARLY), 1) if self._binary.waits else (None, 0)
+        config = LaunchConfig(x, y, z, self._block, 1, 1, self._shared, None, *early)
         slots.follow(config)
         reference, function = ctypes.byref(config), ctypes.c_void_p(self._function)
         launch, device = self._driver.launch, self._device

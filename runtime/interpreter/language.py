@@ -144,6 +144,9 @@ TYPES: dict[str, Any] = {
     "float64": dtypes.FP64,
 }
 
+# Of ``triton.language.extra.cuda``: here each kernel has ended before the next begins.
+ORDER: dict[str, Any] = {"gdc_wait": lambda: None}
+
 OWN: dict[str, Any] = {
     "program_id": program_id,
     "num_programs": num_programs,
@@ -179,6 +182,6 @@ def namespace() -> SimpleNamespace:
     libdevice = SimpleNamespace(**elementwise.libdevice())
     return SimpleNamespace(
         **(OWN | TYPES | methods | tiles.constructors() | access.functions() | random.functions()),
-        extra=SimpleNamespace(libdevice=libdevice, cuda=SimpleNamespace(libdevice=libdevice)),
+        extra=SimpleNamespace(libdevice=libdevice, cuda=SimpleNamespace(libdevice=libdevice, **ORDER)),
         math=SimpleNamespace(**math),
     )

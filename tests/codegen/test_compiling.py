@@ -27,6 +27,13 @@ def test_every_expression_compiles(make: Callable[..., object], dtype: DType) ->
     assert compile_kernel(emit(graph, H100), H100.arch).cubin
 
 
+@pytest.mark.parametrize("name", ["matmul", "softmax"])
+def test_nothing_is_read_before_the_kernels_before_have_ended(name: str) -> None:
+    ttgir = compile_kernel(build(name, H100), H100.arch).ttgir
+    reads = [ttgir.find(op) for op in ("tt.load", "ttg.async_copy_global_to_local", "ttng.async_tma_copy")]
+    assert 0 < ttgir.index("griddepcontrol.wait") < min(at for at in reads if at > 0)
+
+
 def test_matmul_runs_on_the_matrix_units_in_a_pipeline() -> None:
     binary = compile_kernel(build("matmul", H100), H100.arch)
     assert "ttng.warp_group_dot" in binary.ttgir

@@ -17,7 +17,7 @@ from rooftile.codegen.names import readable
 from rooftile.errors import InternalError
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.substitution import evaluate
-from rooftile.target import CPU, H100
+from rooftile.target import A100, CPU, H100, Target
 from tests.codegen.cases import CASES, COMPILED_ONLY, KERNELS, build
 
 SOFTMAX = """
@@ -62,6 +62,13 @@ def test_identical_layers_have_the_same_code() -> None:
     a, b = (emit(parse_graph(text), H100) for text in (first, second))
     assert a.source != b.source  # the header names the layer
     assert (a.name, _code(a.source), a.params) == (b.name, _code(b.source), b.params)
+
+
+@pytest.mark.parametrize(("target", "waits"), [(H100, True), (A100, False), (CPU, False)], ids=lambda x: str(x))
+def test_a_kernel_that_is_launched_early_waits_first(target: Target, waits: bool) -> None:
+    kernel = emit(parse_graph(_text("softmax")), target)
+    first = _code(kernel.source).split(f"def {kernel.name}", 1)[1].splitlines()[1]
+    assert kernel.waits is waits and first.strip().startswith("gdc_wait()") is waits
 
 
 def test_user_lines_stay_out_of_the_code() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,11 +87,13 @@ class FakeCuda:
     def _launch(self, config: int, function: int, parameters: int, _: Any) -> int:
         # CUlaunchConfig of cuda.h: seven unsigned ints, then, aligned, the stream, the attributes and their number.
         *numbers, stream, attributes, count = struct.unpack("@7I4xQQI", ctypes.string_at(config, 52))
-        assert (attributes, count) == (0, 0)
+        asked = [struct.unpack_from("@i4xi", ctypes.string_at(attributes + 72 * n, 72)) for n in range(count)]
         pointers = ctypes.cast(parameters, ctypes.POINTER(POINTER))
         values = [ctypes.string_at(pointers[i], size) for i, size in enumerate(self.parameter_bytes)]
         self.launches.append(
-            SimpleNamespace(function=function, numbers=numbers, stream=stream, values=values, context=self.current)
+            SimpleNamespace(
+                function=function, numbers=numbers, stream=stream, values=values, context=self.current, asked=asked
+            )
         )
         return self.statuses.pop(0) if self.statuses else 0
 
@@ -134,6 +137,13 @@ def test_arguments_stream_and_grid_reach_the_driver(cuda: FakeCuda, matmul: Bina
     addresses = [struct.unpack("<Q", value)[0] for value in call.values[:3]]
     assert addresses == [a.data_ptr(), b.data_ptr(), 0x7FFF_0000_0010]
     assert [struct.unpack("<i", value)[0] for value in call.values[3:]] == [5, -6, 7]
+
+
+def test_a_kernel_that_waits_by_itself_is_launched_early(cuda: FakeCuda, gather: Binary) -> None:
+    cuda.parameter_bytes = [8, 8, 8, 8]
+    for binary in (gather, replace(gather, waits=True)):
+        CudaLauncher(binary, 0, CudaDriver(cuda.library))((1,), [1, 2, 3, 4])
+    assert [call.asked for call in cuda.launches] == [[], [(6, 1)]]  # programmatic stream serialization, allowed
 
 
 def test_a_wide_size_keeps_its_64_bits(cuda: FakeCuda, gather: Binary) -> None:
