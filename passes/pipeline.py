@@ -25,6 +25,7 @@ from rooftile.passes.reciprocals import Reciprocals
 from rooftile.passes.reroll import Reroll
 from rooftile.passes.sigmoids import Sigmoids
 from rooftile.passes.split import Split
+from rooftile.passes.substitution import Substitution
 from rooftile.passes.summarize import Summarize
 from rooftile.passes.tile import Tile
 
@@ -34,6 +35,7 @@ def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
     ``"tf32"`` or ``"tf32x3"``."""
     ours: tuple[Pass, ...] = (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
+        Substitution(),  # behind canonicalize, which puts rows written one by one together; what it leaves is far less
         Needed(),  # behind canonicalize, which joins views, so that readers are seen; before whatever looks at sizes
         Reroll(),  # behind canonicalize, which shares what all terms do; before chosen, which looks at such sums
         Chosen(),  # behind canonicalize, which joins equal comparisons; before whatever looks at products
