@@ -44,6 +44,7 @@ class Grid:
         self._writer = writer
         self._axes = [positions.space[a] for a in kernel.attrs["grid"] if not positions.space[a].single]
         self._group: tuple[str, int] | None = kernel.attrs["group"]
+        self._backwards = kernel.attrs.get("backwards") or ()
         self._axes.sort(key=lambda a: not self._one_group(a))
 
     def _one_group(self, axis: Axis) -> bool:
@@ -135,6 +136,9 @@ class Grid:
     def _place(self, axis: Axis, number: str) -> None:
         name = self._positions.start_name(axis.name)
         wide = not self._positions.fits_int32(axis.name)
+        if axis.name in self._backwards:
+            last = str(axis.tiles - 1) if isinstance(axis.tiles, int) else f"{self._count([axis])} - 1"
+            number = f"{last} - {number if number.isidentifier() else f'({number})'}"
         if wide:
             number = f"tl.cast({number}, tl.int64)"
         if axis.tile > 1:

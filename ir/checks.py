@@ -228,7 +228,7 @@ def kernel_attrs(graph: Graph, scope: Scope) -> Complaints:
     """A kernel says how it is launched, and returns nothing."""
     if not is_kernel(graph):
         return
-    if set(graph.attrs) | set(OPTIONS) != set(KERNEL_ATTRS):
+    if {*graph.attrs, *OPTIONS, "backwards"} != set(KERNEL_ATTRS):
         yield f"a kernel has the attributes {list(KERNEL_ATTRS)}, not {list(graph.attrs)}"
         return
     if graph.outputs:
@@ -241,6 +241,8 @@ def kernel_attrs(graph: Graph, scope: Scope) -> Complaints:
     grid = {name for name, axis in scope.axes.items() if axis.role == "grid"}
     if set(graph.attrs["grid"]) != grid or len(graph.attrs["grid"]) != len(grid):
         yield f"grid is {list(graph.attrs['grid'])}, and the axes of that role are {sorted(grid)}"
+    if unknown := set(graph.attrs.get("backwards") or ()) - grid:
+        yield f"tiles of {sorted(unknown)} are to be taken backwards, and no axis of the grid is called so"
     if not 0 <= graph.attrs["outputs"] <= len(graph.inputs):
         yield f"outputs is {graph.attrs['outputs']}, of {len(graph.inputs)} buffers"
 

@@ -127,10 +127,11 @@ TILE = Level(
 )
 
 KEYWORDS: dict[str, Level] = {"graph": GRAPH, "kernel": TILE, "body": TILE}
-# A kernel's attributes, in the order in which they print; options are there only with an unusual value.
-KERNEL_ATTRS = ("axes", "grid", "group", "num_warps", "num_stages", *OPTIONS, "outputs")
+# A kernel's attributes, in the order in which they print; options are there only with an unusual value, and
+# ``backwards``, the axes whose tiles are taken from the last to the first, only where there are any.
+KERNEL_ATTRS = ("axes", "grid", "group", "num_warps", "num_stages", *OPTIONS, "backwards", "outputs")
 # Attributes whose strings are names of axes and roles.
-NAME_ATTRS = frozenset({"out", "axis", "grid", "group", "roles", "visits"})
+NAME_ATTRS = frozenset({"out", "axis", "grid", "group", "roles", "visits", "backwards"})
 # The tables that hold the functions an op may have as its `fn`.
 FUNCTIONS: dict[str, Mapping[str, Any]] = {"pointwise": SCALARS, "reduce": COMBINES, "scan": SCANS}
 # First items of tuples that print as calls; see rooftile.ir.extern.

@@ -13,6 +13,8 @@ from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Size, Symbol, axis, of, symbols
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.ir.substitution import substitute
+from rooftile.passes.masks.phases import Phase
+from rooftile.passes.masks.predicates import Predicates
 from rooftile.passes.masks.summary import summary
 from rooftile.passes.regions.access import Access, Guard, Read
 from rooftile.passes.regions.compose import with_ends
@@ -62,8 +64,8 @@ class Rows:
 
 
 class Kernel:
-    """What has been written of the kernel of ``access`` by ``schedule``: values in blocks, ``stored`` outputs, and
-    where its sweeps skip steps.
+    """What has been written of the kernel of ``access`` by ``schedule``: values in blocks, ``stored`` outputs,
+    where its sweeps skip steps, and the ``phases`` of each that does, with what their bounds are made of.
 
     ``precision`` is that of fp32 dots. ``compute`` makes a read known in a block; it is handed in, since whatever
     computes a read emits its operands in turn. ``dot_only`` are the loads whose tiles lie as dots want them. ``visits``
@@ -98,6 +100,7 @@ class Kernel:
         self.counted: set[str] = set()
         self.stored: set[int] = set()
         self.skips: list[Step] = []
+        self.phases: list[tuple[Sequence[Phase], Predicates]] = []
         self._compute = compute
 
     def emit(self, read: Read, block: Block) -> Value:

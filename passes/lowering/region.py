@@ -13,6 +13,7 @@ from rooftile.passes.lowering.order import behind_loops
 from rooftile.passes.lowering.ragged import grid_axes, kernel_axes, place_tiles
 from rooftile.passes.lowering.reductions import reduce
 from rooftile.passes.lowering.sweeps import place_store, sweep_for
+from rooftile.passes.lowering.turns import backwards
 from rooftile.passes.lowering.values import choose, index_value, load
 from rooftile.passes.lowering.visits import step_axis
 from rooftile.passes.regions.access import Node, Read
@@ -40,6 +41,8 @@ def lower_region(
     axes = tuple((a.name, a.extent, a.role, a.tile) for a in (*schedule.axes, *more, *steps) if a.role != "parts")
     attrs = {"outputs": len(kernel.outputs), "axes": axes, **grid_axes(schedule)}
     launch = {"num_warps": schedule.num_warps, "num_stages": schedule.num_stages} | schedule.options()
+    if names := backwards(kernel):
+        launch["backwards"] = names
     return kernel.builder.finish((), attrs | launch), tuple(kernel.skips)
 
 

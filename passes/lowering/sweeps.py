@@ -123,6 +123,7 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
             phases = [EVERY_STEP]
         if phases != [EVERY_STEP]:
             kernel.skips.append(skip_step(kernel.access, members, name, phases))
+            kernel.phases.append((phases, predicates))
         for phase in phases:
             ends = bounds.ranges(phase, members, state[: len(members)])
             ends = steps_with_rows(kernel, name, block) if phase == EVERY_STEP else ends

@@ -25,6 +25,7 @@ DEPTH = 64  # what one step of a contraction inside another sweep sums
 SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
 PRODUCTS_OF_A_SWEEP = 2  # what large tiles leave registers for: scores, and what they weigh
+CACHED = 0.5  # the share of the L2 cache that what a group of heads sweeps may take
 MOST_PRODUCTS = 2**13  # that a program's registers hold beside what else it computes
 
 
@@ -74,9 +75,27 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target, *,
     )
     parts = tuple(AxisRole(a, space.leaves[a], "parts", first.parts) for a in space.parts if a not in before.parts)
     axes = (*parts, *(AxisRole(a, access.axes[a], role, tiles[a]) for role, names in named for a in names))
-    grid = tuple(sorted(chain.grid, key=lambda a: (a != row, -chain.grid.index(a))))
-    schedule = Schedule(axes, space.defs, grid, None, warps, first.num_stages)
+    grid, group = _turns(access, chain, row, target)
+    schedule = Schedule(axes, space.defs, grid, group, warps, first.num_stages)
     return replace(schedule, descriptors=first.descriptors, phases=2 if _is_masked(access) else 1)
+
+
+def _turns(access: Access, chain: Chain, row: str, target: Target) -> tuple[tuple[str, ...], tuple[str, int] | None]:
+    """The axes of the grid, fastest first, and which of them is numbered in groups.
+
+    Tiles of rows come one after another, which sweep the same. Under a mask their sweeps may be unlike long: then as
+    many heads as the cache has room for take turns, and the longest sweeps of all of these come first.
+    """
+    grid = tuple(sorted(chain.grid, key=lambda a: (a != row, -chain.grid.index(a))))
+    if not row or len(grid) < 2 or target.kind == "cpu" or not _is_masked(access):
+        return grid, None
+    swept = [load for load in access.loads() if access.free[load] & frozenset(chain.loops)]
+    sizes = {load: prod(likely(access.axes[a]) for a in access.free[load]) for load in swept}
+    read = sum(min(n, likely(v.value.type.numel)) * v.value.dtype.bytes for v, n in sizes.items())
+    heads = prod(likely(access.axes[a]) for a in grid[1:])
+    room = int(CACHED * target.l2_bytes * heads / max(1, read))
+    others = next_power(room + 1) // 2
+    return ((grid[1], row, *grid[2:]), (grid[1], others)) if others > 1 else (grid, None)
 
 
 def _fills(tiles: ChainTiles, chain: Chain, access: Access, row: str, target: Target) -> bool:
