@@ -27,6 +27,14 @@ from rooftile.errors import UnsupportedError
 from rooftile.frontend.fastpath import FAST_PATHS
 from rooftile.frontend.provenance import loc_of
 
+# Functions of functions that only call one: where that stands among the arguments, and where its own begin. What they
+# say beside that is about gradients, for which the uncompiled function is called, or that a function is called often.
+_CALLS = {
+    "wrap": (0, 1),
+    "tag_activation_checkpoint": (0, 1),
+    "wrap_with_set_grad_enabled": (1, 2),
+    "invoke_subgraph": (0, 2),
+}
 # An autocast context is entered by these calls where a module enters it itself.
 _AUTOCAST_CALLS = (torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast)
 
@@ -51,15 +59,15 @@ class Trace:
 def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: FakeTensorMode) -> Trace:
     """Trace ``module`` over ``inputs``: fake tensors of ``fake_mode``, symbolic or plain integers.
 
-    Under autocast the trace is taken one level lower (``mm``, ``native_layer_norm``), where autocast's casts are ops of
-    the graph.
+    Under autocast, and where functions are transformed (``torch.vmap``, ``torch.func.grad``), the trace is taken one
+    level lower (``mm``, ``native_layer_norm``), where autocast's casts and a batch's dimension are in the graph.
 
     Raises:
         UnsupportedError: an input's metadata is changed (``resize_``, ``t_``), or the graph calls functions of
-            functions (loops and branches on data, scans).
+            functions that do more than call one (loops and branches on data, scans).
     """
     _refuse_higher_order_ops(module)
-    pre_dispatch = not _uses_autocast(module)
+    pre_dispatch = not (_uses_autocast(module) or _transforms_functions(module))
     mutated: list[MutatedInput] = []
 
     def run(*args: Any) -> list[Any]:
@@ -99,16 +107,25 @@ def _trace(
 
 
 def _refuse_higher_order_ops(module: fx.GraphModule) -> None:
-    for node in module.graph.nodes:
-        if isinstance(node.target, HigherOrderOperator):
+    for node in _nodes(module):
+        if isinstance(node.target, HigherOrderOperator) and node.target.name() not in _CALLS:
             loc = loc_of(node)
             raise UnsupportedError(f"the model calls {node.target}, a function of functions", where=loc.source)
 
 
+def _nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
+    """The calls of a graph and of those that it calls."""
+    for graph in (each.graph for each in module.modules() if isinstance(each, fx.GraphModule)):
+        yield from (node for node in graph.nodes if node.op == "call_function")
+
+
 class _Run(fx.Interpreter):
-    """Runs the graph, with torch's fused inference ops written out."""
+    """Runs the graph with torch's fused inference ops written out, and functions that it calls put in their place."""
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if isinstance(target, HigherOrderOperator):
+            place, first = _CALLS[target.name()]
+            return _Run(args[place]).run(*args[first:])
         return super().call_function(FAST_PATHS.get(target, target), args, kwargs)
 
 
@@ -121,7 +138,13 @@ def _functionalize_excluded() -> Iterator[None]:
 
 def _uses_autocast(module: fx.GraphModule) -> bool:
     ambient = any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
-    return ambient or any(node.target in _AUTOCAST_CALLS for node in module.graph.nodes)
+    return ambient or any(node.target in _AUTOCAST_CALLS for node in _nodes(module))
+
+
+def _transforms_functions(module: fx.GraphModule) -> bool:
+    """Whether Dynamo wrote a transform of ``torch.func`` out, as calls that enter and leave it."""
+    modules = (getattr(node.target, "__module__", None) or "" for node in _nodes(module))
+    return any(name.startswith("torch._functorch") or name == "torch._C._functorch" for name in modules)
 
 
 def _mutated_inputs(wrapped: Sequence[Any]) -> Iterator[MutatedInput]:

@@ -248,11 +248,3 @@ def test_where_an_op_comes_from() -> None:
 )
 def test_paths_in_the_model(source: str, path: str) -> None:
     assert model_path(source) == path
-
-
-def test_functions_of_functions_are_refused() -> None:
-    def branches(x: Tensor) -> Tensor:
-        return torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))
-
-    with pytest.raises(Exception, match="a function of functions"):
-        run(branches, torch.randn(3))
