@@ -34,9 +34,11 @@ from rooftile.codegen.positions import Positions
 from rooftile.codegen.space import Space
 from rooftile.codegen.specialize import specialized
 from rooftile.codegen.statements import Branch, Loop, Statement, Store, Writer
+from rooftile.codegen.tail import tail_of
 from rooftile.codegen.values import Values
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Symbol
+from rooftile.ir.polynomial import mul
 from rooftile.ir.promises import promises
 from rooftile.ir.ranges import LARGEST_SIZE
 from rooftile.ir.schedule import option
@@ -94,6 +96,8 @@ class Emission:
         """The kernel as data, its text checked for syntax."""
         statements, attrs = self.statements(), self.graph.attrs
         grid, most = launch_grid(self.graph, self.space), self.target.sm_count if option(attrs, "persistent") else None
+        if (cut := tail_of(self.graph, self.space)) is not None:
+            grid = tuple(mul(count, cut.count) for count in grid)
         warps, stages = attrs["num_warps"], attrs["num_stages"]
         params, early = self.params(statements), self.target.launches_early
         kernel = Kernel(self.name, "", params, grid, warps, stages, most, early, tuple(self.notes))
@@ -110,22 +114,32 @@ class Emission:
         counted = counting_ops(self.graph)
         OpWriter(values, self.buffers, None, persistent=False).block(counted)
         counts = {str(op.attrs["axis"]): values.tiles[op.inputs[0]].text for op in counted if op.name == "count"}
-        with Grid(self.graph, positions, writer, self.target.sm_count, self.number, counts).tiles():
+        known, cut = dict(values.tiles), tail_of(self.graph, self.space)
+        pieces = 1 if cut is None else cut.count
+        grid = Grid(self.graph, positions, writer, self.target.sm_count, self.number, counts, pieces)
+        with grid.tiles():
             self.ops(values, carriers, len(counted))
+        if cut is not None and grid.has_rest:
+            with grid.rest() as number:
+                piece = Values(positions.piece(cut.axis.name, number, pieces), writer, values.names)
+                piece.tiles |= known
+                self.ops(piece, carriers, len(counted), pieces)
         if self.carriers.reasons:
             reasons = {name.removesuffix("_ptr"): reason for name, reason in self.carriers.reasons.items()}
             self.notes.append(carriers_note(reasons))
         return self.specialized(writer.body) if option(self.graph.attrs, "specialize") else writer.body
 
-    def ops(self, values: Values, carriers: Carriers | None, first: int) -> None:
-        """The kernel's ops from the ``first`` on, those of an epilogue in pieces once for each piece."""
-        epilogue = epilogue_of(self.graph, self.space)
+    def ops(self, values: Values, carriers: Carriers | None, first: int, smaller: int = 1) -> None:
+        """The kernel's ops from the ``first`` on, those of an epilogue in pieces once for each piece; of tiles that are
+        ``smaller`` by this factor, there are as many fewer."""
+        count = max(1, option(self.graph.attrs, "epilogue") // smaller)
+        epilogue = epilogue_of(self.graph, values.space, count)
         before = self.graph.ops[first:] if epilogue is None else self.graph.ops[first : -len(epilogue.ops)]
         persistent = option(self.graph.attrs, "persistent")
         joins = bool(option(self.graph.attrs, "joined"))
         writer = OpWriter(values, self.buffers, carriers, persistent, joins)
         writer.block(before)
-        if joins:
+        if joins and smaller == 1:
             self.notes.append(joined_note(writer.joined))
         if epilogue is not None:
             start = values.writer.mark()

@@ -14,7 +14,6 @@ from rooftile.codegen.statements import Assign, Statement, Writer
 from rooftile.codegen.tile import Tile
 from rooftile.codegen.values import Values
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.schedule import option
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _ELEMENTWISE = frozenset({"load", "store", "pointwise", "cast", "index", "inside", "constant", "check"})
@@ -30,9 +29,8 @@ class Epilogue:
     results: tuple[Value, ...]
 
 
-def epilogue_of(kernel: Graph, space: Space) -> Epilogue | None:
-    """The epilogue in the pieces that the kernel's schedule asks for; None for one, or where it can't be split."""
-    count: int = option(kernel.attrs, "epilogue")
+def epilogue_of(kernel: Graph, space: Space, count: int) -> Epilogue | None:
+    """The epilogue in ``count`` pieces; None for one, or where it can't be split."""
     last = max((n for n, op in enumerate(kernel.ops) if op.name == "loop"), default=-1)
     if count == 1 or last < 0:
         return None

@@ -24,7 +24,8 @@ class Grid:
     """Writes the statements that say which tile of each grid axis a program takes.
 
     A persistent kernel has ``programs`` of them, each of which takes every ``programs``-th tile. ``number`` is the text
-    of a program's own, ``counts`` those of how many tiles axes have, where the program has counted them.
+    of a program's own, ``counts`` those of how many tiles axes have, where the program has counted them. With
+    ``pieces``, the tiles that would not be enough for every program are left to be run in as many pieces each.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class Grid:
         programs: int,
         number: str = "tl.program_id(0)",
         counts: Mapping[str, str] = MappingProxyType({}),
+        pieces: int = 1,
     ) -> None:
-        self._number, self._counts = number, counts
+        self._number, self._counts, self._pieces = number, counts, pieces
         self._persistent = option(kernel.attrs, "persistent")
         self._programs = programs
         self._options = ("flatten=True",) if option(kernel.attrs, "flatten") else ("flatten=False",)
@@ -61,10 +63,39 @@ class Grid:
             self._write(self._number)
             yield
             return
-        count = self._count(self._axes)
-        with self._writer.loop("pid", self._number, count, self._programs, "tile by tile", self._options):
+        stop, _ = self._apart(self._count(self._axes))
+        with self._writer.loop("pid", self._number, stop, self._programs, "tile by tile", self._options):
             self._write("pid")
             yield
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether tiles may be left for ``rest``."""
+        return self._persistent and self._pieces > 1 and self._apart(self._count(self._axes))[1] != "0"
+
+    @contextmanager
+    def rest(self) -> Iterator[str]:
+        """What is written inside the ``with`` block runs for one piece of every tile that ``tiles`` leaves; the text of
+        the piece's number in its tile."""
+        whole, count = self._apart(self._count(self._axes))
+        with self._writer.loop("piece", self._number, count, self._programs, "the last tiles, in pieces"):
+            self._writer.add(Assign("pid", f"{whole} + piece // {self._pieces}"))
+            self._write("pid")
+            yield f"piece % {self._pieces}"
+
+    def _apart(self, count: str) -> tuple[str, str]:
+        """The texts of how many of ``count`` tiles are run whole, and in how many pieces the others: those behind the
+        last for which every program has one, if all of their pieces can run at once."""
+        pieces, programs = self._pieces, self._programs
+        if pieces == 1:
+            return count, "0"
+        if count.isdecimal():
+            beyond = int(count) % programs
+            beyond = beyond if beyond * pieces <= programs else 0
+            return str(int(count) - beyond), str(beyond * pieces)
+        rest = self._writer.shared("rest", f"{count} % {programs}", 0)
+        whole = self._writer.shared("whole", f"{count} - tl.where({rest} * {pieces} <= {programs}, {rest}, 0)", 0)
+        return whole, self._writer.shared("pieces", f"({count} - {whole}) * {pieces}", 0)
 
     def _write(self, number: str) -> None:
         """Define the tile ``number`` and the start of every grid axis that has more than one tile."""

@@ -32,7 +32,9 @@ def _launch(kernel: Graph) -> str:
     words = [f"{kernel.attrs['num_warps']} warps", f"{kernel.attrs['num_stages']} stages"]
     words += [word for word in ("persistent", "flatten", "joined") if option(kernel.attrs, word)]
     pieces = option(kernel.attrs, "epilogue")
-    return ", ".join([*words, *([f"epilogue in {pieces} pieces"] if pieces > 1 else [])])
+    words += [f"epilogue in {pieces} pieces"] if pieces > 1 else []
+    tail = option(kernel.attrs, "tail")
+    return ", ".join([*words, *([f"last tiles in {tail} pieces"] if tail > 1 else [])])
 
 
 def joined_note(joined: Sequence[tuple[str, ...]]) -> str:

@@ -51,10 +51,10 @@ class Kernel:
     ``source`` is the text of a file that runs on its own; the kernel is its ``@triton.jit`` function ``name``, whose
     parameters are ``params`` in order (there are no ``tl.constexpr`` parameters: sizes that are known are literals in
     the text). ``grid`` holds one to three sizes in programs, over the plan's symbols; a persistent kernel has a
-    one-dimensional grid of tiles, for which at most ``most_programs`` programs are to be launched. ``num_warps`` and
-    ``num_stages`` go to Triton's compiler. One that ``waits`` for the kernels before it may be launched before they
-    have ended. ``notes`` say how the schedule's options were carried out, such as which buffers are accessed through
-    descriptors.
+    one-dimensional grid of tiles, or of the pieces that these may be cut into, for which at most ``most_programs``
+    programs are to be launched. ``num_warps`` and ``num_stages`` go to Triton's compiler. One that ``waits`` for the
+    kernels before it may be launched before they have ended. ``notes`` say how the schedule's options were carried
+    out, such as which buffers are accessed through descriptors.
     """
 
     name: str

@@ -10,7 +10,7 @@ from rooftile.ir.stems import stem
 
 LONGEST = 48
 # What the statements that number the programs call their values.
-GRID_NAMES = ("pid", "pair", "first", "rows", "inner")
+GRID_NAMES = ("pid", "pair", "first", "rows", "inner", "piece")
 _IMPORTED = ("tl", "triton", "libdevice", "gdc_wait")
 # Names that the text uses for itself: a variable of that name would hide what a later line means.
 RESERVED = frozenset({*_IMPORTED, *GRID_NAMES, *FUNCTIONS, *keyword.kwlist, "range", "float"})

@@ -61,15 +61,20 @@ class Positions:
         """Say what the start of an axis is: ``text``, in the block at ``depth`` and those inside it."""
         self._placed[axis] = (text, depth)
 
-    def piece(self, name: str, number: int, count: int) -> Positions:
-        """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece ``number``."""
+    def piece(self, name: str, number: int | str, count: int) -> Positions:
+        """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece
+        ``number``, which is a text where it is known at run time."""
         axis, part = self.space[name], copy(self)
         part.space = self.space.with_pieces(name, count)
         part._variables = self._variables | {name: _AxisVariables.fresh(f"{name}_part", self._writer.names)}
         part._placed = dict(self._placed)
         start, first = part._variables[name].start, self.start(axis)
-        text = f"{first} + {number * (axis.tile // count)}" if number else first
-        self._writer.add(Assign(start, text, f"piece {number + 1} of {count}"))
+        if isinstance(number, str):
+            text, comment = f"{first} + {number} * {axis.tile // count}", f"one of {count} pieces"
+        else:
+            text = f"{first} + {number * (axis.tile // count)}" if number else first
+            comment = f"piece {number + 1} of {count}"
+        self._writer.add(Assign(start, text, comment))
         part.place(name, start, self._writer.depth)
         return part
 

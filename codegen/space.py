@@ -75,7 +75,7 @@ class Space:
     def with_pieces(self, name: str, count: int) -> Space:
         """The same axes, the tiles of the one called ``name`` cut into ``count`` pieces."""
         axis = self[name]
-        piece = replace(axis, tile=axis.tile // count, larger=axis.tile)
+        piece = replace(axis, tile=axis.tile // count, larger=axis.span)
         return Space(piece if a.name == name else a for a in self.axes.values())
 
     def __getitem__(self, name: str) -> Axis:

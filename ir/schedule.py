@@ -26,6 +26,8 @@ SPREAD = ("grid", "ragged")  # roles of axes whose tiles are taken by different 
 # - ``epilogue``: in how many pieces, along their last axis, the results of the last loop are worked up and stored.
 # - ``joined``: two products of a loop that share their first operand are one product, of twice the columns, where their
 #   second ones lie at one distance from each other in memory.
+# - ``tail``: in how many pieces, along the last axis of the results, the tiles are run that a persistent kernel's
+#   programs have left when each has had as many as the others, where all of these pieces can run at once.
 OPTIONS: Mapping[str, bool | int] = MappingProxyType(
     {
         "descriptors": False,
@@ -35,6 +37,7 @@ OPTIONS: Mapping[str, bool | int] = MappingProxyType(
         "phases": 1,
         "epilogue": 1,
         "joined": False,
+        "tail": 1,
     }
 )
 
@@ -83,6 +86,7 @@ class Schedule:
     phases: int = 1
     epilogue: int = 1
     joined: bool = False
+    tail: int = 1
 
     def role(self, name: str) -> AxisRole:
         """The role of the leaf axis ``name``."""

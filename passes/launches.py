@@ -60,7 +60,8 @@ def can_share(regions: Sequence[Mapping[str, object]]) -> bool:
 def alike(a: Mapping[str, object], b: Mapping[str, object]) -> bool:
     """Whether regions with these attributes can share a launch."""
     same = all(a[name] == b[name] for name in _ALIKE) and all(option(a, n) == option(b, n) for n in _OPTIONS_ALIKE)
-    return same and not option(a, "specialize") and not option(a, "flatten")
+    alone = (option(a, "specialize"), option(a, "flatten"), option(a, "tail") > 1, option(b, "tail") > 1)
+    return same and not any(alone)
 
 
 def operands_first(ops: Sequence[Op]) -> list[Op]:

@@ -92,6 +92,7 @@ OPTIONS = st.fixed_dictionaries(
         "phases": st.sampled_from([1, 2]),
         "epilogue": st.sampled_from([1, 2, 4]),
         "joined": st.booleans(),
+        "tail": st.sampled_from([1, 2, 4]),
     }
 )
 

@@ -104,6 +104,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] =
     "router": (Router, ((8192, 2048), (64, 2048))),
     "rotated": (Rotated, (SQUARE, SQUARE, (4096, 128), (4096, 128))),
     "swiglu": (SwiGLU, ((8192, 4096), (14336, 4096), (14336, 4096))),
+    "long": (Product, ((4096, 18944), (3584, 18944))),
+    "long-activated": (Activated, ((4096, 18944), (3584, 18944), (3584,), (4096, 3584))),
+    "long-chunked": (Chunked, ((2048, 4096), (22016, 4096))),
 }
 
 
@@ -228,6 +231,17 @@ def test_two_products_of_one_operand_are_one(name: str) -> None:
     assert schedule.joined and schedule.flatten == (name != "rotated")
     assert kernel.source.count("tl.dot(") == 1 and binary.ttgir.count("ttng.warp_group_dot ") == 1
     assert "instrShape = [16, 256, 16]" in binary.ttgir and "ttg.convert_layout" not in binary.ttgir
+    assert binary.resources.spill_bytes == 0
+    assert binary.shared_bytes <= H100.shared_memory
+
+
+@pytest.mark.parametrize("name", ["long", "long-activated", "long-chunked"])
+def test_pieces_of_the_last_tiles_fit_beside_the_others(name: str) -> None:
+    op = region(name)
+    schedule, kernel = Schedule.from_attrs(op.attrs), emit(op.regions[1], H100)
+    binary = compile_kernel(kernel, H100.arch)
+    assert schedule.tail == 2 and kernel.source.count("tl.dot(") == 2
+    assert "instrShape = [16, 256, 16]" in binary.ttgir and "instrShape = [16, 128, 16]" in binary.ttgir
     assert binary.resources.spill_bytes == 0
     assert binary.shared_bytes <= H100.shared_memory
 

@@ -99,6 +99,7 @@ class Products:
             num_stages=leader.schedule.num_stages,
             flatten=False,
             specialize=False,
+            tail=1,
             joined=leader.schedule.descriptors and joined_operands(self.access) is not None,
             epilogue=max(1, sizes[n] // PIECE) if leader.schedule.persistent or leader.schedule.epilogue > 1 else 1,
             **options,
@@ -120,7 +121,7 @@ class Products:
         next to nothing. Large tiles of what is loaded as it stands are read in blocks, four steps at a time, with the
         epilogue in pieces (queries, keys and values of 2048 tokens on an H200, apart: Llama-8B's 145 us, by copies and
         in three steps 153, in a persistent loop 143; Llama-1B's, in tiles of two sizes, 46.5, 48.9 and 47.5)."""
-        schedule = replace(self.schedule, descriptors=False, persistent=False, flatten=False, joined=False)
+        schedule = replace(self.schedule, descriptors=False, persistent=False, flatten=False, joined=False, tail=1)
         if target.arch == HOPPER and self._is_large():
             pieces = max(1, self.tiles()[1] // PIECE)
             deep = replace(schedule, descriptors=True, num_stages=STAGES, epilogue=pieces)
@@ -152,7 +153,7 @@ class Products:
 
     def alone(self) -> Products:
         """The same without what a shared launch can't do."""
-        return replace(self, schedule=replace(self.schedule, flatten=False, specialize=False))
+        return replace(self, schedule=replace(self.schedule, flatten=False, specialize=False, tail=1))
 
 
 def _tile(access: Access, name: str, most: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from rooftile.passes.schedules.waves import LEAST_GAIN, best_pieces, expected_gain, waves
 from rooftile.target import HOPPER, Target
 
 MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
@@ -13,6 +14,7 @@ BARRIERS = 1024  # bytes of shared memory, at most, that a pipeline takes beside
 # 619 TFLOP/s).
 LARGE_TILE_GAIN = 1.15
 MOST_OF_PROCESSORS = 0.9  # fewer programs than this share of the multiprocessors leave some of the device idle
+LEAST_PIECE = 64  # columns of a piece of a tile
 FULL = 3  # tiles for each multiprocessor, so that those which are half empty even out
 SMALL_TILES = ((32, 64), (32, 32), (32, 16))  # of fp32, for few results
 
@@ -38,7 +40,7 @@ class Dots:
     and two for each load; ``epilogue_bytes``: what it loads and stores of one; ``blocks``: whether every operand is
     read in blocks that descriptors can carry; ``joined``: whether two results can be those of one product, side by
     side; ``segments``: how many groups of rows there are, each ``m`` long, that end where the data say, and
-    ``blocks_of_groups`` the same as ``blocks`` for these.
+    ``blocks_of_groups`` the same as ``blocks`` for these; ``depth``: how many products are summed.
     """
 
     bytes: int
@@ -53,14 +55,26 @@ class Dots:
     joined: bool = False
     segments: int = 1
     blocks_of_groups: bool = False
+    depth: int = 0
 
     def tiles(self, tile_m: int, tile_n: int) -> int:
         """How many tiles the results take."""
         return self.batch * -(-self.m // tile_m) * -(-self.n // tile_n)
 
-    def waves(self, tile_m: int, tile_n: int, target: Target) -> int:
-        """How many tiles a multiprocessor works through."""
-        return -(-self.tiles(tile_m, tile_n) // target.sm_count)
+    def tail(self, tile_m: int, tile_n: int, target: Target) -> int:
+        """In how many pieces the tiles of the last wave are to be run."""
+        seconds, most = self.tile_seconds(tile_m, tile_n, target), tile_n * self.accumulators // LEAST_PIECE
+        return best_pieces(self.tiles(tile_m, tile_n), target.sm_count, seconds, most)
+
+    def waves(self, tile_m: int, tile_n: int, target: Target) -> float:
+        """How many tiles a multiprocessor works through, those of the last wave being run so."""
+        pieces, seconds = self.tail(tile_m, tile_n, target), self.tile_seconds(tile_m, tile_n, target)
+        return waves(self.tiles(tile_m, tile_n), target.sm_count, pieces, seconds)
+
+    def tile_seconds(self, tile_m: int, tile_n: int, target: Target) -> float:
+        """What a tile takes at the least."""
+        rate = target.matmul_rate("f16") / target.sm_count
+        return 2 * tile_m * tile_n * self.accumulators * self.depth / rate
 
     def programs(self, tile_m: int, tile_n: int) -> int:
         """How many programs the results take; a tile that is half empty counts as half."""
@@ -119,7 +133,7 @@ def _persistent(target: Target, dots: Dots) -> DotTiles | None:
     fits beside it. (A gate and what it gates, 8192x4096x14336 on an H200: 3036 us as two products, 2747 as one, which
     the library takes for the product alone.)
     """
-    run = {"descriptors": True, "persistent": True}
+    run: dict[str, Any] = {"descriptors": True, "persistent": True}
     if dots.accumulators > 2 or dots.tiles(128, 128) < target.sm_count:
         return None
     products = dots.accumulators
@@ -128,12 +142,14 @@ def _persistent(target: Target, dots: Dots) -> DotTiles | None:
     if products == 1 or dots.joined:
         wide, narrow = (dots.waves(128, columns // products, target) for columns in (256, 128))
         columns = (256 if 2 * wide <= LARGE_TILE_GAIN * narrow else 128) // products
+        run |= {"flatten": True, "tail": dots.tail(128, columns, target)}
         for stages, count in ((4, max(1, columns // 128)), (4, 4 // products), (3, 4 // products)):
-            tiles = DotTiles(128, columns, 64, 8, stages, run | {"flatten": True, "epilogue": count})
+            tiles = DotTiles(128, columns, 64, 8, stages, run | {"epilogue": count})
             if _fits_registers(tiles, dots) and _shared_bytes(tiles, dots) <= target.shared_memory:
                 return tiles
     pieces = 1 if dots.epilogue <= MOST_EPILOGUE else 2
-    return DotTiles(128, 128, 64, 8, 3, run | {"epilogue": pieces}) if products == 2 else None
+    run = {"descriptors": True, "persistent": True, "joined": dots.joined, "epilogue": pieces}
+    return DotTiles(128, 128, 64, 8, 3, run) if products == 2 else None
 
 
 def _counted(target: Target, dots: Dots) -> DotTiles | None:
@@ -150,6 +166,8 @@ def _counted(target: Target, dots: Dots) -> DotTiles | None:
     if not (dots.blocks_of_groups or dots.joined) or dots.programs(128, 256 // products) < FULL * target.sm_count:
         return None
     run = {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "joined": dots.joined}
+    tiles, seconds = dots.tiles(128, 256 // products), dots.tile_seconds(128, 256 // products, target)
+    run["tail"] = 2 if expected_gain(tiles, target.sm_count, 2, seconds) >= LEAST_GAIN else 1
     choices = (DotTiles(128, 256 // products, 64, 8, stages, run) for stages in (4, 3))
     return next(
         (c for c in choices if _fits_registers(c, dots) and _shared_bytes(c, dots) <= target.shared_memory), None

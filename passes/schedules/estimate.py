@@ -7,7 +7,7 @@ how much of what is computed is padding, and how well the programs fill the devi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import prod
 
 from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read
@@ -15,6 +15,7 @@ from rooftile.passes.regions.contractions import contractions, has_dot, loads_of
 from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely
+from rooftile.passes.schedules.waves import waves
 from rooftile.target import Target
 
 LATENCY = 1.3e-6  # seconds from a load to its data while memory is busy: 30 KB are on their way to each multiprocessor
@@ -28,8 +29,8 @@ def seconds(schedule: Schedule, access: Access, target: Target, beside: int = 0)
 
     ``beside`` programs like these share the launch.
     """
-    taken = _busy(schedule, access, target, beside) / _filled(schedule, access, target, beside)
-    return taken + target.launch_seconds
+    busy = _busy(schedule, access, target, beside)
+    return busy / _filled(schedule, access, target, beside, busy) + target.launch_seconds
 
 
 def seconds_in_turns(together: Sequence[tuple[Schedule, Access]], target: Target) -> float:
@@ -100,14 +101,15 @@ def accumulator_elements(schedule: Schedule, access: Access) -> int:
     return sum(prod(tiles.get(a, 1) for a in access.free[r]) for r in contractions(access))
 
 
-def _filled(schedule: Schedule, access: Access, target: Target, beside: int) -> float:
-    """The share of the device that is busy, on average, while the programs run in waves."""
+def _filled(schedule: Schedule, access: Access, target: Target, beside: int, busy: float) -> float:
+    """The share of the device that is busy, on average, while the programs run in waves; all of it would be for
+    ``busy`` seconds."""
     if target.kind == "cpu":
         return 1.0
     count, at_once = programs(schedule, access) + beside, _at_once(schedule, access, target)
     if count <= at_once:
         return min(1.0, count / target.sm_count)
-    return count / (ceil(count / at_once) * at_once)
+    return count / (waves(count, at_once, schedule.tail, busy * at_once / count) * at_once)
 
 
 def _at_once(schedule: Schedule, access: Access, target: Target) -> int:

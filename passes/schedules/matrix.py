@@ -82,6 +82,7 @@ def _dots(access: Access, shape: Groups) -> Dots:
         joined=joined_operands(access) is not None,
         segments=pieces,
         blocks_of_groups=blocks and pieces > 1,
+        depth=prod(likely(access.axes[a]) for a in shape.k),
     )
 
 

@@ -108,6 +108,9 @@ DOT_OPTIONS: tuple[Changes, ...] = (
     {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "group": 4},
     {"descriptors": True},
     {"descriptors": True, "persistent": True, "epilogue": 2},
+    {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "tail": 2},
+    {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "tail": 4},
+    {"descriptors": True, "persistent": True, "flatten": True, "joined": True, "epilogue": 2, "tail": 2},
 )
 SWEEP_OPTIONS: tuple[Changes, ...] = (
     {"descriptors": True, "phases": 2},

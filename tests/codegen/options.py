@@ -18,6 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "epilogue": {"epilogue": 2},
     "together": {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 4},
     "joined": {"descriptors": True, "persistent": True, "joined": True},
+    "tail": {"descriptors": True, "persistent": True, "flatten": True, "epilogue": 2, "tail": 2},
 }
 
 
