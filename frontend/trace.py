@@ -24,8 +24,8 @@ from torch.fx.experimental.proxy_tensor import make_fx, maybe_enable_thunkify
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rooftile.errors import UnsupportedError
-from rooftile.frontend.fastpath import FAST_PATHS
 from rooftile.frontend.provenance import loc_of
+from rooftile.frontend.replaced import REPLACED
 
 # Functions of functions that only call one: where that stands among the arguments, and where its own begin. What they
 # say beside that is about gradients, for which the uncompiled function is called, or that a function is called often.
@@ -120,13 +120,13 @@ def _nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
 
 
 class _Run(fx.Interpreter):
-    """Runs the graph with torch's fused inference ops written out, and functions that it calls put in their place."""
+    """Runs the graph with torch's fused inference ops written out and functions that it calls put in their place."""
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(target, HigherOrderOperator):
             place, first = _CALLS[target.name()]
             return _Run(args[place]).run(*args[first:])
-        return super().call_function(FAST_PATHS.get(target, target), args, kwargs)
+        return super().call_function(REPLACED.get(target, target), args, kwargs)
 
 
 @contextmanager

@@ -112,6 +112,26 @@ def test_writes_to_inputs_happen() -> None:
     assert len(recorder.captured[0].mutations) == 2
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_what_dropout_returns_may_be_written_to(training: bool) -> None:
+    def masked(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = x + 1
+        y = F.dropout(x, 0.5, training)
+        y *= mask
+        return x, y
+
+    x, mask = torch.randn(4, 8), torch.tensor([1.0, 0.0] * 4)
+    (x_after, y), _, recorder = run(masked, x, mask)
+    if training:
+        assert torch.equal(x_after, x + 1) and len(recorder.externs) == 1
+        kept = y != 0
+        torch.testing.assert_close(y[kept], 2 * x_after[kept])
+        assert not kept[:, 1::2].any()
+    else:
+        torch.testing.assert_close((x_after, y), masked(x, mask))
+        assert not recorder.externs
+
+
 def test_outputs_that_share_memory_still_do() -> None:
     def views(x: Tensor) -> Any:
         y = x * 2

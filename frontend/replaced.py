@@ -1,7 +1,9 @@
-"""torch's fused inference ops for ``nn.TransformerEncoderLayer`` and ``nn.MultiheadAttention``, written out.
+"""What a graph calls that is traced as something else: torch's fused inference ops for ``nn.TransformerEncoderLayer``
+and ``nn.MultiheadAttention``, and dropout.
 
-Their Python code picks one opaque op where no gradient is needed, before a backend is asked. Tracing replaces those ops
-by the ordinary ones that they stand for, so that such a layer is imported like any other.
+The layers' Python code picks one opaque op where no gradient is needed, before a backend is asked. Tracing replaces
+those ops by the ordinary ones that they stand for, so that such a layer is imported like any other. What dropout
+returns may be written to, which a trace at torch.export's level forbids of the op's own result.
 """
 
 from __future__ import annotations
@@ -111,8 +113,18 @@ def transformer_encoder_layer(
     return norm_2(x + feed_forward(x))
 
 
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """``torch.nn.functional.dropout``: its input, or a result of its own."""
+    if not training:
+        return input
+    return F.dropout(input, p, inplace=True) if inplace else F.dropout(input, p).clone()
+
+
 # Under the name that Dynamo's graphs call, and under the one in exported programs.
-FAST_PATHS: dict[Any, Callable[..., Any]] = {
+REPLACED: dict[Any, Callable[..., Any]] = {
+    F.dropout: dropout,
+    torch.dropout: lambda input, p, train: dropout(input, p, train),
+    aten.dropout.default: lambda input, p, train: dropout(input, p, train),
     torch._native_multi_head_attention: native_multi_head_attention,
     torch._transformer_encoder_layer_fwd: transformer_encoder_layer,
     aten._native_multi_head_attention.default: native_multi_head_attention,
