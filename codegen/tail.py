@@ -31,6 +31,8 @@ def tail_of(kernel: Graph, space: Space) -> Tail | None:
     loops = [op for op in kernel.ops if op.name == "loop"]
     if count == 1 or not loops or not option(kernel.attrs, "persistent") or option(kernel.attrs, "specialize"):
         return None
+    if all(space[name].single for name in kernel.attrs["grid"]):
+        return None
     results = (held for v in loops[-1].outputs if len(held := space.held(v.type)) == 2)
     axis = next((space[held[-1]] for held in results), None)
     if axis is None or axis.role != "grid" or axis.tile // count < LEAST_PIECE:

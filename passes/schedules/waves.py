@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 # What a piece of a tile takes of the tile's time, by how many there are: it reads more for what it multiplies. In tiles
-# of 128x256 on an H200, 4096x3584x18944 took 760 us in four waves, 688 with 52 tiles of the last one in halves
+# of 128x256 on an H200, by hand, 4096x3584x18944 took 760 us in four waves, 688 with 52 tiles of the last one in halves
 # (2048x5120x17408: 518 and 453); Mixtral's experts, 16 tiles of the last one of nine: 1681 us, in halves 1608, in
 # quarters 1587.
 PIECES: Mapping[int, float] = MappingProxyType({1: 1.0, 2: 0.62, 4: 0.5})

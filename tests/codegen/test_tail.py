@@ -107,10 +107,17 @@ def test_nothing_is_cut_where_the_pieces_would_not_run_at_once(tiles: int, piece
     assert body == same
 
 
+def test_one_tile_is_all() -> None:
+    graph = product(20, 50)
+    op, kernel = scheduled(graph, 32, 64, tail=2)
+    assert "piece" not in kernel.source.split("import triton", 1)[1]
+    assert kernel.programs({}) == (1,)
+    assert_right(graph, op, kernel, 20, {})
+
+
 def test_options_that_a_tail_does_not_go_with() -> None:
+    op, kernel = scheduled(product(16 * 8, 64), 16, 64, tail=2)
+    assert "for piece in " in kernel.source
     for options in ({"persistent": False}, {"specialize": True, "num_warps": 4}):
-        _, kernel = scheduled(product(16 * 8, 64), 16, 64, **{"tail": 2})
-        assert "for piece in " in kernel.source
-        op, _ = scheduled(product(16 * 8, 64), 16, 64, tail=2)
         changed = Lower().lower(rescheduled(op, replace(Schedule.from_attrs(op.attrs), **options)))
         assert "for piece in " not in emit(changed.regions[1], FEW, changed.regions[0]).source
