@@ -76,6 +76,18 @@ def test_the_sweep_over_latents_fits(heads: int) -> None:
     assert binary.ttgir.count("ttg.async_copy_global_to_local") == 2 * Schedule.from_attrs(op.attrs).num_stages
 
 
+@pytest.mark.parametrize("in_turns", [False, True], ids=["halves", "in-turns"])
+def test_keys_are_not_joined_with_their_rotary_part(in_turns: bool) -> None:
+    """Which is the same for all heads, and stored once for them."""
+    with torch.device("meta"):
+        model = LatentAttention(2048, 16, LATENT, SIZE, TURNED, in_turns=in_turns).to(torch.bfloat16)
+    for target in ("h100", "h200"):
+        ops = regions(model, (meta(1, 2048, 2048),), target)
+        assert not any(v.shape[-1] == SIZE + TURNED for op in ops for v in op.outputs)
+        (sweep,) = (op for op in ops if "max" in op.attrs["name"])
+        assert [v.type.numel for v in sweep.inputs].count(2048 * TURNED) == 1
+
+
 def test_whole_sequences_make_keys_of_latents_and_store_none_beside_them() -> None:
     """Prefill multiplies in the order as written; keys are not joined with their rotary part, nor padded."""
     with torch.device("meta"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 
 import networkx as nx
 
@@ -24,6 +25,7 @@ CHEAP_FLOPS = 4  # recomputing a value of fewer FLOPs is never worth a buffer
 # grows with the square of a length, is stored only if kernels without it take this many times as long.
 OUTGROWN = 8
 PATIENCE = 2
+_ELEMENTWISE = ("pointwise", "cast", "concat")
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,22 @@ class Search:
         self.refused: dict[Value, Reason] = {}
 
     def run(self) -> None:
-        """Move boundaries until none gains, then store what is computed too often."""
+        """Store small values that much is computed with, move boundaries until none gains, then store what is computed
+        too often."""
         for op in self.partition.graph.ops:
             for value in op.outputs:
                 move = self.first(value)
                 if move is not None:
                     self.apply(move)
+        early = self.share_all(self.is_spread)
         for _ in range(ROUNDS):
             values = (v for op in reversed(self.partition.graph.ops) for v in reversed(op.outputs))
             moves = [move for value in values if (move := self.best(value)) is not None and self.apply(move)]
             if not moves:
                 break
+        for value in early:
+            if value in self.partition.buffers and self.gain_of(value) <= 0:
+                self.partition.buffers.discard(value)
         self.share_light_values()
         for op in self.partition.graph.ops:
             for value in self.partition.buffers.difference(self.partition.fixed).intersection(op.outputs):
@@ -162,7 +169,7 @@ class Search:
         while current is not None and current not in p.buffers and not is_heavy(p.producers[current]):
             if p.producers[current].name == "extern":
                 return
-            if not is_renaming(p.producers[current]):
+            if not is_renaming(p.producers[current]) and not is_repetition(p.producers[current]):
                 yield current
             current = self.order.get(current)
 
@@ -205,28 +212,42 @@ class Search:
     def share_light_values(self) -> None:
         """Give a buffer to a small value whose computation is repeated over many elements (a table of sines read by
         every head), to what several values are computed from, then to operands of contractions that are computed from
-        weights, gathered, or computed for every tile anew. The last such value is taken first: behind a cast it is
-        smaller."""
+        weights, gathered, or computed for every tile anew."""
         operands = (self.is_packable_operand, self.is_gathered_operand, self.is_computed_operand)
         for is_wanted in (self.is_spread, self.is_shared, *operands):
-            for op in reversed(self.partition.graph.ops):
-                if (not is_indirect(op) and op.name not in ("pointwise", "cast", "concat")) or is_repetition(op):
-                    continue
-                if op.output not in self.partition.buffers and is_wanted(op.output):
-                    self.share(op.output)
+            self.share_all(is_wanted)
 
-    def share(self, value: Value) -> None:
-        """Give a buffer to ``value`` if that takes less time."""
+    def share_all(self, is_wanted: Callable[[Value], bool]) -> list[Value]:
+        """Give buffers to the values that ``is_wanted``, the smallest first, wherever that takes less time; of those
+        as small as one another the last one first. Which they are."""
+        computed = (op for op in reversed(self.partition.graph.ops) if is_indirect(op) or op.name in _ELEMENTWISE)
+        values = (op.output for op in computed if not is_repetition(op))
+        smallest_first = sorted(values, key=lambda v: likely(v.type.bytes))
+        return [v for v in smallest_first if v not in self.partition.buffers and is_wanted(v) and self.share(v)]
+
+    def share(self, value: Value) -> bool:
+        """Give a buffer to ``value`` if that takes less time, and say whether it has got one."""
+        p, gain = self.partition, self.gain_of(value)
+        if gain <= 0 or not permitted("shared", value, p.producers[value].loc):
+            return False
+        p.buffers.add(value)
+        text = f"%{value.name} is stored: computing it where it is read takes {gain * 1e6:.1f} us longer"
+        self.ctx.ledger.add("cut", rule="cost", values=(value.name,), reason=text, locs=[p.producers[value].loc])
+        return True
+
+    def gain_of(self, value: Value) -> float:
+        """How much less time is taken with a buffer for ``value`` than without one; none where there can't be one, or
+        has to be."""
         p = self.partition
-        readers = p.readers(value)
-        before = [p.verdict(r, p.buffers) for r in readers]
-        buffers = p.buffers | {value}
-        after = [p.verdict(r, buffers) for r in (value, *readers)]
-        gain = sum(v.seconds for v in before) - sum(v.seconds for v in after)
-        if all(v.reason is None for v in after) and gain > 0 and permitted("shared", value, p.producers[value].loc):
-            p.buffers.add(value)
-            text = f"%{value.name} is stored: computing it where it is read takes {gain * 1e6:.1f} us longer"
-            self.ctx.ledger.add("cut", rule="cost", values=(value.name,), reason=text, locs=[p.producers[value].loc])
+        without, stored = p.buffers - {value}, p.buffers | {value}
+        readers = p.readers(value, without)
+        before = [p.verdict(r, without) for r in readers]
+        after = [p.verdict(r, stored) for r in (value, *readers)]
+        if any(v.reason is not None for v in after):
+            return 0.0
+        if any(v.reason is not None for v in before):
+            return inf if value in p.buffers else 0.0
+        return sum(v.seconds for v in before) - sum(v.seconds for v in after)
 
     def is_spread(self, value: Value) -> bool:
         """Whether ``value`` is far smaller than what is computed with it."""

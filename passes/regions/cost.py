@@ -1,12 +1,13 @@
 """The cost model: what a region takes at the least on a target, from the bytes it must move and the arithmetic it must
 do.
 
-A roofline with seven corrections that decide fusions: work inside a contraction's operand is done once for each tile
+A roofline with eight corrections that decide fusions: work inside a contraction's operand is done once for each tile
 that reads it; an operand that is computed rather than loaded misses the asynchronous copy into shared memory; where it
 has few rows, the other operand is waited for as well; a vector that a matrix is multiplied by is computed for each of
 its rows, little of it beside their loads; programs of a chain that read the same and share no tile of it read it again
-from the cache; a reduction that another one reads is done again for every tile of the other's results; and a grid with
-few programs has only their share of the bandwidth.
+from the cache; a reduction that another one reads is done again for every tile of the other's results; what varies over
+fewer axes than what it is part of is computed again by threads; and a grid with few programs has only their share of
+the bandwidth.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rooftile.passes.regions.contractions import Groups, contractions, groups, h
 from rooftile.passes.regions.forms import Chain, below, chain_form, matrix_form
 from rooftile.passes.regions.parts import obstacle, parts_for
 from rooftile.passes.regions.ragged import segments
+from rooftile.passes.regions.repeated import repeated
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import divided_axes
 from rooftile.target import Target
@@ -198,6 +200,9 @@ def _recomputation(
         for read in access.nodes:
             if access.free[read].isdisjoint(loops):
                 factor[read] = factor.get(read, 1) * prod(extents[a] for a in apart - access.free[read])
+    if not contractions(access) and target.kind == "cuda":
+        for read, times in repeated(access, extents).items():
+            factor[read] = max(times, factor.get(read, 1))
     if contractions(access) and matrix_form(access) is None:
         shape = groups(access, main_contraction(access))
         for read in access.nodes.keys() - factor.keys():
