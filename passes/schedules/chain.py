@@ -8,6 +8,8 @@ from math import prod
 
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Role, Schedule
+from rooftile.passes.masks.lengths import swept
+from rooftile.passes.masks.phases import plan_phases
 from rooftile.passes.regions.access import Access, Read, Space
 from rooftile.passes.regions.contractions import contractions, loads_of_contractions, main_contraction
 from rooftile.passes.regions.forms import MOST_WHOLE, Chain, Reason, Unschedulable, chain_form
@@ -25,6 +27,9 @@ DEPTH = 64  # what one step of a contraction inside another sweep sums
 SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
 PRODUCTS_OF_A_SWEEP = 2  # what large tiles leave registers for: scores, and what they weigh
+SHORTEST = 32  # steps of a sweep that are not halved
+LEFT_OUT = 0.85  # of the positions swept: shorter steps that save no more take longer
+SAMPLED = 32  # tiles that are looked at, at most about twice as many
 CACHED = 0.5  # the share of the L2 cache that what a group of heads sweeps may take
 MOST_PRODUCTS = 2**13  # that a program's registers hold beside what else it computes
 
@@ -66,6 +71,8 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target, *,
     tiles |= {a: min(step, max(16, next_power(likely(access.axes[a])))) for a, step in steps.items()}
     if row:
         tiles[row] = min(first.rows, max(16, next_power(rows)))
+    if rows > FEW_ROWS and target.kind != "cpu":
+        tiles |= {a: _short(access, a, tiles[a], row, tiles[row]) for a in set(chain.loops) - _nested(access, chain)}
     _fit_products(access, tiles, [a for a in (row, *chain.loops) if a], target)
     warps = first.num_warps if tiles.get(row, 1) >= ROWS_OF_TWO_WARPGROUPS else min(4, first.num_warps)
     named: tuple[tuple[Role, tuple[str, ...]], ...] = (
@@ -96,6 +103,25 @@ def _turns(access: Access, chain: Chain, row: str, target: Target) -> tuple[tupl
     room = int(CACHED * target.l2_bytes * heads / max(1, read))
     others = next_power(room + 1) // 2
     return ((grid[1], row, *grid[2:]), (grid[1], others)) if others > 1 else (grid, None)
+
+
+def _short(access: Access, loop: str, step: int, row: str, rows: int) -> int:
+    """``step``, or half of it as long as that leaves out a good part of what a mask lets a tile of rows sweep: 256
+    positions of a window of 128, or 192 (64 heads of 64, 2048 positions on an H200: 56 us, and 38 in steps of 64)."""
+    members = [read for read in access.reductions() if loop in access.nodes[read].bound]
+    length = likely(access.axes[row])
+    tiles = range(0, length, rows * max(1, length // rows // SAMPLED))
+
+    def positions(step: int) -> int:
+        phases, predicates = plan_phases(access, members, loop, step, split=True)
+        return sum(swept(phases, predicates, {row: (i, min(i + rows, length) - 1)}) or 0 for i in tiles)
+
+    if not _is_masked(access):
+        return step
+    here, half = positions(step), positions(step // 2)
+    while step > SHORTEST and half <= LEFT_OUT * here:
+        step, here, half = step // 2, half, positions(step // 4)
+    return step
 
 
 def _fills(tiles: ChainTiles, chain: Chain, access: Access, row: str, target: Target) -> bool:

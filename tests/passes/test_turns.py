@@ -16,6 +16,7 @@ from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.printer import print_graph
+from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
 from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager
@@ -92,3 +93,9 @@ def test_each_tile_is_taken_once(heads: int) -> None:
     assert_same_answer(graph, result, tensors)
     (ours,), (exact,) = program(tensors, {}), [Masked(*CAUSAL)(*(x.double() for x in tensors))]
     assert (ours.double() - exact).norm() < 4e-3 * exact.norm()
+
+
+@pytest.mark.parametrize(("mask", "step"), [(CAUSAL, 128), (FULL, 128), ((0, 127), 64)])
+def test_steps_are_short_where_a_window_leaves_out_much_of_long_ones(mask: tuple[float, float], step: int) -> None:
+    (op,) = lowered(imported(mask, 1, 64, 2048, 64)).ops
+    assert [a.tile for a in Schedule.from_attrs(op.attrs).axes if a.role == "loop"] == [step]
