@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -90,10 +90,11 @@ class Measured:
         path = self.config.cache_dir / f"tuned-{kind}.lock"
         known = [e for e in (read_lock(path) if path.exists() else []) if e.made_with == made_with()]
         here = {(e.region, tuple(e.sizes.items())) for e in known if e.device == device_key(self.target)}
-        missing = [u for u in distinct(sharing(regions), self.precision) if not here.issuperset(self._places(u))]
+        units = distinct(sharing(regions), self.precision)
+        missing = [(u, self._sizes_of(u), times) for u, times in units.items() if not here.issuperset(self._places(u))]
         clock, effort = clock_for(self.target, self.device), EFFORTS[self.config.autotune]
         search = Search(self.target, self.device, self.config, self.precision, effort, clock)
-        for outcome in search.run([(unit, self._sizes_of(unit)) for unit in missing]):
+        for outcome in search.run(missing):
             if outcome.microseconds is not None:
                 known.append(entry_of(outcome, self.target, self.precision))
                 update_lock(path, known[-1:])
@@ -121,14 +122,14 @@ def _reason(entry: Entry) -> str:
     return f"{by}{entry.microseconds:.1f} us, the first choice {entry.first_choice:.1f} us, on {entry.device}"
 
 
-def distinct(units: Iterable[Unit], precision: str) -> Iterator[Unit]:
-    """The first of all units that compute the same."""
-    seen: set[tuple[str, ...]] = set()
+def distinct(units: Iterable[Unit], precision: str) -> dict[Unit, int]:
+    """The first of all units that compute the same, and how many of them there are."""
+    found: dict[tuple[str, ...], tuple[Unit, int]] = {}
     for unit in units:
         key = tuple(key_in(unit, op, precision) for op in unit)
-        if key not in seen:
-            seen.add(key)
-            yield unit
+        first, count = found.get(key, (unit, 0))
+        found[key] = first, count + 1
+    return dict(found.values())
 
 
 @cache

@@ -24,7 +24,8 @@ from rooftile.report.text import Table, rich_table
 from rooftile.runtime.tuning.clocks import Clock, clock_for
 from rooftile.runtime.tuning.lock import Entry, device_key, read_lock, update_lock
 from rooftile.runtime.tuning.locked import Locked, Misfit, choice_of, entry_of, made_with
-from rooftile.runtime.tuning.search import EFFORTS, Effort, Outcome, Progress, Search, schedule_text
+from rooftile.runtime.tuning.search import EFFORTS, Effort, Progress, Search, schedule_text
+from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import Target
 
 DEFAULT_LOCK = "rooftile.lock"
@@ -146,12 +147,12 @@ def tune_compiled(
     return TuningReport(device_key(target), lock, tuple(rows), search.interrupted)
 
 
-def _units(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Unit, Mapping[str, int]]]:
+def _units(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Unit, Mapping[str, int], int]]:
     """The regions of all graphs, those that share a launch together, each once, with the sizes that it was called
-    with."""
+    with, and how often it is there."""
     sizes = {unit: c.sizes for c in compilations for unit in sharing(filter(_is_tuned, c.lowered.ops))}
-    for unit in distinct(sizes, precision):
-        yield unit, {s.name: sizes[unit][s.name] for op in unit for s in op.regions[0].size_symbols()}
+    for unit, times in distinct(sizes, precision).items():
+        yield unit, {s.name: sizes[unit][s.name] for op in unit for s in op.regions[0].size_symbols()}, times
 
 
 def _is_tuned(op: Op) -> bool:

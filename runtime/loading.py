@@ -13,6 +13,7 @@ from rooftile.config import Config
 from rooftile.errors import UnsupportedError
 from rooftile.runtime.cache import KernelCache
 from rooftile.runtime.cache_key import cache_key
+from rooftile.runtime.compile_client import compile_client
 from rooftile.runtime.launch import CpuLauncher, CudaLauncher, Launcher
 from rooftile.runtime.plan import Plan
 from rooftile.runtime.program import Program
@@ -54,4 +55,4 @@ def _for_cuda(kernels: Sequence[Kernel], target: Target, device: torch.device, c
 @lru_cache
 def kernel_cache(path: Path) -> KernelCache:
     """The process's one cache of kernels under ``path``."""
-    return KernelCache(path)
+    return KernelCache(path, compile_client().compile)

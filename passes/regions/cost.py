@@ -145,6 +145,15 @@ def _is_computed_again(access: Access, chain: Chain | None, operand: Read) -> bo
     return chain is None or not access.free[operand].isdisjoint(chain.loops)
 
 
+def floor_seconds(together: Sequence[Access], target: Target) -> float:
+    """The roofline: the least time in which regions that share a launch can be run. What several of them read, they may
+    read from the cache, so that bytes are those of one; a chain may leave steps out, so that its arithmetic is none."""
+    costs = [(access, cost(access, target)) for access in together]
+    products = [(a, c.matmul_flops) for a, c in costs if c.matmul_flops and _as_chain(a) is None]
+    computing = sum(flops / target.matmul_rate(_operand(a, contractions(a)[0]).name) for a, flops in products)
+    return max(computing, *(c.bytes / target.bandwidth for _, c in costs))
+
+
 def _operand(access: Access, read: Read) -> DType:
     return access.nodes[read].operands[0].value.dtype
 

@@ -38,7 +38,7 @@ def halve(count: int, sample: Sample, over: Callable[[], bool]) -> dict[int, lis
         ranked = sorted(alive, key=lambda number: median(times[number]))
         alive = sorted({0, *ranked[: max(FINALISTS - 1, len(alive) // 2)]})
         repeats *= 2
-    if len(alive) > 1 and not over():
+    if not over():
         for number, more in zip(alive, sample(alive, FINAL_REPEATS), strict=True):
             times[number] += more
     return _at_one_pace(times)

@@ -17,7 +17,7 @@ from rooftile.passes.reschedule import Choice
 from rooftile.passes.schedules.library import Library, libraries_of
 from rooftile.passes.splitting.choice import InParts, part_ops
 from rooftile.runtime.tuning.lock import Entry, device_key, region_key
-from rooftile.runtime.tuning.search import Outcome
+from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import Target
 
 # Fields of a schedule that an entry has in a form of its own; the axes' definitions are the region's, not a choice.

@@ -1,12 +1,17 @@
-"""Tuning: the candidates of each region compiled side by side, the legal ones timed, the winner checked."""
+"""Tuning: the candidates of each region compiled side by side, the legal ones timed, the winner checked.
+
+Both happen at once: while processors compile candidates, the device times those that are ready.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TypeAlias
 
 import torch
 
@@ -14,7 +19,9 @@ from rooftile.config import Config
 from rooftile.errors import RooftileError
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
+from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.cost import floor_seconds
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.reschedule import Choice
 from rooftile.passes.schedules.candidates import candidates
@@ -26,7 +33,8 @@ from rooftile.runtime.tuning.clocks import Clock
 from rooftile.runtime.tuning.faults import Faulted, is_remembered
 from rooftile.runtime.tuning.halving import halve, ranking
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
-from rooftile.runtime.tuning.trials import Built, Pick, Trial, build
+from rooftile.runtime.tuning.trials import Pick, Trial, build
+from rooftile.runtime.tuning.unit import Outcome, Tried, Unit
 from rooftile.target import Target
 
 COMPILING = 0.7  # the share of the budget after which no further candidate is compiled
@@ -50,59 +58,9 @@ class Effort:
 EFFORTS: Mapping[str, Effort] = {"quick": Effort(8, 20.0), "full": Effort(24, 90.0)}
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A candidate that was timed: the median in microseconds of so many ``runs``."""
-
-    schedule: Pick
-    microseconds: float
-    runs: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What tuning found for a region: its schedule, the times of this one and of the first choice in microseconds
-    (None where nothing was timed), and all candidates that were timed, the fastest first.
-
-    ``unit`` are the regions that share its launch, itself among them, whose times these are; or it alone.
-    """
-
-    op: Op
-    unit: tuple[Op, ...]
-    sizes: Mapping[str, int]
-    schedule: Choice
-    microseconds: float | None = None
-    first_microseconds: float | None = None
-    tried: tuple[Tried, ...] = ()
-
-    @property
-    def timed(self) -> int:
-        """How many candidates were timed."""
-        return len(self.tried)
-
-
-@dataclass
-class _Unit:
-    """A region on its way, or those that share a launch: the candidates, how long the first is estimated to take, and
-    those built, by rank."""
-
-    ops: tuple[Op, ...]
-    sizes: Mapping[str, int]
-    schedules: Sequence[Pick]
-    estimate: float
-    built: dict[int, Built] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return ", ".join(str(op.attrs["name"]) for op in self.ops)
-
-    def outcomes(
-        self, pick: Pick, found: float | None = None, first: float | None = None, tried: tuple[Tried, ...] = ()
-    ) -> Iterator[Outcome]:
-        """One for each region."""
-        each = pick.schedules if isinstance(pick, Together) else (pick,)
-        for op, schedule in zip(self.ops, each, strict=True):
-            yield Outcome(op, self.ops, self.sizes, schedule, found, first, tried)
+Wanted: TypeAlias = "tuple[Op | tuple[Op, ...], Mapping[str, int]] | tuple[tuple[Op, ...], Mapping[str, int], int]"
+"""A region op, or those that share a launch, the run-time sizes that they are timed for, and how often a program runs
+them."""
 
 
 @dataclass
@@ -117,42 +75,43 @@ class Search:
     clock: Clock
     progress: Progress = lambda what, done, total: None
     interrupted: bool = False
+    _quiet: threading.Lock = field(default_factory=threading.Lock)  # held while candidates are written down, or timed
 
-    def run(self, regions: Sequence[tuple[Op | tuple[Op, ...], Mapping[str, int]]]) -> Iterator[Outcome]:
-        """An outcome for each region op, as soon as it is known; the regions that matter most come first.
+    def run(self, regions: Sequence[Wanted]) -> Iterator[Outcome]:
+        """An outcome for each region op, as soon as it is known.
 
-        A region, or those that share a launch, come with the run-time sizes that they are timed for. When the time is
-        up, or Ctrl-C is pressed, what has been found so far counts, and regions that were not timed keep their first
-        choice.
+        When the time is up, or Ctrl-C is pressed, what has been found so far counts, and regions that were not timed
+        keep their first choice.
         """
         deadline = self.clock.now() + self.effort.seconds
-        waiting = sorted((self._unit(*each) for each in regions), key=lambda r: r.estimate, reverse=True)
-        for region in waiting:
-            if region.estimate < MINOR * waiting[0].estimate:
-                region.schedules = region.schedules[: max(2, self.effort.candidates // 3)]
+        units = sorted((self._unit(*each) for each in regions), key=lambda unit: unit.weight, reverse=True)
+        for unit in units:
+            if unit.weight < MINOR * units[0].weight:
+                unit.schedules = unit.schedules[: max(2, self.effort.candidates // 3)]
+        pool = ThreadPoolExecutor(max(1, self.config.compile_workers))
         try:
-            self._build(waiting, deadline)
-        except KeyboardInterrupt:
-            self._interrupt()
-        for number, region in enumerate(waiting):
-            self.progress(f"timing {region.name}", number, len(waiting))
-            yield from self._outcomes(region, deadline)
-        self.progress("done", len(waiting), len(waiting))
+            yield from self._raced(units, pool, deadline)
+        finally:  # what is still being compiled will be in the cache, should it be wanted another time
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.progress("done", len(units), len(units))
 
-    def _unit(self, ops: Op | tuple[Op, ...], sizes: Mapping[str, int]) -> _Unit:
+    def _unit(self, ops: Op | tuple[Op, ...], sizes: Mapping[str, int], times: int = 1) -> Unit:
         most = self.effort.candidates
-        if isinstance(ops, tuple) and len(ops) > 1:
-            firsts = [Schedule.from_attrs(op.attrs) for op in ops]
-            estimate = sum(map(self._seconds, ops, firsts))
-            return _Unit(ops, sizes, candidates_together(ops, self.target, most), estimate)
-        op = ops[0] if isinstance(ops, tuple) else ops
-        schedules = candidates(op.regions[0], self.target, most)
-        parts = in_parts(op, self.target) if self.target.kind == "cuda" else ()
-        choices = (schedules[0], *self._library(op), *parts, *schedules[1:])
-        return _Unit((op,), sizes, choices, self._seconds(op, schedules[0]))
+        ops = ops if isinstance(ops, tuple) else (ops,)
+        firsts = [Schedule.from_attrs(op.attrs) for op in ops]
+        estimate = sum(map(self._seconds, ops, firsts))
+        least = 0.0 if sizes else floor_seconds(list(map(_access, ops, firsts)), self.target)
+        return Unit(ops, sizes, self._choices(ops, most), estimate, least, times)
+
+    def _choices(self, ops: tuple[Op, ...], most: int) -> Sequence[Pick]:
+        if len(ops) > 1:
+            return candidates_together(ops, self.target, most)
+        schedules = candidates(ops[0].regions[0], self.target, most)
+        parts = in_parts(ops[0], self.target) if self.target.kind == "cuda" else ()
+        return (schedules[0], *self._library(ops[0]), *parts, *schedules[1:])
 
     def _seconds(self, op: Op, schedule: Schedule) -> float:
-        return seconds(schedule, compose(op.regions[0], space_of(schedule)), self.target)
+        return seconds(schedule, _access(op, schedule), self.target)
 
     def _library(self, op: Op) -> tuple[Choice, ...]:
         """A library's kernels, where they may be chosen; not on the CPU, where anything is faster than interpreting."""
@@ -166,93 +125,124 @@ class Search:
         self.interrupted = True
         _LOG.warning("interrupted: what has been found so far is kept")
 
-    def _build(self, regions: Sequence[_Unit], deadline: float) -> None:
-        """Compile on all cores: every region's first choice, then every region's second, and so on."""
-        until = deadline - (1 - COMPILING) * self.effort.seconds
-        jobs = sorted((rank, n) for n, region in enumerate(regions) for rank in range(len(region.schedules)))
-        pool = ThreadPoolExecutor(max(1, self.config.compile_workers))
-        try:
-            futures: dict[Future[Built], tuple[int, int]] = {}
-            for rank, n in jobs:
-                unit, schedule = regions[n].ops, regions[n].schedules[rank]
-                future = pool.submit(build, unit, schedule, self.precision, self.target, self.config)
-                futures[future] = rank, n
-            pending = set(futures)
-            while pending and self.clock.now() < until:
-                _, pending = wait(pending, timeout=0.2)
-                self.progress("compiling", len(futures) - len(pending), len(futures))
-            for future, (rank, n) in futures.items():
-                self._collect(future, regions[n], rank)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _collect(self, future: Future[Built], region: _Unit, rank: int) -> None:
-        if rank and not future.done():  # the first choice is waited for, since it is what the others are held against
-            future.cancel()
-            return
-        try:
-            region.built[rank] = future.result()
-        except Exception as error:  # whatever is the matter with a candidate, there are others
-            _LOG.info("%s with %s: %s", region.name, schedule_text(region.schedules[rank]), error)
-
-    def _outcomes(self, region: _Unit, deadline: float) -> Iterator[Outcome]:
-        if 0 in region.built and not self._over(deadline):
+    def _raced(self, units: Sequence[Unit], pool: ThreadPoolExecutor, deadline: float) -> Iterator[Outcome]:
+        """Time rounds of candidates, those that are compiled first, until nothing is to be won any more."""
+        going_on = list(units)
+        all_seconds = sum(unit.weight for unit in units)
+        self._ask(units, pool)
+        self._ask(units, pool)  # the second round is begun before the first one says whether there is anything to win
+        while going_on:
+            unit = going_on[0]
             try:
-                return self._race(region, deadline)
+                if not self._over(deadline):
+                    unit = self._ready(going_on, deadline)
+                    self.progress(f"timing {unit.name}", len(units) - len(going_on), len(units))
+                    if self._wins(unit, deadline) and unit.can_win(all_seconds) and self._goes_on(unit, pool):
+                        continue
             except KeyboardInterrupt:
                 self._interrupt()
-        return region.outcomes(region.schedules[0])
+            unit.close()
+            going_on.remove(unit)
+            yield from unit.outcomes()
 
-    def _race(self, region: _Unit, deadline: float) -> Iterator[Outcome]:
-        op = region.built[0].op
-        tensors = example_tensors(op, region.sizes, self.device)
-        trials = self._trials(region, tensors)
+    def _ask(self, units: Sequence[Unit], pool: ThreadPoolExecutor) -> None:
+        """Have the next round of each compiled: every unit's first, then every unit's second, and so on."""
+        jobs = sorted((rank, n) for n, unit in enumerate(units) for rank in unit.next_round())
+        for rank, n in jobs:
+            unit = units[n]
+            schedule = unit.schedules[rank]
+            unit.waiting[rank] = pool.submit(
+                build, unit.ops, schedule, self.precision, self.target, self.config, self._quiet
+            )
+
+    def _goes_on(self, unit: Unit, pool: ThreadPoolExecutor) -> bool:
+        """Whether a round is on its way, or there is another one to ask for."""
+        if not unit.waiting:
+            self._ask([unit], pool)
+        return bool(unit.waiting)
+
+    def _ready(self, units: Sequence[Unit], deadline: float) -> Unit:
+        """The first of the units of which a round is compiled, which is waited for; late, what is not compiled by then
+        is left out."""
+        until = deadline - (1 - COMPILING) * self.effort.seconds
+        while True:
+            waiting = [future for unit in units for future in unit.waiting.values()]
+            running = [future for future in waiting if not future.done()]
+            self.progress("compiling", len(waiting) - len(running), len(waiting))
+            late = self.clock.now() >= until
+            for unit in units:
+                if unit.is_ready(late):
+                    return unit
+            wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+
+    def _wins(self, unit: Unit, deadline: float) -> bool:
+        """Time the round that is compiled, beside the first choice and the best so far; whether more may be won."""
+        (ranks, errors), before = unit.take_round(), unit.best
+        for rank, error in errors.items():
+            _LOG.info("%s with %s: %s", unit.name, schedule_text(unit.schedules[rank]), error)
+        if 0 not in unit.built:
+            return False
+        self._race(unit, sorted({0, unit.best, *ranks} & unit.built.keys()), deadline)
+        return 0 in ranks or unit.best != before
+
+    def _race(self, unit: Unit, ranks: Sequence[int], deadline: float) -> None:
+        op = unit.built[0].op
+        tensors = example_tensors(op, unit.sizes, self.device)
+        trials = self._trials(unit, ranks, tensors)
+        numbers = list(trials)
         expected = trials[0].results()
 
-        def sample(numbers: Sequence[int], repeats: int) -> list[list[float]]:
-            return self.clock.microseconds([trials[number] for number in numbers], repeats)
+        def sample(chosen: Sequence[int], repeats: int) -> list[list[float]]:
+            with self._quiet:
+                return self.clock.microseconds([trials[numbers[n]] for n in chosen], repeats)
 
-        times = halve(len(trials), sample, lambda: self._over(deadline))
-        tried = _tried(trials, times)
-        for number in ranking(times):
-            schedule = trials[number].built.schedule
-            if number == 0 or agree(trials[number].results(), expected, tolerance(op)):
-                return region.outcomes(schedule, median(times[number]), median(times[0]), tried)
-            _LOG.warning("%s with %s gives another answer: not used", region.name, schedule_text(schedule))
-        raise AssertionError("the first choice agrees with itself")
+        times = halve(len(numbers), sample, lambda: self._over(deadline))
+        for n, each in times.items():
+            unit.tried[numbers[n]] = Tried(unit.schedules[numbers[n]], median(each), len(each))
+        for n in ranking(times):
+            rank = numbers[n]
+            if rank == 0 or agree(trials[rank].results(), expected, tolerance(op)):
+                unit.best, unit.microseconds = rank, (median(times[n]), median(times[0]))
+                return
+            _LOG.warning("%s with %s gives another answer: not used", unit.name, schedule_text(unit.schedules[rank]))
 
-    def _trials(self, region: _Unit, tensors: Sequence[torch.Tensor]) -> list[Trial]:
-        """What is worth timing, the first choice at the front; each kernel once."""
-        first = region.built[0]
-        kernels: dict[str, Built] = {}
-        for _, built in sorted(region.built.items()):
-            key, reason = built.key(self.target), built.why_not(first)
-            if reason is None and built is not first and is_remembered(self.config.cache_dir, key):
-                reason = "faulted when it was tried before"
-            if reason is None:
-                kernels.setdefault(key, built)
-            else:
-                _LOG.info("%s with %s %s", region.name, schedule_text(built.schedule), reason)
-        trials: list[Trial] = []
-        for built in kernels.values():
-            shared = trials[0] if trials else None
+    def _trials(self, unit: Unit, ranks: Sequence[int], tensors: Sequence[torch.Tensor]) -> dict[int, Trial]:
+        """What of these is worth timing, by rank, the first choice at the front; each kernel once."""
+        trials: dict[int, Trial] = {}
+        for rank in ranks:
+            built = unit.built[rank]
+            if reason := self._why_not(unit, rank):
+                _LOG.info("%s with %s %s", unit.name, schedule_text(built.schedule), reason)
+                continue
+            shared = trials.get(0)
             try:
-                trial = Trial(built, tensors, region.sizes, self.target, self.device, self.config, shared)
+                trial = Trial(built, tensors, unit.sizes, self.target, self.device, self.config, shared)
                 trial.try_out()
             except Faulted:
                 raise
             except RooftileError as error:
-                if not trials:
+                if rank == 0:
                     raise
-                _LOG.info("%s with %s: %s", region.name, schedule_text(built.schedule), error)
+                _LOG.info("%s with %s: %s", unit.name, schedule_text(built.schedule), error)
             else:
-                trials.append(trial)
+                trials[rank] = trial
         return trials
 
+    def _why_not(self, unit: Unit, rank: int) -> str | None:
+        """Why a candidate is not timed."""
+        key = unit.built[rank].key(self.target)
+        known = unit.kernels.setdefault(key, rank)
+        if rank == 0:
+            return None
+        if known != rank:
+            return f"is the same as with {schedule_text(unit.schedules[known])}"
+        if is_remembered(self.config.cache_dir, key):
+            return "faulted when it was tried before"
+        return unit.built[rank].why_not(unit.built[0])
 
-def _tried(trials: Sequence[Trial], times: Mapping[int, Sequence[float]]) -> tuple[Tried, ...]:
-    found = [Tried(trials[n].built.schedule, median(each), len(each)) for n, each in times.items() if each]
-    return tuple(sorted(found, key=lambda tried: tried.microseconds))
+
+def _access(op: Op, schedule: Schedule) -> Access:
+    return compose(op.regions[0], space_of(schedule))
 
 
 def schedule_text(schedule: Pick) -> str:

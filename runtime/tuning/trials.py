@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -29,6 +30,8 @@ from rooftile.runtime.tuning.faults import Faulted, remember
 from rooftile.target import Target
 
 Pick: TypeAlias = "Choice | Together"
+
+_FREE: AbstractContextManager[object] = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,26 @@ class Built:
         return None
 
 
-def build(unit: Sequence[Op], schedule: Pick, precision: str, target: Target, config: Config) -> Built:
-    """Lower, emit and compile a region, or those that share a launch; for threads of a pool.
+def build(
+    unit: Sequence[Op],
+    schedule: Pick,
+    precision: str,
+    target: Target,
+    config: Config,
+    writing: AbstractContextManager[object] = _FREE,
+) -> Built:
+    """Lower, emit and compile a region, or those that share a launch; for threads of a pool, which may write kernels
+    down while they hold ``writing``.
 
     Raises CompileError where Triton refuses the kernel or it does not fit on the target, InternalError where it cannot
     be written down.
     """
     op = one_op(unit)
     each = schedule.schedules if isinstance(schedule, Together) else (schedule,)
-    ops = tuple(made for o, s in zip(unit, each, strict=True) for made in chosen(o, s, precision, target, ()))
-    shared = launches(Graph("trial", op.inputs, ops, op.outputs))
-    kernels = emit_all(shared, target)
+    with writing:
+        ops = tuple(made for o, s in zip(unit, each, strict=True) for made in chosen(o, s, precision, target, ()))
+        shared = launches(Graph("trial", op.inputs, ops, op.outputs))
+        kernels = emit_all(shared, target)
     binary: Binary | None = None
     for kernel in kernels.values() if target.kind == "cuda" else ():
         binary = kernel_cache(config.cache_dir).get_or_build(kernel, target)

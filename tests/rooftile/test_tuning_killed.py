@@ -14,6 +14,7 @@ from rooftile.runtime.tuning.lock import read_lock
 # has imported all that forks, and kills its child after a while that grows from round to round.
 CODE = """
 import json, os, signal, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import torch
 import rooftile
@@ -31,7 +32,10 @@ ops = regions(matmul, (meta(256, 128), meta(128, 256)), "h100")
 
 def tuned():
     search = Search(H100, torch.device("cpu"), Config.from_env(), "ieee", Effort(6, 60.0), WallClock())
-    search._build([search._unit(op, {}) for op in ops], 1e12)
+    units = [search._unit(op, {}) for op in ops]
+    with ThreadPoolExecutor(2) as pool:
+        search._ask(units, pool)
+        search._ask(units, pool)
     for model, given in zip(models, inputs):
         rooftile.tune(model, *given, lock=lock, effort="quick", seconds=5.0)
 

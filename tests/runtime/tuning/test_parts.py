@@ -18,8 +18,9 @@ from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
 from rooftile.runtime.tuning.lock import read_lock, update_lock
 from rooftile.runtime.tuning.locked import Misfit, choice_of, entry_of
-from rooftile.runtime.tuning.search import Outcome, schedule_text
+from rooftile.runtime.tuning.search import schedule_text
 from rooftile.runtime.tuning.trials import Trial, build
+from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import CPU, H100
 from tests.regions import attention, matmul, norm, regions
 

@@ -19,8 +19,9 @@ from rooftile.runtime.cuda_driver import CudaError
 from rooftile.runtime.tuning import search as module
 from rooftile.runtime.tuning.faults import Faulted
 from rooftile.runtime.tuning.inputs import agree, example_tensors, tolerance
-from rooftile.runtime.tuning.search import Effort, Outcome, Search
+from rooftile.runtime.tuning.search import Effort, Search
 from rooftile.runtime.tuning.trials import Built, Trial, build
+from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import CPU
 from tests.regions import matmul, norm, regions
 
@@ -167,31 +168,38 @@ def test_when_the_time_is_up_first_choices_stay(product: Op) -> None:
 
 
 def test_ctrl_c_keeps_what_has_been_found() -> None:
-    ops = [*regions(matmul, (torch.randn(256, 64), torch.randn(64, 128))), *regions(norm, (torch.randn(8, 32),))]
+    long, short = (
+        *regions(matmul, (torch.randn(256, 64), torch.randn(64, 128))),
+        *regions(norm, (torch.randn(8, 32),)),
+    )
 
     class Interrupted(Scripted):
         def microseconds(self, calls: Sequence[Any], repeats: int) -> list[list[float]]:
-            if any(call.built.op.attrs["name"] != done[0] for call in calls if done):
+            if any(call.built.op == short for call in calls):
                 raise KeyboardInterrupt
             return super().microseconds(calls, repeats)
 
-    done: list[str] = []
-    running = search(Interrupted(smallest_tiles))
-    outcomes: list[Outcome] = []
-    for found in running.run([(op, {}) for op in ops]):
-        outcomes.append(found)
-        done.append(str(found.op.attrs["name"]))
-    assert [o.timed > 0 for o in outcomes] == [True, False]
+    config = replace(Config.from_env(), compile_workers=1)  # first choices are ready in order
+    running = Search(CPU, DEVICE, config, "ieee", EFFORT, Interrupted(smallest_tiles))
+    timed = {o.op: o.timed for o in running.run([(op, {}) for op in (long, short)])}
+    assert timed[long] > 0 == timed[short]
     assert running.interrupted
 
 
-def test_what_takes_little_time_gets_fewer_candidates_and_comes_last() -> None:
-    short = regions(norm, (torch.randn(8, 32),))
-    long = regions(matmul, (torch.randn(4096, 64), torch.randn(64, 512)))
+def test_what_takes_little_time_beside_the_others_is_timed_once() -> None:
+    (short,) = regions(norm, (torch.randn(8, 32),))
+    (long,) = regions(matmul, (torch.randn(4096, 64), torch.randn(64, 512)))
+    running = search(Scripted(lambda schedule: 1e6 if len(schedule.axes) == 3 else 1.0), Effort(6, 60.0))
+    timed = {o.op: o.timed for o in running.run([(op, {}) for op in (short, long)])}
+    assert timed[short] == 1 < timed[long]
+
+
+def test_what_runs_often_is_worth_more() -> None:
+    (short,) = regions(norm, (torch.randn(8, 32),))
+    (long,) = regions(matmul, (torch.randn(4096, 64), torch.randn(64, 512)))
     running = search(Scripted(lambda schedule: 1.0), Effort(6, 60.0))
-    timed = [(o.op, o.timed) for o in running.run([(op, {}) for op in (*short, *long)])]
-    assert [op for op, _ in timed] == [*long, *short]
-    assert timed[-1][1] == 2 < timed[0][1]
+    timed = {o.op: o.timed for o in running.run([((short,), {}, 10**9), (long, {})])}
+    assert timed[long] == 1 < timed[short]
 
 
 def test_kernels_that_turn_out_the_same_are_timed_once(product: Op, monkeypatch: pytest.MonkeyPatch) -> None:

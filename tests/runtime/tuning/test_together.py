@@ -23,7 +23,8 @@ from rooftile.passes.reschedule import Reschedule
 from rooftile.passes.schedules.together import Together, candidates_together
 from rooftile.runtime.tuning.lock import read_lock, update_lock
 from rooftile.runtime.tuning.locked import entry_of, key_in
-from rooftile.runtime.tuning.search import Effort, Outcome, Search
+from rooftile.runtime.tuning.search import Effort, Search
+from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import CPU, H100, Target
 from tests.answers import assert_same_answer
 from tests.passes.test_beside import Plain, Projections, imported, random_inputs
