@@ -87,7 +87,7 @@ class Search:
         units = sorted((self._unit(*each) for each in regions), key=lambda unit: unit.weight, reverse=True)
         for unit in units:
             if unit.weight < MINOR * units[0].weight:
-                unit.schedules = unit.schedules[: max(2, self.effort.candidates // 3)]
+                unit.most = max(2, unit.most // 3)
         pool = ThreadPoolExecutor(max(1, self.config.compile_workers))
         try:
             yield from self._raced(units, pool, deadline)
@@ -96,19 +96,24 @@ class Search:
         self.progress("done", len(units), len(units))
 
     def _unit(self, ops: Op | tuple[Op, ...], sizes: Mapping[str, int], times: int = 1) -> Unit:
-        most = self.effort.candidates
         ops = ops if isinstance(ops, tuple) else (ops,)
         firsts = [Schedule.from_attrs(op.attrs) for op in ops]
+        first = Together(tuple(firsts)) if len(firsts) > 1 else firsts[0]
         estimate = sum(map(self._seconds, ops, firsts))
-        least = 0.0 if sizes else floor_seconds(list(map(_access, ops, firsts)), self.target)
-        return Unit(ops, sizes, self._choices(ops, most), estimate, least, times)
+        floor = 0.0 if sizes else floor_seconds(list(map(_access, ops, firsts)), self.target)
+        return Unit(ops, sizes, [first], self.effort.candidates, estimate, floor, times)
 
-    def _choices(self, ops: tuple[Op, ...], most: int) -> Sequence[Pick]:
-        if len(ops) > 1:
-            return candidates_together(ops, self.target, most)
-        schedules = candidates(ops[0].regions[0], self.target, most)
-        parts = in_parts(ops[0], self.target) if self.target.kind == "cuda" else ()
-        return (schedules[0], *self._library(ops[0]), *parts, *schedules[1:])
+    def _others(self, unit: Unit) -> Iterator[Pick]:
+        """What else may be chosen: the model's candidates, and behind the first of them a library and parts."""
+        if len(unit.ops) > 1:
+            yield from candidates_together(unit.ops, self.target, unit.most)
+            return
+        (op,) = unit.ops
+        schedules = candidates(op.regions[0], self.target, unit.most)
+        yield schedules[0]
+        yield from self._library(op)
+        yield from in_parts(op, self.target) if self.target.kind == "cuda" else ()
+        yield from schedules[1:]
 
     def _seconds(self, op: Op, schedule: Schedule) -> float:
         return seconds(schedule, _access(op, schedule), self.target)
@@ -146,14 +151,13 @@ class Search:
             yield from unit.outcomes()
 
     def _ask(self, units: Sequence[Unit], pool: ThreadPoolExecutor) -> None:
-        """Have the next round of each compiled: every unit's first, then every unit's second, and so on."""
-        jobs = sorted((rank, n) for n, unit in enumerate(units) for rank in unit.next_round())
-        for rank, n in jobs:
-            unit = units[n]
-            schedule = unit.schedules[rank]
-            unit.waiting[rank] = pool.submit(
-                build, unit.ops, schedule, self.precision, self.target, self.config, self._quiet
-            )
+        """Have the next round of each compiled, so that one is timed while those behind it are compiled."""
+        for unit in units:
+            if unit.asked == 1:
+                unit.schedules += [pick for pick in self._others(unit) if pick != unit.schedules[0]]
+            for rank in unit.next_round():
+                job = unit.ops, unit.schedules[rank], self.precision, self.target, self.config, self._quiet
+                unit.waiting[rank] = pool.submit(build, *job)
 
     def _goes_on(self, unit: Unit, pool: ThreadPoolExecutor) -> bool:
         """Whether a round is on its way, or there is another one to ask for."""

@@ -7,7 +7,7 @@ one that wins nothing is the last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -54,8 +54,9 @@ class Outcome:
 
 @dataclass
 class Unit:
-    """A region, or those that share a launch, which a program runs ``times`` times: the candidates, and how long the
-    first of them takes by the estimate, and at the least by the roofline (0 where that is not known), in seconds.
+    """A region, or those that share a launch, which a program runs ``times`` times: the candidates, about ``most``, of
+    which all but the first are found when they are asked for; and how long this one takes by the estimate, and at the
+    least by the roofline (0 where that is not known), in seconds.
 
     Candidates are known by their rank. ``asked`` is how many are being compiled or have been; ``waiting`` are those
     that were not looked at yet, ``built`` those that can run, ``kernels`` the ranks by the keys of their kernels.
@@ -64,7 +65,8 @@ class Unit:
 
     ops: tuple[Op, ...]
     sizes: Mapping[str, int]
-    schedules: Sequence[Pick]
+    schedules: list[Pick]
+    most: int
     estimate: float
     floor: float = 0.0
     times: int = 1
