@@ -55,7 +55,7 @@ class Backend:
         try:
             with no_collections():
                 captured = capture_dynamo(module, example_inputs)
-                compiled = compile_captured(captured, self.options, module.forward, why_again())
+                compiled = compile_captured(captured, self.options, module.forward, why_again(), wait=False)
             self.made.add(compiled)
             return compiled
         except UnsupportedError as error:
@@ -79,12 +79,17 @@ class Backend:
 
 
 def compile_captured(
-    captured: Captured, options: CompileOptions, original: Callable[..., Any] | None = None, again: str = ""
+    captured: Captured,
+    options: CompileOptions,
+    original: Callable[..., Any] | None = None,
+    again: str = "",
+    *,
+    wait: bool = True,
 ) -> CompiledFunction:
     """Import and compile a capture. ``original`` is for calls that need the uncompiled function; ``again`` says why the
-    same code is compiled once more."""
+    same code is compiled once more, ``wait`` whether kernels are waited for now or at the first call."""
     imported = import_captured(captured)
-    program = build_program(imported.graph, options, _device(captured), _shown_sizes(captured), again)
+    program = build_program(imported.graph, options, _device(captured), _shown_sizes(captured), again, wait=wait)
     bound = _Bound(program, imported.constants) if imported.constants else program
     return CompiledFunction(captured, bound, original or captured.module.forward, program.invalidate)
 

@@ -27,6 +27,7 @@ from rooftile.externs import note_externs, require_none
 from rooftile.first_call import Built
 from rooftile.ir.core import Graph
 from rooftile.ir.polynomial import mul
+from rooftile.later import Later
 from rooftile.logs import listen, log_compilation
 from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
@@ -53,12 +54,15 @@ def build_program(
     device: torch.device | None = None,
     sizes: Mapping[str, int] = MappingProxyType({}),
     again: str = "",
+    *,
+    wait: bool = True,
 ) -> Built:
     """The program that computes an imported graph on ``device`` (the current GPU, or the CPU without one).
 
     On the meta device the graph is compiled like any other, and a call gives results without values. ``sizes`` are
     values of run-time sizes, as far as they are known, for which measured schedules are chosen; ``again`` is the reason
-    where code is compiled that has been compiled before.
+    where code is compiled that has been compiled before. Without ``wait`` it is the first call that waits for kernels
+    for a GPU, and that is told of one that Triton refuses.
 
     Raises:
         RequirementError: something that ``options.require`` asks for does not hold.
@@ -72,11 +76,8 @@ def build_program(
     target = target_named(config.target) if config.target else _target_of(device)
     _check_pass(config.stop_after)
     _check_without(config.without)
-    try:
-        compilation, program = compile_graph(graph, options, config, target, device, sizes)
-    except InternalError as error:
-        error.repro = error.repro or str(write_repro(graph, target))
-        raise
+    with _leaving_repro(graph, target):
+        compilation, program = compile_graph(graph, options, config, target, device, sizes, wait=wait)
     if again:
         compilation.context.ledger.add("compiled again", rule="guard", values=(), reason=again)
     log_compilation(compilation)
@@ -93,6 +94,8 @@ def compile_graph(
     target: Target,
     device: torch.device,
     sizes: Mapping[str, int],
+    *,
+    wait: bool = True,
 ) -> tuple[Compilation, Runnable]:
     """Passes, kernels, plan, program, dump. Where the kernels cannot run here, something else stands in for them."""
     clock = _Clock()
@@ -117,14 +120,42 @@ def compile_graph(
         compilation.plan, compilation.packing = plans.every, plans.once
         _note_updates(compilation, plans.every)
         if target.kind == device.type:
-            program = clock("build", lambda: plans.loaded(target, device, config, options.mode))
-            if config.lock is not None and lowered.size_symbols():
+            by_bucket = config.lock is not None and bool(lowered.size_symbols())
+            program = Later(lambda: _built(clock, graph, plans, target, device, config, options))
+            if wait or by_bucket or target.kind == "cpu":
+                program = program.made()
+            else:
+                plans.begin(target, config)
+            if by_bucket:
                 program = bucketed(program, better, lowered, measured, options)
         elif device.type != "meta":
             _LOG.warning("kernels for %s do not run on %s: calls are computed by the reference", target.name, device)
     if config.dump is not None:
         _dump(compilation, config.dump)
     return compilation, program
+
+
+def _built(
+    clock: _Clock,
+    graph: Graph,
+    plans: Plans,
+    target: Target,
+    device: torch.device,
+    config: Config,
+    options: CompileOptions,
+) -> Runnable:
+    with _leaving_repro(graph, target):
+        return clock("build", lambda: plans.loaded(target, device, config, options.mode))
+
+
+@contextmanager
+def _leaving_repro(graph: Graph, target: Target) -> Iterator[None]:
+    """A fault of ours inside the ``with`` block leaves a script that shows it."""
+    try:
+        yield
+    except InternalError as error:
+        error.repro = error.repro or str(write_repro(graph, target))
+        raise
 
 
 def bucketed(

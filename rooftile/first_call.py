@@ -15,6 +15,7 @@ from rooftile.compilation import Compilation, Runnable
 from rooftile.dump import write_report
 from rooftile.ir.core import Value, freeze_attrs
 from rooftile.ir.evaluator import evaluate
+from rooftile.later import Later
 from rooftile.passes.liveness import live_ops
 from rooftile.runtime.graphs import GraphProgram
 from rooftile.runtime.packed import Packed
@@ -36,6 +37,8 @@ class Built:
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
         results = self.program(tensors, sizes)
         if self._waiting is not None:
+            if isinstance(self.program, Later):
+                self.program = self.program.made()
             self._tell(self._waiting, tensors, sizes)
             self._waiting = None
         return results

@@ -15,7 +15,7 @@ from rooftile.config import Config
 from rooftile.ir.core import Graph, Op
 from rooftile.passes.packing import apart
 from rooftile.runtime.graphs import GraphProgram
-from rooftile.runtime.loading import load
+from rooftile.runtime.loading import begin, load
 from rooftile.runtime.packed import Packed
 from rooftile.runtime.plan import Plan, make_plan
 from rooftile.runtime.plan_faults import PlanFault, plan_faults
@@ -45,6 +45,11 @@ class Plans:
         """What is wrong with them, for one set of sizes."""
         plans = (self.every,) if self.once is None else (self.once, self.every)
         return [fault for plan in plans for fault in plan_faults(plan, sizes)]
+
+    def begin(self, target: Target, config: Config) -> None:
+        """Begin to compile what ``loaded`` will wait for."""
+        launches = (launch for plan in (self.once, self.every) if plan is not None for launch in plan.launches)
+        begin([launch.kernel for launch in launches], target, config)
 
     def loaded(self, target: Target, device: torch.device, config: Config, mode: str) -> Runnable:
         """The program that runs them."""

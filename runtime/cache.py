@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,17 +76,18 @@ class KernelCache:
             return _fitting(self._memory[key], target)
 
     def get_or_build_all(self, kernels: Sequence[Kernel], target: Target, workers: int) -> list[Binary]:
-        """Several kernels, compiled on ``workers`` threads, in order.
+        """Several kernels, in order, which ``workers`` threads compile, or wait for the processes that do."""
+        waiting = self.begin(kernels, target, workers)
+        return [waiting[n].result() for n in range(len(kernels))]
 
-        Threads, not processes: Triton lets go of the interpreter lock in MLIR and LLVM, and ptxas is a process of its
-        own. Measured on two cores, eight kernels for sm_90: 4.0 s on one thread, 2.0 s on two; a process would first
-        spend a second on importing Triton.
-        """
-        with ThreadPoolExecutor(max(1, min(workers, len(kernels)))) as pool:
-            # The longest text first: it takes the longest, and all others are built beside it.
-            order = sorted(range(len(kernels)), key=lambda n: -len(kernels[n].source))
-            waiting = {n: pool.submit(self.get_or_build, kernels[n], target) for n in order}
-            return [waiting[n].result() for n in range(len(kernels))]
+    def begin(self, kernels: Sequence[Kernel], target: Target, workers: int) -> dict[int, Future[Binary]]:
+        """Begin to build several kernels, by their numbers; who asks for one of them later waits for it."""
+        pool = ThreadPoolExecutor(max(1, min(workers, len(kernels))))
+        # The longest text first: it takes the longest, and all others are built beside it.
+        order = sorted(range(len(kernels)), key=lambda n: -len(kernels[n].source))
+        waiting = {n: pool.submit(self.get_or_build, kernels[n], target) for n in order}
+        pool.shutdown(wait=False)
+        return waiting
 
     def stats(self) -> CacheStats:
         """Counts since this object was made."""

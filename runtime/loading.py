@@ -33,6 +33,12 @@ def load(plan: Plan, target: Target, device: torch.device, config: Config) -> Pr
     return Program(plan, launchers, device)
 
 
+def begin(kernels: Sequence[Kernel], target: Target, config: Config) -> None:
+    """Begin to compile kernels for a GPU, which ``load`` will wait for."""
+    distinct = {cache_key(kernel, target.arch): kernel for kernel in kernels}
+    kernel_cache(config.cache_dir).begin(list(distinct.values()), target, config.compile_workers)
+
+
 def launchers_of(kernels: Sequence[Kernel], target: Target, device: torch.device, config: Config) -> list[Launcher]:
     """A launcher for each kernel, in order; kernels that differ only in comments share one."""
     keys = [cache_key(kernel, target.arch) for kernel in kernels]
