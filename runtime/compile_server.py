@@ -17,7 +17,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
@@ -27,6 +27,7 @@ from rooftile.runtime.build import CompileError, compile_kernel
 
 IDLE = 120.0  # seconds without a request after which the process ends; the next request starts another one
 READ_BY_COMPILERS = ("TRITON_", "MLIR_", "LLVM_", "DISABLE_")  # how variables begin that have a say in a binary
+_NOT_COMPILED = frozenset({"params", "grid", "notes"})  # of a kernel's fields: params go in another form
 _BINARY, _REFUSED = b"B", b"R"
 
 _FIRST = """\
@@ -44,16 +45,9 @@ def first(x_ptr):
 def request_of(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ) -> bytes:
     """What is sent for a kernel: what its binary depends on."""
     params = [asdict(p) | {"blocks": None if p.blocks is None else p.blocks.tile} for p in kernel.params]
-    told = {
-        "arch": arch,
-        "environ": {name: value for name, value in environ.items() if name.startswith(READ_BY_COMPILERS)},
-        "name": kernel.name,
-        "source": kernel.source,
-        "params": params,
-        "num_warps": kernel.num_warps,
-        "num_stages": kernel.num_stages,
-    }
-    return json.dumps(told).encode()
+    environ = {name: value for name, value in environ.items() if name.startswith(READ_BY_COMPILERS)}
+    told = {f.name: getattr(kernel, f.name) for f in fields(kernel) if f.name not in _NOT_COMPILED} | {"params": params}
+    return json.dumps({"kernel": told, "arch": arch, "environ": environ}).encode()
 
 
 def binary_in(answer: bytes) -> Binary | None:
@@ -99,7 +93,7 @@ def _answer(request: bytes) -> bytes:
         del os.environ[name]
     os.environ.update(told["environ"])
     try:
-        return _BINARY + pack(compile_kernel(_kernel(told), told["arch"]), "", {})
+        return _BINARY + pack(compile_kernel(_kernel(told["kernel"]), told["arch"]), "", {})
     except CompileError as error:
         return _REFUSED + error.what.encode()
 
@@ -109,7 +103,7 @@ def _kernel(told: Mapping[str, Any]) -> Kernel:
         KernelParam(**{**p, "blocks": None if p["blocks"] is None else Blocks("", 0, (), (), tuple(p["blocks"]))})
         for p in told["params"]
     )
-    return Kernel(told["name"], told["source"], params, (1,), told["num_warps"], told["num_stages"])
+    return Kernel(**{**told, "params": params}, grid=(1,))
 
 
 def _received(connection: socket.socket) -> bytes:

@@ -35,6 +35,12 @@ def test_a_binary_is_what_it_is_in_this_process(name: str, client: CompileClient
     assert client.compile(kernel, ARCH) == compile_kernel(kernel, ARCH)
 
 
+def test_all_of_a_kernel_that_its_binary_has_gets_there(client: CompileClient) -> None:
+    kernel = replace(kernels.gather(), waits=True, num_warps=2, num_stages=3, most_programs=7, notes=("a note",))
+    binary = client.compile(kernel, ARCH)
+    assert binary == compile_kernel(kernel, ARCH) and binary.waits and binary.num_warps == 2
+
+
 def test_many_threads_get_each_its_own(client: CompileClient) -> None:
     wanted = [replace(kernels.gather(), num_warps=warps) for warps in (1, 2, 4, 8)]
     with ThreadPoolExecutor(4) as pool:
