@@ -134,15 +134,19 @@ class Search:
         """Time rounds of candidates, those that are compiled first, until nothing is to be won any more."""
         going_on = list(units)
         all_seconds = sum(unit.weight for unit in units)
-        self._ask(units, pool)
-        self._ask(units, pool)  # the second round is begun before the first one says whether there is anything to win
+        try:
+            self._ask(units, pool)
+            self._ask(units, pool)  # begun before the first round says whether there is anything to win
+        except KeyboardInterrupt:
+            self._interrupt()
         while going_on:
             unit = going_on[0]
             try:
                 if not self._over(deadline):
                     unit = self._ready(going_on, deadline)
                     self.progress(f"timing {unit.name}", len(units) - len(going_on), len(units))
-                    if self._wins(unit, deadline) and unit.can_win(all_seconds) and self._goes_on(unit, pool):
+                    self._time_round(unit, deadline)
+                    if unit.goes_on(all_seconds) and self._is_compiling(unit, pool):
                         continue
             except KeyboardInterrupt:
                 self._interrupt()
@@ -159,8 +163,8 @@ class Search:
                 job = unit.ops, unit.schedules[rank], self.precision, self.target, self.config, self._quiet
                 unit.waiting[rank] = pool.submit(build, *job)
 
-    def _goes_on(self, unit: Unit, pool: ThreadPoolExecutor) -> bool:
-        """Whether a round is on its way, or there is another one to ask for."""
+    def _is_compiling(self, unit: Unit, pool: ThreadPoolExecutor) -> bool:
+        """Whether a round is on its way; if not, the next one is, if there is any."""
         if not unit.waiting:
             self._ask([unit], pool)
         return bool(unit.waiting)
@@ -179,15 +183,14 @@ class Search:
                     return unit
             wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
 
-    def _wins(self, unit: Unit, deadline: float) -> bool:
-        """Time the round that is compiled, beside the first choice and the best so far; whether more may be won."""
+    def _time_round(self, unit: Unit, deadline: float) -> None:
+        """Time the round that is compiled, beside the first choice and the best so far."""
         (ranks, errors), before = unit.take_round(), unit.best
         for rank, error in errors.items():
             _LOG.info("%s with %s: %s", unit.name, schedule_text(unit.schedules[rank]), error)
-        if 0 not in unit.built:
-            return False
-        self._race(unit, sorted({0, unit.best, *ranks} & unit.built.keys()), deadline)
-        return 0 in ranks or unit.best != before
+        if 0 in unit.built and not unit.built.keys().isdisjoint(ranks):
+            self._race(unit, sorted({0, unit.best, *ranks} & unit.built.keys()), deadline)
+        unit.barren = 0 if 0 in ranks or unit.best != before else unit.barren + 1
 
     def _race(self, unit: Unit, ranks: Sequence[int], deadline: float) -> None:
         op = unit.built[0].op

@@ -19,6 +19,7 @@ from rooftile.runtime.tuning.trials import Built, Pick
 ROUND = 8  # candidates that are compiled before it is asked again whether there is something to be won
 AT_THE_FLOOR = 1.03  # times the roofline: what is that fast has no better schedule
 WORTH = 0.003  # a share of the time of all regions: one that can't win that much is left as it is
+MUCH = 0.1  # a share for which one more round is tried after one that won nothing
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Unit:
 
     Candidates are known by their rank. ``asked`` is how many are being compiled or have been; ``waiting`` are those
     that were not looked at yet, ``built`` those that can run, ``kernels`` the ranks by the keys of their kernels.
-    ``best`` is the one to choose by what is known so far, and ``microseconds`` are its time and the first choice's.
+    ``best`` is the one to choose by what is known so far, ``microseconds`` are its time and the first choice's, and
+    ``barren`` are the rounds since it was found.
     """
 
     ops: tuple[Op, ...]
@@ -75,6 +77,7 @@ class Unit:
     built: dict[int, Built] = field(default_factory=dict)
     kernels: dict[str, int] = field(default_factory=dict)
     best: int = 0
+    barren: int = 0
     microseconds: tuple[float, float] | None = None
     tried: dict[int, Tried] = field(default_factory=dict)
 
@@ -123,14 +126,15 @@ class Unit:
             future.cancel()
         self.waiting.clear()
 
-    def can_win(self, all_seconds: float) -> bool:
-        """Whether another schedule may be faster by what is worth it, among regions that take ``all_seconds``; asked
-        once the first choice was timed."""
+    def goes_on(self, all_seconds: float) -> bool:
+        """Whether another round is worth it, among regions that take ``all_seconds``; asked once the first choice was
+        timed."""
         if self.microseconds is None:
             return False
         best = self.microseconds[0] / 1e6
         floor = self.floor if best > self.floor / AT_THE_FLOOR else 0.0  # it is none where less happens than expected
-        return best > AT_THE_FLOOR * floor and (best - floor) * self.times > WORTH * all_seconds
+        left = (best - floor) * self.times / all_seconds
+        return best > AT_THE_FLOOR * floor and left > WORTH and self.barren <= (left > MUCH)
 
     def outcomes(self) -> Iterator[Outcome]:
         """One for each region."""
