@@ -75,7 +75,7 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
         InternalError: a row built something else than what torch computes.
     """
     in_place = {call: c.alone for c in chains(captured) for call in c.calls}
-    shown = [t for each in captured.inputs for t in _tensors(each.node)]
+    shown = [each.node.meta["val"] for each in captured.inputs]
     importer = _Importer(GraphBuilder(name), in_place, found_equal(shown))
     kinds: list[str] = []
     written = {m.input for m in captured.mutations}

@@ -85,9 +85,9 @@ def _known(env: ShapeEnv) -> dict[sympy.Basic, sympy.Integer]:
     return known
 
 
-def found_equal(shown: Sequence[torch.Tensor]) -> dict[Size, int]:
-    """Sizes that torch found equal to numbers while it traced tensors such as these."""
-    sizes: Iterator[Any] = (n for tensor in shown for n in tensor.shape)
+def found_equal(shown: Sequence[Any]) -> dict[Size, int]:
+    """Sizes that torch found equal to numbers while it traced tensors and integers such as these."""
+    sizes: Iterator[Any] = (n for each in shown for n in (each.shape if isinstance(each, torch.Tensor) else (each,)))
     env: ShapeEnv | None = next((n.node.shape_env for n in sizes if isinstance(n, torch.SymInt)), None)
     found: dict[Size, int] = {}
     if env is not None:

@@ -209,6 +209,18 @@ def test_sizes_that_are_outputs_or_values() -> None:
     assert len(recorder.imported) == 1
 
 
+def test_sizes_of_parts_add_up_to_a_whole_that_is_a_number() -> None:
+    def each(x: Tensor, w: Tensor, first: int, rest: int) -> Tensor:
+        parts = x.split([first, rest])
+        return torch.cat([part @ own for part, own in zip(parts, w, strict=True)]) + x
+
+    x, w = torch.randn(12, 4), torch.randn(2, 4, 4)
+    fast, recorder = compiled(each)
+    for first in (5, 7, 3, 11):
+        torch.testing.assert_close(fast(x, w, first, 12 - first), each(x, w, first, 12 - first))
+    assert recorder.captured[-1].symbols and not recorder.externs
+
+
 def test_floats_of_the_module_are_constants_even_where_everything_is_dynamic() -> None:
     norm = nn.LayerNorm(8)
     _, _, recorder = run(norm, torch.randn(3, 8), dynamic=True)
