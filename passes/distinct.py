@@ -31,10 +31,13 @@ class Distinct(Generic[_T]):
         self._structures = structures
         self._known: dict[Hashable, _Known[_T]] = {}
 
-    def of(self, body: Graph, find: Callable[[], _T], besides: Hashable = ()) -> tuple[_T, Alike | None]:
+    def of(
+        self, body: Graph, find: Callable[[], _T], besides: Hashable = (), shape: Graph | None = None
+    ) -> tuple[_T, Alike | None]:
         """What ``find`` tells of ``body``, which is all that it looks at but for ``besides``; or what it has told of a
-        region that ``body`` is like, and with what in the places of its values."""
-        key = (self._structures.of(body), besides)
+        region that ``body`` is like, and with what in the places of its values. ``shape`` is what of ``body`` decides,
+        op by op, if not everything does."""
+        key = (self._structures.of(shape or body), besides)
         known = self._known.get(key)
         if known is not None:
             alike = Alike(known.body, body)

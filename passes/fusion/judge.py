@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,15 +24,19 @@ REWRITES = (positions.apply, mixing.apply)
 @dataclass(frozen=True)
 class Verdict:
     """What a region would be: how it is ``made`` and its price, or the reason why it is ``refused``. Where
-    this was found out about a region that it is ``like``, ``derivation`` and ``reason`` say it of this one."""
+    this was found out about a region that it is ``like``, ``derivation`` and ``reason`` say it of this one; where that
+    one reads other parts of tensors, ``anew`` judges this one for itself, which ``derivation`` then asks."""
 
     made: Derivation | None
     price: Cost | None
     refused: Reason | None
     like: Alike | None = None
+    anew: Callable[[], Verdict] | None = None
 
     @cached_property
     def derivation(self) -> Derivation | None:
+        if self.anew is not None and self.made is not None:
+            return self.anew().derivation
         return self.made if self.made is None or self.like is None else _derivation_of(self.like, self.made)
 
     @cached_property

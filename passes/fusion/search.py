@@ -163,12 +163,15 @@ class Search:
         return likely(value.type.bytes) > OUTGROWN * sum(likely(v.type.bytes) for v in around)
 
     def below(self, value: Value) -> Iterator[Value]:
-        """Values that everything computed from ``value`` passes through, nearest first, before the next buffer."""
-        p = self.partition
+        """Values that everything computed from ``value`` passes through, nearest first, before the next buffer, and
+        before it is one piece of many side by side: of what is computed of all, little is its own."""
+        p, before = self.partition, value
         current = self.order.get(value)
         while current is not None and current not in p.buffers and not is_heavy(p.producers[current]):
-            if p.producers[current].name == "extern":
+            name = p.producers[current].name
+            if name == "extern" or (name == "concat" and _is_many_times(current, before)):
                 return
+            before = current
             if not is_renaming(p.producers[current]) and not is_repetition(p.producers[current]):
                 yield current
             current = self.order.get(current)
@@ -300,6 +303,10 @@ class Search:
     def flops(self, value: Value) -> int:
         ops, _ = self.partition.cone(value)
         return sum(SCALARS[op.attrs["fn"]].flops for op in ops if op.name == "pointwise")
+
+
+def _is_many_times(large: Value, small: Value) -> bool:
+    return likely(large.type.numel) > SMALL * likely(small.type.numel)
 
 
 def is_indirect(op: Op) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -32,6 +32,7 @@ LEFT_OUT = 0.85  # of the positions swept: shorter steps that save no more take 
 SAMPLED = 32  # tiles that are looked at, at most about twice as many
 CACHED = 0.5  # the share of the L2 cache that what a group of heads sweeps may take
 MOST_PRODUCTS = 2**13  # that a program's registers hold beside what else it computes
+MOST_SUMS = 192  # registers of a thread for the sums of products; the others are for what it computes of them
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target, *,
         tiles |= {a: _short(access, a, tiles[a], row, tiles[row]) for a in set(chain.loops) - _nested(access, chain)}
     _fit_products(access, tiles, [a for a in (row, *chain.loops) if a], target)
     warps = first.num_warps if tiles.get(row, 1) >= ROWS_OF_TWO_WARPGROUPS else min(4, first.num_warps)
+    _hold_sums(access, chain, tiles, 32 * warps, target)
     named: tuple[tuple[Role, tuple[str, ...]], ...] = (
         ("grid", chain.grid),
         ("loop", chain.loops),
@@ -171,6 +173,23 @@ def _too_large(access: Access, tiles: dict[str, int], target: Target) -> Reason 
             text = f"%{read.value.name} is no product of matrices there, and {elements} products fit in no tile"
             return Reason("roles", read.value, text, node.op)
     return None
+
+
+def _hold_sums(access: Access, chain: Chain, tiles: Mapping[str, int], threads: int, target: Target) -> None:
+    """Nothing, where the registers of so many threads hold what all sweeps of a program add up of products.
+
+    Raises:
+        Unschedulable: they do not, as where two products behind one another are both as wide as 64 rows of 256.
+    """
+    loops = set(chain.loops)
+    summed = [r for r in contractions(access) if loops & set(access.nodes[r].bound) and not loops & access.free[r]]
+    if target.kind == "cpu" or len(summed) < 2:
+        return
+    held = sum(prod(tiles.get(a, 1) for a in access.free[read]) for read in summed)
+    if held > MOST_SUMS * threads:
+        last = summed[-1]
+        text = f"%{last.value.name} is one of {len(summed)} products whose sums, {held} in all, fit in no registers"
+        raise Unschedulable(Reason("roles", last.value, text, access.nodes[last].op))
 
 
 def _one_axis_per_sweep(body: Graph, space: Space, access: Access) -> tuple[Space, Access]:
