@@ -138,7 +138,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, counts: list[dict[str, int]], p
 
 def test_kernels_of_what_is_alike_are_what_they_would_be_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, context = lowered(3)
-    monkeypatch.setattr(Distinct, "of", lambda self, body, find, besides=(): (find(), None))
+    monkeypatch.setattr(Distinct, "of", lambda self, body, find, besides=(), shape=None: (find(), None))
     alone, other = lowered(3)
     assert canonical_text(graph) == canonical_text(alone)
     assert list(context.ledger) == list(other.ledger)
