@@ -13,14 +13,15 @@ Before::
 
 After, with ``%scale = 0.125 * log2(e)``, ``%p = pointwise.exp2(%d)`` and everything else as it was. It is done where
 every value on the way serves only
-exponentials, in regions that read or write narrow floats: in fp32 alone, the other rounding would be seen.
+exponentials, or comparisons that see no positive factor, as safe softmax asks whether a row's maximum is -inf, in
+regions that read or write narrow floats: in fp32 alone, the other rounding would be seen.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import e as euler
-from math import isfinite, log2
+from math import inf, isfinite, log2
 from typing import ClassVar
 
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
@@ -31,8 +32,11 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.dtypes import is_on_narrow_floats
 from rooftile.passes.editing import with_bodies
 from rooftile.passes.liveness import live_ops
+from rooftile.passes.numbers import number_in
 
 LOG2_E = log2(euler)
+_COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+_UNSCALED = frozenset({0.0, inf, -inf})  # what a positive factor leaves as it is
 LARGEST = float.fromhex("0x1.fffffep127")  # in fp32
 
 
@@ -103,10 +107,20 @@ class _Scaling:
         return found, operands
 
     def serves_only(self, way: frozenset[Op], changed: frozenset[Op], exponentials: list[Op]) -> bool:
-        """Whether every value of ``way`` is read by changed ops and exponentials alone; numbers may be copied."""
+        """Whether every value of ``way`` is read by changed ops and exponentials alone, or by what sees no factor;
+        numbers may be copied."""
         allowed = changed | frozenset(exponentials)
         values = [op.output for op in way if op.name != "constant" and not self._is_copied(op)]
-        return all(v not in self.outputs and all(user in allowed for user in self.users.get(v, ())) for v in values)
+        users = (user for v in values for user in self.users.get(v, ()))
+        return self.outputs.isdisjoint(values) and all(user in allowed or self._is_blind(user) for user in users)
+
+    def _is_blind(self, op: Op) -> bool:
+        """Whether ``op`` gives the same of its operand times a positive factor: it compares it with 0 or an
+        infinity."""
+        fn = op.attrs.get("fn") if op.name == "pointwise" else None
+        return fn in ("isnan", "isinf", "sign") or (
+            fn in _COMPARISONS and any(number_in(v, self.producers.get) in _UNSCALED for v in op.inputs)
+        )
 
     def _is_copied(self, op: Op) -> bool:
         """Whether ``op`` spreads a number, or what is multiplied before it is spread: others may read it as it was."""

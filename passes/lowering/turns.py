@@ -7,7 +7,6 @@ and 32 with the longest first.
 
 from __future__ import annotations
 
-from rooftile.ir.schedule import SPREAD
 from rooftile.passes.lowering.kernel import Kernel
 from rooftile.passes.masks.lengths import Positions, swept
 from rooftile.passes.regions.sizes import likely
@@ -19,7 +18,7 @@ def backwards(kernel: Kernel) -> tuple[str, ...]:
     for role in kernel.schedule.axes if kernel.phases else ():
         extent = likely(role.extent)
         last = (extent - 1) // role.tile * role.tile
-        if role.role in SPREAD and last > 0:
+        if role.role == "grid" and last > 0:
             ends = ((0, role.tile - 1), (last, extent - 1))
             steps = [_positions(kernel, {role.name: each}) for each in ends]
             if steps[0] is not None and steps[1] is not None and steps[1] > steps[0]:
