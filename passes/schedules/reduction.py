@@ -18,7 +18,8 @@ from rooftile.passes.schedules.estimate import WARPS_PER_PROCESSOR
 from rooftile.target import Target
 
 FEW_ROWS = 2  # for each multiprocessor
-LONG_STEP = 2**13
+LONG_STEP = 2**13  # elements, and as many more as come in LONG_LOAD: 64 sums of 65536 bytes on an H200 10.0 us, now 7.1
+LONG_LOAD = 2**14  # bytes
 MOST_WARPS = 16
 BYTES_OF_WARP = 32 * 16  # in one load
 MOST_OF_WARP = 32 * 64  # elements that its registers hold
@@ -47,7 +48,8 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
         budget = min(budget, max(1, next_power(count // target.sm_count + 1) // 2))  # so that no multiprocessor idles
     if target.kind == "cuda" and len(loops) == len(roles) == 1 and count < FEW_ROWS * target.sm_count:
         # Each program has a long way to go alone: in long steps, of which each waits for memory and for all warps.
-        budget, elements = 1, min(LONG_STEP, next_power(likely(loops[0].extent)))
+        narrow = LONG_LOAD // large.value.dtype.bytes if large is not None else 0
+        budget, elements = 1, min(max(LONG_STEP, narrow), next_power(likely(loops[0].extent)))
         roles = [replace(loops[0], tile=elements)]
     pairs = target.kind == "cuda" and elements >= PAIRS * _loaded(access, roles)
     if pairs and count > FEW_ROWS * target.sm_count:

@@ -1,0 +1,64 @@
+"""What the model says of single kernels, beside what they were measured to take on an H200."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from rooftile.frontend.exported import capture_exported
+from rooftile.frontend.importer import import_captured
+from rooftile.ir.core import Op
+from rooftile.ir.schedule import Schedule
+from rooftile.passes.base import PassContext
+from rooftile.passes.manager import Manager
+from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.regions.compose import compose
+from rooftile.passes.regions.space import space_of
+from rooftile.passes.schedules.estimate import seconds
+from rooftile.target import H200
+
+
+class Product(nn.Module):
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return x @ w.T
+
+
+class Counts(nn.Module):
+    """How many elements lie at or below each of so many numbers."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[None, :] <= torch.arange(self.numbers, dtype=x.dtype, device=x.device)[:, None]).sum(1)
+
+
+def regions(model: nn.Module, *inputs: torch.Tensor) -> list[Op]:
+    graph = import_captured(capture_exported(torch.export.export(model, inputs))).graph
+    return [op for op in Manager().run(graph, PIPELINE, PassContext(H200))[-1].graph.ops if op.name == "region"]
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "microseconds"),
+    [(2048, 2048, 2048, 2424), (8192, 64, 2048, 304), (2048, 64, 2048, 81)],
+)
+def test_products_of_fp32(m: int, n: int, k: int, microseconds: float) -> None:
+    """For which there are no tensor cores."""
+    total = 0.0
+    for op in regions(Product(), meta(m, k), meta(n, k)):
+        schedule = Schedule.from_attrs(op.attrs)
+        total += 1e6 * seconds(schedule, compose(op.regions[0], space_of(schedule)), H200)
+    assert 0.8 * microseconds <= total <= 1.2 * microseconds
+
+
+@pytest.mark.parametrize(("dtype", "step"), [(torch.int8, 16384), (torch.int32, 8192)], ids=str)
+def test_steps_of_a_long_sum_are_as_long_as_what_a_load_brings(dtype: torch.dtype, step: int) -> None:
+    """64 counts of 65536 bytes: 10.0 us in steps of 8192, 7.1 in steps of 16384."""
+    (op,) = regions(Counts(64), meta(65536, dtype=dtype))
+    assert [a.tile for a in Schedule.from_attrs(op.attrs).axes if a.role == "loop"] == [step]
