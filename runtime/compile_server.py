@@ -64,8 +64,9 @@ def serve(requests: socket.socket) -> None:
     """Fork a child for each socket that comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks is interrupted, and closes
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    first = Kernel("first", _FIRST, (KernelParam("x_ptr", "buffer", "f32"),), (1,))
     with suppress(CompileError):  # who asks will be told what is the matter
-        compile_kernel(Kernel("first", _FIRST, (KernelParam("x_ptr", "buffer", "f32"),), (1,)), 80)  # loads what all need
+        compile_kernel(first, 80)  # loads what all need
     requests.settimeout(IDLE)
     while True:
         try:
