@@ -42,8 +42,13 @@ def parts_of_product(
 ) -> int:
     """For contractions side by side: by the estimates of what ``split`` makes for a number of parts, which is nothing
     where the sum over ``extent`` can't be cut so. ``beside`` programs may share the launch of the whole."""
-    whole = min(_seconds(body, target), _seconds(body, target, beside))
-    if target.kind == "cpu" or not isinstance(extent, int) or whole < NEAR_ROOFLINE * _roofline(body, target):
+    whole, least = min(_seconds(body, target), _seconds(body, target, beside)), _roofline(body, target)
+    # Parts and their merging take the roofline and another launch at the least, and are to gain two launches.
+    if (
+        target.kind == "cpu"
+        or not isinstance(extent, int)
+        or whole < max(NEAR_ROOFLINE * least, least + 3 * target.launch_seconds)
+    ):
         return 1
     found = {1: whole}
     for count in COUNTS:
