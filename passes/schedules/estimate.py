@@ -23,9 +23,10 @@ LATENCY = 1.3e-6  # seconds from a load to its data while memory is busy: 30 KB 
 CACHE_LATENCY = 0.4e-6  # the same from the L2 cache
 WARPS_PER_PROCESSOR = 64
 REGISTERS_PER_THREAD = 255
-# Products of fp32 in Triton, against what scalar units can do: 2048 cubed on an H200 in 2.4 ms, 7 TFLOP/s; where narrow
-# floats are wanted of them, as three products of tensor cores, a third of that time.
-SCALAR_UNITS = 7.0
+# Products of fp32 in Triton, against what scalar units can do: 2048 cubed on an H200 in 2.4 ms, 7 TFLOP/s, in tiles of
+# 128x64 in 1.36; where narrow floats are wanted of them, as three products of tensor cores, a third of the former.
+SCALAR_UNITS, LARGE_TILES = 7.0, 4.0
+LARGE = 128 * 64
 THREE_PRODUCTS = 2.3
 
 
@@ -67,21 +68,22 @@ def _busy(schedule: Schedule, access: Access, target: Target, beside: int) -> fl
     arithmetic = sum(
         2
         * prod(_padded(tiles[a], access) for a in access.free[r] | set(access.nodes[r].bound) if a in tiles)
-        / _dot_rate(access, r, target)
+        / _dot_rate(schedule, access, r, target)
         for r in contractions(access)
     )
     rate, cache_rate = _rates(schedule, access, target, beside)
     return max(cost(access, target).bytes / rate, read / cache_rate, arithmetic)
 
 
-def _dot_rate(access: Access, contraction: Read, target: Target) -> float:
+def _dot_rate(schedule: Schedule, access: Access, contraction: Read, target: Target) -> float:
     """FLOP per second of a contraction's products, as kernels of ours compute them."""
     dtype = access.nodes[contraction].operands[0].value.dtype
     rate = target.matmul_rate(dtype.name)
     if target.kind != "cuda" or dtype is not F32 or not has_dot(access):
         return rate
     rounded = all(compute_type(v.dtype) is not v.dtype for v in access.body.outputs)
-    return rate / (THREE_PRODUCTS if rounded else SCALAR_UNITS)
+    large = accumulator_elements(schedule, access) >= LARGE
+    return rate / (THREE_PRODUCTS if rounded else LARGE_TILES if large else SCALAR_UNITS)
 
 
 def programs(schedule: Schedule, access: Access | None = None) -> int:
