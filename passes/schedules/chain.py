@@ -109,20 +109,21 @@ def _turns(access: Access, chain: Chain, row: str, target: Target) -> tuple[tupl
 
 def _short(access: Access, loop: str, step: int, row: str, rows: int) -> int:
     """``step``, or half of it as long as that leaves out a good part of what a mask lets a tile of rows sweep: 256
-    positions of a window of 128, or 192 (64 heads of 64, 2048 positions on an H200: 56 us, and 38 in steps of 64)."""
+    positions of a window of 128, or 192 (64 heads of 64, 2048 positions on an H200: 56 us, and 38 in steps of 64). Not
+    so where data decide what is swept."""
     members = [read for read in access.reductions() if loop in access.nodes[read].bound]
     length = likely(access.axes[row])
     tiles = range(0, length, rows * max(1, length // rows // SAMPLED))
 
     def positions(step: int) -> int:
+        """Those of all tiles together; 0 where no bounds of the sweep follow from the mask."""
         phases, predicates = plan_phases(access, members, loop, step, split=True)
-        return sum(swept(phases, predicates, {row: (i, min(i + rows, length) - 1)}) or 0 for i in tiles)
+        found = [swept(phases, predicates, {row: (i, min(i + rows, length) - 1)}) for i in tiles]
+        return sum(n for n in found if n is not None) if None not in found else 0
 
-    if not _is_masked(access):
-        return step
-    here, half = positions(step), positions(step // 2)
-    while step > SHORTEST and half <= LEFT_OUT * here:
-        step, here, half = step // 2, half, positions(step // 4)
+    here = positions(step) if _is_masked(access) else 0
+    while here and step > SHORTEST and (half := positions(step // 2)) <= LEFT_OUT * here:
+        step, here = step // 2, half
     return step
 
 
