@@ -155,8 +155,6 @@ class Search:
             text = f"computing %{value.name} inside its reader takes {-gain * 1e6:.1f} us longer than storing it"
             self.refused.setdefault(value, Reason("cost", value, text))
             return None
-        if stored <= PATIENCE * computed and any(self.outgrows(v, (value,), readers) for v in instead):
-            return None
         return _Move(value, instead, gain, saved, into, along=along)
 
     def outgrows(self, value: Value, along: tuple[Value, ...], readers: list[Value]) -> bool:
