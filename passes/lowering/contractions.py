@@ -44,11 +44,13 @@ def contract(kernel: Kernel, node: Node, block: Block, state: Value | None) -> V
 
 
 def _precision(kernel: Kernel, node: Node, operand: DType) -> str:
-    """That of products of fp32; ``"exact"`` where products of narrow operands are to be added as exactly as these."""
-    assert node.op is not None
+    """That of products of fp32. Where all results are rounded to narrow floats, exact ones may be sums of
+    tensor cores' products, which miss the last of 24 bits or two."""
     rounded = all(is_narrow(v.dtype) for v in kernel.access.body.outputs)
-    exact = operand is not F32 and node.op.attrs.get("exact") and not rounded
-    return "exact" if exact else kernel.precision
+    if operand is not F32:
+        assert node.op is not None
+        return "exact" if node.op.attrs.get("exact") and not rounded else kernel.precision
+    return "tf32x3" if rounded and kernel.precision == "ieee" else kernel.precision
 
 
 def _operand(kernel: Kernel, read: Read, bound: Sequence[str], block: Block) -> Value:

@@ -45,9 +45,9 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-@pytest.mark.parametrize(("m", "n", "microseconds"), [(128, 64, 208), (64, 64, 247)])
+@pytest.mark.parametrize(("m", "n", "microseconds"), [(128, 64, 1363), (64, 64, 2405), (32, 32, 2593)])
 def test_products_of_fp32(m: int, n: int, microseconds: float) -> None:
-    """As three products on tensor cores: 2048 cubed, in the fastest tiles and in others."""
+    """For which there are no tensor cores: 2048 cubed, in the fastest tiles and in others."""
     (op,) = regions(Product(), meta(2048, 2048), meta(2048, 2048))
     chosen = Schedule.from_attrs(op.attrs)
     schedule = with_tiles(chosen, m=m, n=n)
