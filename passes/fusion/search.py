@@ -60,6 +60,7 @@ class Search:
         self.partition, self.ctx = partition, ctx
         self.order = _post_dominators(partition.graph)
         self.refused: dict[Value, Reason] = {}
+        self.early: list[Value] = []  # small values that were stored before boundaries moved
 
     def run(self) -> None:
         """Store small values that much is computed with, move boundaries until none gains, then store what is computed
@@ -69,13 +70,13 @@ class Search:
                 move = self.first(value)
                 if move is not None:
                     self.apply(move)
-        early = self.share_all(self.is_spread)
+        self.early = self.share_all(self.is_spread)
         for _ in range(ROUNDS):
             values = (v for op in reversed(self.partition.graph.ops) for v in reversed(op.outputs))
             moves = [move for value in values if (move := self.best(value)) is not None and self.apply(move)]
             if not moves:
                 break
-        for value in early:
+        for value in self.early:
             if value in self.partition.buffers and self.gain_of(value) <= 0:
                 self.partition.buffers.discard(value)
         self.share_light_values()
@@ -154,6 +155,9 @@ class Search:
         if gain <= 0:
             text = f"computing %{value.name} inside its reader takes {-gain * 1e6:.1f} us longer than storing it"
             self.refused.setdefault(value, Reason("cost", value, text))
+            return None
+        outgrown = value in self.early and any(self.outgrows(v, (value,), readers) for v in instead)
+        if outgrown and stored <= PATIENCE * computed:  # a bias for all pairs, in place of one for all distances
             return None
         return _Move(value, instead, gain, saved, into, along=along)
 
