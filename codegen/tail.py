@@ -14,7 +14,7 @@ from rooftile.codegen.space import Axis, Space
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import option
 
-LEAST_PIECE = 16  # columns, the fewest that matrix units take
+FEWEST_COLUMNS = 16  # of a piece, which matrix units can take
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,6 @@ def tail_of(kernel: Graph, space: Space) -> Tail | None:
         return None
     results = (held for v in loops[-1].outputs if len(held := space.held(v.type)) == 2)
     axis = next((space[held[-1]] for held in results), None)
-    if axis is None or axis.role != "grid" or axis.tile // count < LEAST_PIECE:
+    if axis is None or axis.role != "grid" or axis.tile // count < FEWEST_COLUMNS:
         return None
     return Tail(axis, count)

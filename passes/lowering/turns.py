@@ -8,7 +8,7 @@ and 32 with the longest first.
 from __future__ import annotations
 
 from rooftile.passes.lowering.kernel import Kernel
-from rooftile.passes.masks.lengths import Positions, swept
+from rooftile.passes.masks.lengths import swept, together
 from rooftile.passes.regions.sizes import likely
 
 
@@ -20,13 +20,8 @@ def backwards(kernel: Kernel) -> tuple[str, ...]:
         last = (extent - 1) // role.tile * role.tile
         if role.role == "grid" and last > 0:
             ends = ((0, role.tile - 1), (last, extent - 1))
-            steps = [_positions(kernel, {role.name: each}) for each in ends]
+            places = ({role.name: each} for each in ends)
+            steps = [together(swept(*phases, at) for phases in kernel.phases) for at in places]
             if steps[0] is not None and steps[1] is not None and steps[1] > steps[0]:
                 found.append(role.name)
     return tuple(found)
-
-
-def _positions(kernel: Kernel, at: Positions) -> int | None:
-    """How many positions the kernel sweeps in a tile; None where that depends on data."""
-    found = [swept(phases, predicates, at) for phases, predicates in kernel.phases]
-    return None if None in found else sum(n for n in found if n is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rooftile.ir.expr import Size, Symbol, of, symbols
 from rooftile.ir.substitution import evaluate
@@ -23,6 +23,12 @@ def swept(phases: Sequence[Phase], predicates: Predicates, at: Positions) -> int
         return sum(max(0, ends.value(stop) - ends.value(first)) for first, stop in ranges)
     except LookupError:
         return None
+
+
+def together(sweeps: Iterable[int | None]) -> int | None:
+    """The positions of several sweeps; None where those of one depend on data."""
+    found = list(sweeps)
+    return None if None in found else sum(n for n in found if n is not None)
 
 
 class _Ends:

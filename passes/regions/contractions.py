@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rooftile.ir.dtypes import DType
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.passes.regions.access import Access, Node, Read
 
@@ -17,6 +18,11 @@ def contractions(access: Access) -> list[Read]:
 def main_contraction(access: Access) -> Read:
     """The contraction with the largest iteration space: the one whose groups shape the tiles."""
     return max(contractions(access), key=lambda r: len(access.free[r] | set(access.nodes[r].bound)))
+
+
+def multiplied(access: Access, read: Read) -> DType:
+    """What the contraction ``read`` multiplies: the dtype of its operands."""
+    return access.nodes[read].operands[0].value.dtype
 
 
 def is_loaded(access: Access, read: Read) -> bool:

@@ -16,11 +16,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from rooftile.ir.dtypes import DType
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import SCALARS
 from rooftile.passes.regions.access import Access, Read, is_in_line, is_segment
-from rooftile.passes.regions.contractions import Groups, contractions, groups, has_dot, is_loaded, main_contraction
+from rooftile.passes.regions.contractions import (
+    Groups,
+    contractions,
+    groups,
+    has_dot,
+    is_loaded,
+    main_contraction,
+    multiplied,
+)
 from rooftile.passes.regions.forms import Chain, below, chain_form, matrix_form
 from rooftile.passes.regions.parts import obstacle, parts_for
 from rooftile.passes.regions.ragged import segments
@@ -74,7 +81,9 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
         flops = 2 * prod(extents[a] * sweeps.get(a, 1) for a in access.free[read])
         flops *= prod(extents[a] for a in access.nodes[read].bound)
         matmul += flops
-        matmul_seconds += flops / target.matmul_rate(_operand(access, read).name) * _slowed(access, chain, read, target)
+        matmul_seconds += (
+            flops / target.matmul_rate(multiplied(access, read).name) * _slowed(access, chain, read, target)
+        )
     scalar = sum(
         _scalar_flops(access, r) * prod(extents[a] for a in access.free[r] | set(n.bound)) * factor.get(r, 1)
         for r, n in access.nodes.items()
@@ -150,12 +159,8 @@ def floor_seconds(together: Sequence[Access], target: Target) -> float:
     read from the cache, so that bytes are those of one; a chain may leave steps out, so that its arithmetic is none."""
     costs = [(access, cost(access, target)) for access in together]
     products = [(a, c.matmul_flops) for a, c in costs if c.matmul_flops and _as_chain(a) is None]
-    computing = sum(flops / target.matmul_rate(_operand(a, contractions(a)[0]).name) for a, flops in products)
+    computing = sum(flops / target.matmul_rate(multiplied(a, contractions(a)[0]).name) for a, flops in products)
     return max(computing, *(c.bytes / target.bandwidth for _, c in costs))
-
-
-def _operand(access: Access, read: Read) -> DType:
-    return access.nodes[read].operands[0].value.dtype
 
 
 def _bytes(access: Access, extents: dict[str, int]) -> int:

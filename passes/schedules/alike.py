@@ -11,7 +11,15 @@ from rooftile.ir.dtypes import DType
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
-from rooftile.passes.regions.contractions import Groups, contractions, groups, has_dot, is_loaded, main_contraction
+from rooftile.passes.regions.contractions import (
+    Groups,
+    contractions,
+    groups,
+    has_dot,
+    is_loaded,
+    main_contraction,
+    multiplied,
+)
 from rooftile.passes.regions.forms import matrix_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
@@ -54,8 +62,7 @@ class Products:
         """What dots multiply; None for rows of products. In one launch all programs have the registers of the one that
         takes most: products of bf16 beside some of fp32, which has no matrix units, were seen to spill (404 us on an
         H200, in launches of their own 76 and 80)."""
-        main = main_contraction(self.access)
-        return self.access.nodes[main].operands[0].value.dtype if has_dot(self.access) else None
+        return multiplied(self.access, main_contraction(self.access)) if has_dot(self.access) else None
 
     @property
     def shape(self) -> Groups:

@@ -15,7 +15,7 @@ from rooftile.ir.core import Graph
 from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
-from rooftile.passes.regions.contractions import contractions, groups, has_dot, main_contraction
+from rooftile.passes.regions.contractions import contractions, groups, has_dot, main_contraction, multiplied
 from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
@@ -111,7 +111,7 @@ def _dots(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]
     if not has_dot(access):
         yield from _scaled(first, (1, 0.5, 2, 4), (1, 2, 4, 8))
         return
-    wide = access.nodes[main].operands[0].value.dtype.bytes > 2
+    wide = multiplied(access, main).bytes > 2
     m, n = (likely(access.axes[names[0]]) for names in (shape.m, shape.n))
     joined = joined_operands(access) is not None
     options = [each for each in _options(DOT_OPTIONS, wide, target) if joined or "joined" not in each]
@@ -130,7 +130,7 @@ def _rows_of_dots(m: int, n: int) -> Iterable[Dot]:
 
 
 def _swept(first: Schedule, access: Access, target: Target) -> Iterator[Schedule]:
-    wide = access.nodes[main_contraction(access)].operands[0].value.dtype.bytes > 2
+    wide = multiplied(access, main_contraction(access)).bytes > 2
     rows = max((a for a in first.axes if a.role in SPREAD), key=lambda a: a.tile, default=None)
     for row in SWEEPS_OF_FP32 if wide else SWEEPS:
         tiles = {a.name: row.step for a in first.axes if a.role == "loop"}

@@ -8,10 +8,10 @@ from math import prod
 
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Role, Schedule
-from rooftile.passes.masks.lengths import swept
+from rooftile.passes.masks.lengths import swept, together
 from rooftile.passes.masks.phases import plan_phases
 from rooftile.passes.regions.access import Access, Read, Space
-from rooftile.passes.regions.contractions import contractions, loads_of_contractions, main_contraction
+from rooftile.passes.regions.contractions import contractions, loads_of_contractions, main_contraction, multiplied
 from rooftile.passes.regions.forms import MOST_WHOLE, Chain, Reason, Unschedulable, chain_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
@@ -118,8 +118,8 @@ def _short(access: Access, loop: str, step: int, row: str, rows: int) -> int:
     def positions(step: int) -> int:
         """Those of all tiles together; 0 where no bounds of the sweep follow from the mask."""
         phases, predicates = plan_phases(access, members, loop, step, split=True)
-        found = [swept(phases, predicates, {row: (i, min(i + rows, length) - 1)}) for i in tiles]
-        return sum(n for n in found if n is not None) if None not in found else 0
+        places = ({row: (i, min(i + rows, length) - 1)} for i in tiles)
+        return together(swept(phases, predicates, at) for at in places) or 0
 
     here = positions(step) if _is_masked(access) else 0
     while here and step > SHORTEST and (half := positions(step // 2)) <= LEFT_OUT * here:
@@ -214,7 +214,7 @@ def with_masks_told(schedule: Schedule, access: Access, masks: Container[Read], 
         if read not in needed and read not in masks:
             needed.add(read)
             stack += [*access.nodes[read].operands, *access.index_reads(read).values()]
-    operand = access.nodes[main_contraction(access)].operands[0].value.dtype
+    operand = multiplied(access, main_contraction(access))
     rows = max((likely(a.extent) for a in schedule.axes if a.role == "grid" and a.tile > 1), default=1)
     wide = any(a.role == "whole" and a.tile > NARROW for a in schedule.axes)
     carried = operand.bytes <= 2 and rows > FEW_ROWS and wide and needed.isdisjoint(_other_loads(access))
@@ -236,7 +236,7 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
     """
     if target.kind == "cpu":
         return (ChainTiles(512, 512, 4, 1),)
-    operand = access.nodes[main_contraction(access)].operands[0].value.dtype
+    operand = multiplied(access, main_contraction(access))
     if operand.bytes > 2:
         return (ChainTiles(32, 32, 4, 1),)
     if nested:

@@ -12,7 +12,7 @@ from math import prod
 from rooftile.ir.dtypes import F32, compute_type
 from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read
-from rooftile.passes.regions.contractions import contractions, has_dot, loads_of_contractions
+from rooftile.passes.regions.contractions import contractions, has_dot, loads_of_contractions, multiplied
 from rooftile.passes.regions.cost import cost
 from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely
@@ -77,7 +77,7 @@ def _busy(schedule: Schedule, access: Access, target: Target, beside: int) -> fl
 
 def _dot_rate(schedule: Schedule, access: Access, contraction: Read, target: Target) -> float:
     """FLOP per second of a contraction's products, as kernels of ours compute them."""
-    dtype = access.nodes[contraction].operands[0].value.dtype
+    dtype = multiplied(access, contraction)
     rate = target.matmul_rate(dtype.name)
     if target.kind != "cuda" or dtype is not F32 or not has_dot(access):
         return rate

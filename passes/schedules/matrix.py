@@ -9,7 +9,7 @@ from rooftile.ir.core import Graph
 from rooftile.ir.scalar import SCALARS
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read, Space, address
-from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction
+from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction, multiplied
 from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge
@@ -65,7 +65,7 @@ def _dots(access: Access, shape: Groups) -> Dots:
     together = [r for r in contractions(access) if access.free[r] == access.free[main]]
     operands = [o for r in together for o in access.nodes[r].operands]
     flops, moved = _epilogue(access, access.free[main])
-    dtype = access.nodes[main].operands[0].value.dtype
+    dtype = multiplied(access, main)
     batch = prod(likely(access.axes[a]) for a in shape.batch)
     pieces = prod(segments(access, a) for a in shape.m[:1] + shape.n[:1])
     blocks = dtype.bytes == 2 and batch == 1 and all(_is_block(access, o) for o in operands)

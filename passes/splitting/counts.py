@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Size
 from rooftile.passes.regions.compose import compose
-from rooftile.passes.regions.contractions import contractions
-from rooftile.passes.regions.cost import cost
+from rooftile.passes.regions.cost import cost, floor_seconds
 from rooftile.passes.regions.forms import Unschedulable
 from rooftile.passes.regions.parts import busy, partial_bytes, parts_for
 from rooftile.passes.regions.space import space_of
@@ -65,7 +64,4 @@ def _seconds(body: Graph, target: Target, beside: int = 0) -> float:
 
 
 def _roofline(body: Graph, target: Target) -> float:
-    access = compose(body)
-    price, operand = cost(access, target), access.nodes[contractions(access)[0]].operands[0]
-    floor = target.floor_seconds(price.bytes, price.matmul_flops, operand.value.dtype.name)
-    return floor + target.launch_seconds
+    return floor_seconds([compose(body)], target) + target.launch_seconds
