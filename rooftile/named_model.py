@@ -31,15 +31,17 @@ class NamedModel:
     inputs: tuple[Any, ...]
 
 
-def named_model(name: str, inputs: Sequence[str], device: torch.device) -> NamedModel:
+def named_model(name: str, inputs: Sequence[str], device: torch.device, *, by_shape: bool = False) -> NamedModel:
     """The model called ``name`` (``file.py:object`` or ``package.module:object``), moved to ``device``.
 
     The object is a module, a function of tensors, or something to be called without arguments that gives a module or
     ``(module, inputs)``. Each of ``inputs`` is a type such as ``bf16[1, 16, 64]``, or the name of a function beside
-    the model that gives all inputs.
+    the model that gives all inputs. A module made on the meta device has no values to be moved: with ``by_shape`` it
+    stays there, and its inputs go there.
 
     Raises:
-        OptionError: there is no such file, module or object, a type cannot be read, or there are no inputs.
+        OptionError: there is no such file, module or object, a type cannot be read, there are no inputs, or a module
+            has no values where they are wanted.
     """
     place, colon, attribute = name.rpartition(":")
     if not colon:
@@ -47,12 +49,24 @@ def named_model(name: str, inputs: Sequence[str], device: torch.device) -> Named
     with device:  # on the meta device, weights are not even allocated
         module = _module(place)
         model, own_inputs = _model(_attribute(module, attribute, name), name)
+        if device.type != "meta" and has_no_values(model):
+            if not by_shape:
+                raise OptionError(
+                    f"{name} has weights on the meta device, without values, and here it is run",
+                    fix="make it on a real device; 'rooftile explain' and 'rooftile dump' need no values",
+                )
+            device = torch.device("meta")
         if isinstance(model, nn.Module):
             model.to(device)
         given = _inputs(inputs, module) if inputs else own_inputs
     if given is None:
         raise OptionError(f"{name} comes without inputs", fix="--inputs 'f32[2, 16, 64]', once for each input")
     return NamedModel(model, tuple(x.to(device) if isinstance(x, torch.Tensor) else x for x in given))
+
+
+def has_no_values(model: Callable[..., Any]) -> bool:
+    """Whether a module has weights or buffers on the meta device, where there are shapes alone."""
+    return isinstance(model, nn.Module) and any(x.is_meta for x in (*model.parameters(), *model.buffers()))
 
 
 def named_object(name: str) -> Any:

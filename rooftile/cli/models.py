@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from rooftile.target import Target
 
 
-def found_model(name: str, inputs: list[str] | None, *, meta: bool) -> NamedModel:
-    """The model and its inputs on the device that is here, or without memory.
+def found_model(name: str, inputs: list[str] | None, *, meta: bool = False, by_shape: bool = False) -> NamedModel:
+    """The model and its inputs on the device that is here, or, with ``meta``, without memory; with ``by_shape`` also
+    one that was made without memory.
 
     Raises:
-        OptionError: there is no such model, or it comes without inputs.
+        OptionError: there is no such model, it comes without inputs, or it has no values and they are wanted.
     """
     import torch
 
     from rooftile.named_model import named_model
 
     device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
-    return named_model(name, inputs or [], device)
+    return named_model(name, inputs or [], device, by_shape=by_shape)
 
 
 def compiled_model(
@@ -47,7 +48,7 @@ def compiled_model(
     if ":" not in name and Path(name).exists():
         compilations = compile_files(Path(name), options, meta=meta)
         return compilations, len(compilations)
-    found = found_model(name, inputs, meta=meta)
+    found = found_model(name, inputs, meta=meta, by_shape=True)
     with torch.no_grad():
         return compile_afresh(found.model, found.inputs, {}, options)
 
@@ -65,7 +66,7 @@ def subjects(name: str, inputs: list[str] | None, dynamic: bool | None) -> tuple
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if is_on_disk(name):
         return dump_subjects(Path(name), device), 0
-    found = found_model(name, inputs, meta=False)
+    found = found_model(name, inputs)
     return model_subjects(found.model, found.inputs, dynamic)
 
 

@@ -39,7 +39,7 @@ def tune(
         return
     if target or meta:
         raise OptionError("kernels are timed on the device that is here", fix="--target and --meta go with --check")
-    found = found_model(model, inputs, meta=False)
+    found = found_model(model, inputs)
     report = tuning.tune(
         found.model,
         *found.inputs,

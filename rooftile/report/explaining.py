@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch._dynamo.exc import BackendCompilerFailed
+from torch.utils._pytree import tree_map
 
 from rooftile.backend import Backend
 from rooftile.compilation import Compilation
@@ -17,6 +18,7 @@ from rooftile.driver import build_program, collecting
 from rooftile.dump import IMPORT
 from rooftile.errors import OptionError, RooftileError
 from rooftile.ir.parser import parse_graph
+from rooftile.named_model import has_no_values
 from rooftile.report.breaks import breaks_seen
 from rooftile.report.collect import report_of
 from rooftile.report.data import Report
@@ -30,8 +32,8 @@ def explain(model: Callable[..., Any], *inputs: Any, **kwargs: Any) -> Report:
     """What Rooftile makes of ``model`` on these inputs: kernels, decisions with their reasons, bytes, the roofline.
 
     The model is captured and compiled afresh and run once (on a GPU each kernel a few times more, to time it);
-    nothing that was compiled before is touched. Printing the report shows tables; ``to_dict()`` and
-    ``save("report.json")`` give data.
+    nothing that was compiled before is touched. A model whose weights are on the meta device is explained by shapes,
+    wherever the inputs are. Printing the report shows tables; ``to_dict()`` and ``save("report.json")`` give data.
 
     Raises:
         RooftileError: whatever compiling the model raises.
@@ -43,9 +45,15 @@ def explain_with(
     model: Callable[..., Any], inputs: Sequence[Any], kwargs: Mapping[str, Any], options: CompileOptions
 ) -> Report:
     """``explain`` with the options of ``compile``."""
+    if has_no_values(model):
+        inputs, kwargs = tree_map(_on_meta, (tuple(inputs), dict(kwargs)))
     with breaks_seen() as breaks:
         compilations, graphs = compile_afresh(model, inputs, kwargs, options)
     return report_of(compilations, uncompiled=graphs - len(compilations), breaks=breaks)
+
+
+def _on_meta(x: Any) -> Any:
+    return x.to("meta") if isinstance(x, torch.Tensor) else x
 
 
 def compile_afresh(

@@ -29,6 +29,11 @@ def huge() -> nn.Module:
     return nn.Linear(8192, 2**28, bias=False, dtype=torch.bfloat16)  # 4 TiB
 
 
+def without_values() -> nn.Module:
+    with torch.device("meta"):
+        return Mlp()
+
+
 def inputs() -> tuple[Tensor, ...]:
     return (torch.randn(2, 5, 16),)
 

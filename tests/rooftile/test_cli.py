@@ -63,6 +63,20 @@ def test_explain_a_model_that_has_no_memory() -> None:
     assert weight["bytes"] == 4 * 2**40
 
 
+def test_explain_and_dump_a_model_that_was_made_without_memory(tmp_path: Path) -> None:
+    named = (f"{MODELS}:without_values", "-i", "f32[4, 16]")
+    assert json.loads(run("explain", *named, "--json"))["totals"]["kernels"] > 0
+    assert "plan.txt" in run("dump", *named, "-o", str(tmp_path))
+
+
+@pytest.mark.parametrize("command", ["check", "bisect", "tune"])
+def test_what_is_run_has_values(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(monkeypatch, capsys, command, f"{MODELS}:without_values", "-i", "f32[4, 16]")
+    assert "without values" in message and "rooftile explain" in message
+
+
 def test_dump_writes_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "plan.txt" in run("dump", f"{MODELS}:with_inputs", "-o", str(out))

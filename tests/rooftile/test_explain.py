@@ -166,6 +166,11 @@ def test_how_tiles_are_moved_is_said() -> None:
     assert "How tiles are moved" in str(report)
 
 
+def test_a_model_without_values_is_explained_by_shapes_wherever_its_inputs_are() -> None:
+    report = explain_with(nn.Linear(16, 8, device="meta"), (torch.randn(4, 16),), {}, CompileOptions(target="h100"))
+    assert [b.shape for b in report.buffers if b.role == "input"] == [(4, 16)]
+
+
 def test_steps_that_a_mask_leaves_out_are_no_work() -> None:
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
         return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
