@@ -1,8 +1,8 @@
 """Writes the tables of models.md from what was measured: ``python docs/make_models.py``, or with ``--check`` only
 compares.
 
-``python -m benchmarks.models --device cpu`` and ``--device cuda`` measure; their files lie in
-``benchmarks/results/models``.
+``python -m benchmarks.models --device cpu`` and ``--device cuda`` measure, ``python -m benchmarks.census`` counts;
+their files lie in ``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from marked import main
 
+from benchmarks.census import CENSUS_RESULTS
+from benchmarks.census_table import census_section
 from benchmarks.models import MODEL_RESULTS
 from benchmarks.models_table import coverage_markdown, extern_markdown, speed_section
 from benchmarks.records import Record, saved
@@ -32,6 +34,7 @@ def _records(*, cpu: bool) -> list[Record]:
 PARTS = {
     "models: coverage": lambda: coverage_markdown(_records(cpu=True)),
     "models: externs": lambda: extern_markdown(_records(cpu=True)),
+    "models: census": lambda: census_section(saved(CENSUS_RESULTS)),
     "models: whole": lambda: whole_section(saved(WHOLE_RESULTS)),
     "models: speed": lambda: speed_section(_records(cpu=False)),
 }

@@ -50,9 +50,9 @@ def coverage(of: Architecture, case: str) -> Findings:
         **verdict,
         "seconds": spent,
         "graphs": len(compilations),
-        "breaks": [{"reason": b.reason, "source": _short(b.source)} for b in breaks],
+        "breaks": [{"reason": b.reason, "source": short(b.source)} for b in breaks],
         "kernels": [sum(op.name == "region" for op in c.graph.ops) for c in compilations],
-        "externs": _externs(compilations),
+        "externs": externs_of(compilations),
         "compile": sum(sum(c.seconds.values()) for c in compilations),
     }
 
@@ -96,20 +96,20 @@ def has_case(of: Architecture, case: str) -> bool:
     return of.kind != "image" and (case != "decode" or of.kind != "encoder") if case != "forward" else True
 
 
-def _externs(compilations: Sequence[Compilation]) -> list[Findings]:
+def externs_of(compilations: Sequence[Compilation]) -> list[Findings]:
     """The ATen calls of all graphs, alike ones counted together."""
     found: dict[tuple[str, str], Findings] = {}
     for c in compilations:
         for op in c.graph.ops:
             if op.name == "extern":
                 target = str(op.attrs["target"])
-                source = _short(op.loc.source)
+                source = short(op.loc.source)
                 row = found.setdefault((target, source), {"target": target, "source": source, "count": 0})
                 row["count"] += 1
     return list(found.values())
 
 
-def _short(source: str) -> str:
+def short(source: str) -> str:
     return source.rsplit("/", 1)[-1]
 
 
