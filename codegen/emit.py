@@ -83,7 +83,6 @@ class Emission:
         self.space = Space.of(graph)
         self.names = names or Names()
         self.number = number
-        # The plan binds a size to the parameter of its symbol's own name.
         self.sizes = {s: self.names.fresh(s.name) for s in graph.size_symbols()}
         self.name = self.names.fresh(readable(graph.name, "kernel"))
         self.buffers = dict(buffers) or {v: buffer_name(v, self.names) for v in graph.inputs}
@@ -158,8 +157,8 @@ class Emission:
         used = names_used(statements)
         buffers = [KernelParam(name, "buffer", value.dtype.name) for value, name in self.buffers.items()]
         sizes = [
-            KernelParam(name, "size", _size_type(symbol), symbol.divisor % 16 == 0)
-            for symbol, name in self.sizes.items()
+            KernelParam(name, "size", _size_type(s), s.divisor % 16 == 0, symbol=None if s.name == name else s.name)
+            for s, name in self.sizes.items()
             if name in used
         ]
         return (*buffers, *sizes, *self.carriers.params.values())

@@ -31,8 +31,8 @@ class Blocks:
 class KernelParam:
     """One run-time argument of a kernel, in launch order.
 
-    ``kind`` is ``"buffer"`` (a pointer to elements of ``dtype``), ``"size"`` (an integer, bound to the symbol of the
-    same name when the plan runs) or ``"descriptor"`` (a tensor descriptor of ``blocks``). ``aligned`` says that the
+    ``kind`` is ``"buffer"`` (a pointer to elements of ``dtype``), ``"size"`` (an integer, bound to the run-time size
+    ``size`` when the plan runs) or ``"descriptor"`` (a tensor descriptor of ``blocks``). ``aligned`` says that the
     pointer's address (in bytes) or the integer is a multiple of 16, which Triton uses to vectorise; a launcher must not
     pass one that isn't. Integers are passed as 64-bit when ``dtype`` is ``"i64"``, else as ``"i32"``.
     """
@@ -42,6 +42,12 @@ class KernelParam:
     dtype: str
     aligned: bool = True
     blocks: Blocks | None = None
+    symbol: str | None = None  # of a size: its name in the graph, where the text has another
+
+    @property
+    def size(self) -> str:
+        """The name of the run-time size that the parameter is bound to."""
+        return self.symbol or self.name
 
 
 @dataclass(frozen=True)

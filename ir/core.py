@@ -114,6 +114,12 @@ class Op:
         (value,) = self.outputs
         return value
 
+    @cached_property
+    def sizes(self) -> frozenset[Symbol]:
+        """The run-time sizes and index values that its results, attributes and regions mention."""
+        of_regions = (g.sizes for g in self.regions)
+        return _sizes_of(self.outputs, self.attrs).union(*of_regions)
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -148,25 +154,17 @@ class Graph:
 
     def size_symbols(self) -> tuple[Symbol, ...]:
         """The run-time sizes that shapes and attributes mention, those in regions included, by name."""
-        return self._size_symbols
+        return tuple(sorted((s for s in self.sizes if not is_index_value(s.name)), key=lambda s: s.name))
 
     @cached_property
-    def _size_symbols(self) -> tuple[Symbol, ...]:
-        found: set[Symbol] = set()
-        for size in dict.fromkeys(self._sizes()):
-            found |= size_symbols(size)
-        return tuple(sorted((s for s in found if not is_index_value(s.name)), key=lambda s: s.name))
+    def sizes(self) -> frozenset[Symbol]:
+        """The run-time sizes and index values that it mentions."""
+        return _sizes_of(self.inputs, self.attrs).union(*(op.sizes for op in self.ops))
 
-    def _sizes(self) -> Iterator[Expr]:
-        for value in self.values():
-            yield from exprs((value.shape, value.type.strides))
-        for attr in self.attrs.values():
-            yield from exprs(attr)
-        for op in self.ops:
-            for attr in op.attrs.values():
-                yield from exprs(attr)
-            for region in op.regions:
-                yield from region._sizes()
+
+def _sizes_of(values: tuple[Value, ...], attrs: Mapping[str, Any]) -> frozenset[Symbol]:
+    mentioned = [*((v.shape, v.type.strides) for v in values), *attrs.values()]
+    return frozenset[Symbol]().union(*map(size_symbols, dict.fromkeys(e for attr in mentioned for e in exprs(attr))))
 
 
 def exprs(attr: Attr) -> Iterator[Expr]:

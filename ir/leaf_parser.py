@@ -32,7 +32,9 @@ class LeafParser(Cursor):
     def facts(self) -> None:
         """Read the facts of the run-time sizes into ``symbols``."""
         while True:
-            name = self.name("the name of a size")
+            token, name = self.token, self.name("the name of a size")
+            if is_index_value(name):
+                self.fail(f"{name} is the value of an index operand", token, fix="give the size another name")
             self.expect(":")
             lo = self.integer()
             self.expect("..")

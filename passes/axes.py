@@ -12,8 +12,8 @@ After::
 
 Dimensions that ops make one (``dims``) form a class, and a class has one letter wherever it occurs. Two dims of one
 value, and two axes of one op, never join: ``q`` and ``k`` read from one ``x`` are two axes of the scores, whatever they
-are in ``x``. Within an op different classes have different letters; far apart, a letter may serve again. Nothing else
-in the graph depends on the names.
+are in ``x``. Within an op different classes have different letters, none of them the name of a run-time size; far
+apart, a letter may serve again. Nothing else in the graph depends on the names.
 """
 
 from __future__ import annotations
@@ -119,8 +119,9 @@ def _letters(graph: Graph, classes: Mapping[Dim, Dim]) -> dict[Dim, str]:
             meets.setdefault(root, []).append(number)
     letters: dict[Dim, str] = {}
     wishes = _wishes(classes)
+    sizes = {s.name for s in graph.size_symbols()}
     for root in sorted(meets, key=lambda r: -len(meets[r])):
-        used = set().union(*(taken[number] for number in meets[root]))
+        used = sizes.union(*(taken[number] for number in meets[root]))
         letters[root] = next(name for name in _candidates(wishes[root]) if name not in used)
         for number in meets[root]:
             taken[number].add(letters[root])

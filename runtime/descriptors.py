@@ -64,7 +64,7 @@ def launch_arguments(
 ) -> list[torch.Tensor | int | BlocksArgument]:
     """What a launcher of ``kernel`` is called with: its ``buffers`` in order, sizes by name, and descriptors."""
     places = {p.name: n for n, p in enumerate(p for p in kernel.params if p.kind == "buffer")}
-    numbers = [sizes[p.name] for p in kernel.params if p.kind == "size"]
+    numbers = [sizes[p.size] for p in kernel.params if p.kind == "size"]
     described = [blocks_argument(p, p.blocks, places, sizes) for p in kernel.params if p.blocks is not None]
     return [*buffers, *numbers, *described]
 

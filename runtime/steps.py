@@ -119,14 +119,14 @@ def bind_steps(plan: Plan, launchers: Sequence[Launcher], sizes: Mapping[str, in
     Raises:
         InternalError: a kernel was built for sizes with a divisor that one of these does not have.
     """
-    names = list(dict.fromkeys(p.name for step in plan.launches for p in step.kernel.params if p.kind == "size"))
-    place_of = {name: len(plan.buffers) + n for n, name in enumerate(names)}
+    names = list(dict.fromkeys(p.size for step in plan.launches for p in step.kernel.params if p.kind == "size"))
+    number_of = {name: len(plan.buffers) + n for n, name in enumerate(names)}
     behind = iter(range(len(plan.buffers) + len(names), 2**31))
     waiting = iter(launchers)
     steps: list[BoundLaunch | BoundCall] = []
     for step in plan.steps:
         if isinstance(step, Launch):
-            steps.append(_launch(step, next(waiting), sizes, place_of, behind))
+            steps.append(_launch(step, next(waiting), sizes, number_of, behind))
         else:
             steps.append(BoundCall(step, tuple(plan.buffers[n] for n in step.writes), sizes))
     dead = tuple(_last_used(plan, number) for number in range(len(steps)))
@@ -134,16 +134,16 @@ def bind_steps(plan: Plan, launchers: Sequence[Launcher], sizes: Mapping[str, in
 
 
 def _launch(
-    step: Launch, launcher: Launcher, sizes: Mapping[str, int], place_of: Mapping[str, int], behind: Iterator[int]
+    step: Launch, launcher: Launcher, sizes: Mapping[str, int], number_of: Mapping[str, int], behind: Iterator[int]
 ) -> BoundLaunch:
     grid = step.kernel.programs(sizes)
     buffers = iter((*step.reads, *step.writes))
     for param in step.kernel.params:
-        if param.kind == "size" and param.aligned and sizes[param.name] % 16:
-            value = sizes[param.name]
-            raise InternalError(f"kernel {step.name} was built for multiples of 16 of {param.name}, which is {value}")
+        if param.kind == "size" and param.aligned and sizes[param.size] % 16:
+            value = sizes[param.size]
+            raise InternalError(f"kernel {step.name} was built for multiples of 16 of {param.size}, which is {value}")
     params = step.kernel.params
-    place_of = {**place_of, **{p.name: next(buffers) for p in params if p.kind == "buffer"}}
+    place_of = {p.name: number_of[p.size] if p.kind == "size" else next(buffers) for p in params if p.blocks is None}
     places = tuple(
         place_of[p.name] if p.blocks is None else blocks_argument(p, p.blocks, place_of, sizes) for p in params
     )

@@ -100,6 +100,11 @@ class Access:
         return list(self._reductions)
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """What a further axis may not be called: the axes' names and those of the run-time sizes."""
+        return frozenset(self.axes).union(s.name for s in self.body.size_symbols())
+
+    @cached_property
     def _reductions(self) -> tuple[Read, ...]:
         return tuple(read for read, node in self.nodes.items() if node.bound)
 

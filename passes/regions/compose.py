@@ -45,7 +45,7 @@ class _Composer:
 
     def __init__(self, body: Graph, space: Space) -> None:
         self.body, self.space = body, space
-        self.walk = Walk(space)
+        self.walk = Walk(space, frozenset(s.name for s in body.size_symbols()))
         self.placing = {op.output: op for op in body.ops if op.name in _PLACED}
         # What is computed for each output: of an op that puts elements into place, these.
         self.stored = [self.placed(v) for v in body.outputs]
@@ -112,7 +112,7 @@ class _Composer:
         dimensions of the main one, which is stored at ``index``."""
         if not outputs:
             return []
-        probe = Walk(self.space)
+        probe = Walk(self.space, self.walk.sizes)
         probe.raw, probe.axes = dict(self.walk.raw), dict(self.walk.axes)
         for _, read in roots:
             probe.want(read)

@@ -19,10 +19,11 @@ from rooftile.passes.regions.access import Guard, NoCommonSpace, Node, Read, Spa
 
 class Walk:
     """One walk from a region's outputs to its inputs: the reads ``wanted`` of each value, how each is computed
-    (``nodes``), and the axes that turn up (``raw``; ``axes`` are those that no definition replaces)."""
+    (``nodes``), and the axes that turn up (``raw``; ``axes`` are those that no definition replaces). No axis has the
+    name of one of the run-time ``sizes``."""
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
+    def __init__(self, space: Space, sizes: frozenset[str] = frozenset()) -> None:
+        self.space, self.sizes = space, sizes
         self.axes: dict[str, Size] = dict(space.leaves)
         self.raw: dict[str, Size] = {}
         self.wanted: dict[Value, dict[Read, None]] = {}
@@ -39,7 +40,7 @@ class Walk:
 
     def fresh_axis(self, wanted: str, extent: Size) -> str:
         """A new axis, named ``wanted`` where that is free."""
-        name = unique_name(wanted, self.raw)
+        name = unique_name(wanted, self.raw.keys() | self.sizes if self.sizes else self.raw)
         self.raw[name] = extent
         if name not in self.space.defs:
             self.axes.setdefault(name, extent)
@@ -61,7 +62,7 @@ class Walk:
         for name, known in self.indirect.items():
             if known == read:
                 return axis(name, extent)
-        name = f"at{len(self.indirect)}"
+        name = unique_name(f"at{len(self.indirect)}", self.sizes)
         self.indirect[name] = self.want(read)
         return axis(name, extent)
 

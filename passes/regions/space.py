@@ -128,7 +128,7 @@ def split_axis(space: Space, access: Access, name: str, size: int, letter: str) 
     """``space`` with the axis ``name`` as two, of which the inner one has ``size`` positions; and the names of the
     outer and the inner one."""
     extent = int(str(access.axes[name]))
-    outer, inner = unique_name(f"{name}{letter}", access.axes), unique_name(f"{name}r", access.axes)
+    outer, inner = unique_name(f"{name}{letter}", access.names), unique_name(f"{name}r", access.names)
     whole = add(mul(axis(outer, extent // size), size), axis(inner, size))
     defs = {n: substitute(e, {name: whole}) for n, e in space.defs.items()} | {name: whole}
     leaves = space.leaves | {outer: extent // size, inner: size}
@@ -199,7 +199,7 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
 
     Returns the new space and accesses, and the name that the merged axis got.
     """
-    merged = unique_name(merged, {n: None for n in access.axes if n not in names} | dict.fromkeys(space.defs))
+    merged = unique_name(merged, access.names.difference(names).union(space.defs))
     extents = [access.axes[n] for n in names]
     whole = axis(merged, product(extents))
     radices = [1 if extent == 0 else extent for extent in extents]  # an empty axis has no positions to tell apart
