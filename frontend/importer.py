@@ -68,7 +68,8 @@ class Imported:
 
 def import_captured(captured: Captured, name: str = "main") -> Imported:
     """Import the graph of a capture. The graph's attribute ``kinds`` says what each input is: a parameter or buffer
-    that the call writes to is ``"state"``; ``updates``, if there, which outputs are to be written over which inputs.
+    that the call writes to is ``"state"``; ``updates``, if there, which outputs are to be written over which inputs;
+    ``trained``, that autograd records calls, behind which weights are likely to change.
 
     Raises:
         UnsupportedError: an input or a result is of a dtype that the IR doesn't have.
@@ -96,6 +97,8 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
     attrs: dict[str, Attr] = {"kinds": tuple(kinds)}
     if pairs := updates(captured):
         attrs["updates"] = pairs
+    if any(captured.results_require_grad):
+        attrs["trained"] = True
     return Imported(importer.im.b.finish(outputs, attrs), tuple(importer.constants))
 
 

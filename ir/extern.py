@@ -111,6 +111,14 @@ def call_extern(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, in
     return tuple(t.clone() if t.untyped_storage().data_ptr() in owners else t for t in tensors)
 
 
+def call_into(op: Op, operands: Sequence[torch.Tensor], result: torch.Tensor, sizes: Mapping[str, int]) -> None:
+    """Make the call so that ``result``, a tensor of the one it returns' type, holds what it returns."""
+    args = [_decode(a, operands, sizes) for a in op.attrs["args"]]
+    kwargs = {name: _decode(a, operands, sizes) for name, a in op.attrs["kwargs"]}
+    namespace, name, _ = op.attrs["target"].split(".")
+    find_target(f"{namespace}.{name}.out")(*args, **kwargs, out=result)
+
+
 def updated_operand(op: Op) -> Value | None:
     """The operand of which a call in ``UPDATES`` replaces elements; None where the call reads it in another way too."""
     if op.attrs["target"] not in UPDATES:

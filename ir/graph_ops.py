@@ -278,10 +278,10 @@ GRAPH_OPS: dict[str, OpDef] = {
         OpDef(
             "extern",
             "An ATen call kept as it is.",
-            ("target", "args", "kwargs", "types", "view"),
+            ("target", "args", "kwargs", "types", "view", "packed"),
             _infer_extern,
             None,
-            optional=("view",),
+            optional=("view", "packed"),
         ),
         OpDef(
             "called",

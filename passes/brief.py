@@ -19,7 +19,7 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.dependences import Dependences
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.launches import can_share
-from rooftile.passes.packing import is_scheduled
+from rooftile.passes.packing import is_packed, is_scheduled
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.space import space_of
@@ -73,7 +73,7 @@ def _brief(graph: Graph, taken: Container[Op], ctx: PassContext) -> Iterator[_Br
 
 def _written_over(graph: Graph) -> set[Value]:
     """The values whose memory may get other elements while the graph runs."""
-    over = {v for op in graph.ops if op.name == "extern" for v in op.inputs}
+    over = {v for op in graph.ops if op.name == "extern" and not is_packed(op) for v in op.inputs}
     for op in graph.ops:
         if op.name == "region":
             over.update(replaced_operands(op).values())

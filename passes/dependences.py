@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rooftile.ir.core import Graph, Op
+from rooftile.passes.packing import is_packed
 
 
 class Dependences:
@@ -17,7 +18,7 @@ class Dependences:
         call: Op | None = None
         for op in graph.ops:
             needed = [producers[v] for v in op.inputs if v in producers]
-            if op.name == "extern":  # ATen calls stay in order, and may write to what they read
+            if op.name == "extern" and not is_packed(op):  # ATen calls stay in order, and may write to what they read
                 needed += [call] if call is not None else []
                 call = op
             mine = 0

@@ -8,12 +8,12 @@ from rooftile.ir.core import Op, Value
 
 
 def live_ops(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Op]:
-    """The ops that ``outputs`` need, every ``extern`` (an ATen call may write to what it reads), and what is known of
-    calls."""
+    """The ops that ``outputs`` need, every ``extern`` (an ATen call may write to what it reads) but those that are
+    made of weights once, and what is known of calls."""
     wanted = set(outputs)
     kept: list[Op] = []
     for op in reversed(ops):
-        if op.name in ("extern", "called") or not wanted.isdisjoint(op.outputs):
+        if (op.name in ("extern", "called") and not op.attrs.get("packed")) or not wanted.isdisjoint(op.outputs):
             wanted.update(op.inputs)
             kept.append(op)
     return kept[::-1]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from rooftile.ir.core import Graph, Op, Value, freeze_attrs
+from rooftile.ir.core import Graph, Op, freeze_attrs
 from rooftile.passes.base import PassContext
 from rooftile.passes.packing import budget, is_packed, lasting_values
 from rooftile.passes.regions.cost import cost
@@ -29,11 +29,14 @@ class Pack:
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with the attribute ``packed`` on these regions."""
         lasting, left = lasting_values(graph), budget(graph)
-        shown = {v for op in graph.ops if op.name == "extern" for v in op.inputs}  # an ATen call may write to it
-        kept: set[Value] = set()
+        calls = [op for op in graph.ops if op.name == "extern"]
+        shown = {v for op in calls if not is_packed(op) for v in op.inputs}  # an ATen call may write to it
+        kept = {v for op in calls if is_packed(op) for v in op.outputs}
         ops: list[Op] = []
         for op in graph.ops:
             bytes = sum(likely(v.type.bytes) for v in op.outputs)
+            if op.name == "extern" and is_packed(op):
+                _enter_stack(op, bytes, ctx)
             fixed = op.name == "region" and lasting.issuperset(op.outputs)
             ready = kept.union(graph.inputs).issuperset(op.inputs) and shown.isdisjoint(op.outputs)
             if fixed and ready and bytes <= left and permitted("", op.outputs[-1], op.loc):
@@ -44,6 +47,11 @@ class Pack:
                 _enter(op, bytes, left, ctx)
             ops.append(op)
         return replace(graph, ops=tuple(ops)) if kept else graph
+
+
+def _enter_stack(op: Op, bytes: int, ctx: PassContext) -> None:
+    reason = f"%{op.output.name} is {len(op.inputs)} weights one behind the other: {bytes} bytes beside theirs are kept"
+    ctx.ledger.add("packed", rule="stack", values=[op.output.name], reason=reason, bytes=-bytes, locs=[op.loc])
 
 
 def _enter(op: Op, bytes: int, left: int, ctx: PassContext) -> None:

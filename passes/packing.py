@@ -1,7 +1,7 @@
 """What is the same in every call: values computed from weights alone, and the graph cut where they end.
 
-Regions whose attribute ``packed`` holds are not run in every call. ``apart`` gives them a graph of their own, whose
-results are further inputs of the rest.
+Regions whose attribute ``packed`` holds, and ATen calls that lay weights one behind the other, are not run in every
+call. ``apart`` gives them a graph of their own, whose results are further inputs of the rest.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import size_symbols
 from rooftile.passes.regions.sizes import likely
+from rooftile.target import Target
 
 LASTING = frozenset({"parameter", "buffer", "constant"})  # kinds of inputs that change between calls at most seldom
 MOST_KEPT = 0.5  # of the weights' own bytes: a copy of fp32 weights in half the width
+MOST_HELD = 0.5  # of the device's memory: weights and copies of them, beside caches and activations
 ALWAYS_KEPT = 64 * 2**20  # bytes: tables of positions, of models however small
 
 
@@ -33,7 +35,7 @@ def lasting_values(graph: Graph) -> set[Value]:
     kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
     found = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING and _is_static(v)}
     for op in graph.ops:
-        if op.name != "extern" and found.issuperset(op.inputs) and _knows_sizes(op):
+        if (op.name != "extern" or is_packed(op)) and found.issuperset(op.inputs) and _knows_sizes(op):
             found.update(op.outputs)
     return found
 
@@ -55,6 +57,14 @@ def budget(graph: Graph) -> int:
     return max(ALWAYS_KEPT, int(MOST_KEPT * weights))
 
 
+def room(graph: Graph, target: Target) -> int:
+    """How many bytes the device has left for copies of weights, beside them and the copies that are there."""
+    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    held = [v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING]
+    held += [v for op in graph.ops if is_packed(op) for v in op.outputs]
+    return max(0, int(MOST_HELD * target.memory_bytes) - sum(likely(v.type.bytes) for v in held))
+
+
 def _knows_sizes(op: Op) -> bool:
     """Whether no run-time size has a part in what ``op`` gives."""
     return all(map(_is_static, op.outputs)) and not Graph("op", (), (op,), ()).size_symbols()
@@ -65,11 +75,11 @@ def _is_static(value: Value) -> bool:
 
 
 def apart(graph: Graph) -> Apart | None:
-    """The packed regions of ``graph`` and the rest of it; None where none is packed."""
-    packed = [op for op in graph.ops if op.attrs.get("packed")]
+    """What is packed of ``graph`` and the rest of it; None where nothing is."""
+    packed = [op for op in graph.ops if is_packed(op)]
     if not packed:
         return None
-    rest = [op for op in graph.ops if not op.attrs.get("packed")]
+    rest = [op for op in graph.ops if not is_packed(op)]
     wanted = {v for op in rest for v in op.inputs}.union(graph.outputs)
     read = {v for op in packed for v in op.inputs}
     kept = tuple(v for op in packed for v in op.outputs if v in wanted)
@@ -102,5 +112,5 @@ def readers(graph: Graph, ops: Iterable[Op]) -> dict[Value, list[Op]]:
 
 
 def is_packed(op: Op) -> bool:
-    """Whether a region's results are kept from call to call."""
+    """Whether the results of a region or a call are kept from call to call."""
     return bool(op.attrs.get("packed"))

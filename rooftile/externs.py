@@ -1,4 +1,4 @@
-"""The ATen calls that stay in a graph: why, as entries of the ledger, and as an error where they are not wanted."""
+"""The ATen calls that every call makes: why, as entries of the ledger, and as an error where they are not wanted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from rooftile.errors import RequirementError
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.extern import UPDATES
 from rooftile.passes.ledger import Ledger
+from rooftile.passes.packing import is_packed
 
 # What no kernel does, by the beginning of the op's name.
 _UNDONE = {
@@ -69,4 +70,4 @@ def require_none(options: CompileOptions, graph: Graph) -> None:
 
 
 def _externs(graph: Graph) -> list[Op]:
-    return [op for op in graph.ops if op.name == "extern"]
+    return [op for op in graph.ops if op.name == "extern" and not is_packed(op)]

@@ -29,6 +29,8 @@ class Target:
     kind: Literal["cuda", "cpu"]
     arch: int
     sm_count: int
+    memory_bytes: int
+    """How much memory the device has."""
     bandwidth: float
     """Bytes per second of device memory, read and written together."""
     flops: Mapping[str, float]
@@ -89,6 +91,7 @@ H100 = Target(
     kind="cuda",
     arch=90,
     sm_count=132,
+    memory_bytes=80 * 10**9,
     bandwidth=3.02e12,
     flops=_rates(f64=52, f32=52, tf32=385, f16=769, f8=1300, i8=1540),
     scalar_flops=52e12,
@@ -107,6 +110,7 @@ H200 = Target(
     kind="cuda",
     arch=90,
     sm_count=132,
+    memory_bytes=141 * 10**9,
     bandwidth=4.3e12,
     flops=_rates(f64=52, f32=52, tf32=385, f16=788, f8=1300, i8=1540),
     scalar_flops=52e12,
@@ -125,6 +129,7 @@ A100 = Target(
     kind="cuda",
     arch=80,
     sm_count=108,
+    memory_bytes=80 * 10**9,
     bandwidth=1.83e12,
     flops=_rates(f64=15, f32=15, tf32=122, f16=243, f8=243, i8=487),
     scalar_flops=15e12,
@@ -143,6 +148,7 @@ CUDA = Target(
     kind="cuda",
     arch=80,
     sm_count=64,
+    memory_bytes=16 * 10**9,
     bandwidth=0.7e12,
     flops=_rates(f64=0.4, f32=20, tf32=40, f16=80, f8=80, i8=160),
     scalar_flops=20e12,
@@ -162,6 +168,7 @@ CPU = Target(
     kind="cpu",
     arch=0,
     sm_count=1,
+    memory_bytes=2**40,
     bandwidth=0.4e9,
     flops=_rates(f64=20e-3, f32=40e-3, tf32=40e-3, f16=20e-3, f8=10e-3, i8=10e-3),
     scalar_flops=0.5e9,

@@ -43,6 +43,7 @@ def _cuda_target(properties: torch.cuda._CudaDeviceProperties) -> Target:
         row,
         arch=arch,
         sm_count=properties.multi_processor_count,
+        memory_bytes=getattr(properties, "total_memory", row.memory_bytes),
         shared_memory=getattr(properties, "shared_memory_per_block_optin", row.shared_memory),
         l2_bytes=properties.L2_cache_size,
     )

@@ -17,6 +17,7 @@ from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.expr import Symbol, size_symbols
 from rooftile.ir.substitution import evaluate
+from rooftile.passes.packing import is_packed
 from rooftile.runtime.arena import Life, aligned, place
 from rooftile.runtime.updates import InPlace, in_place
 
@@ -87,12 +88,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Call:
-    """Run an ``extern`` op through ATen; ``in_place``, so that it writes into the operand that it updates."""
+    """Run an ``extern`` op through ATen; ``in_place``, so that it writes into the operand that it updates; ``into``
+    memory of the plan's, where what it gives is kept from call to call and has to stay where it is."""
 
     op: Op
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     in_place: bool = False
+    into: bool = False
 
     @property
     def name(self) -> str:
@@ -225,7 +228,7 @@ def _numbers(graph: Graph, update: InPlace) -> dict[Value, int]:
 def _step(op: Op, kernels: Mapping[Op, Kernel], numbers: Mapping[Value, int]) -> Step:
     reads, writes = (tuple(numbers[v] for v in values) for values in (op.inputs, op.outputs))
     if op.name == "extern":
-        return Call(op, reads, writes, in_place=any(n in reads for n in writes))
+        return Call(op, reads, writes, in_place=any(n in reads for n in writes), into=is_packed(op))
     if op.name != "region" or op not in kernels:
         raise InternalError(
             f"the plan got {op.name!r}, which is neither a kernel nor an ATen call", where=op.loc.source
@@ -250,7 +253,7 @@ def _buffers(graph: Graph, steps: Sequence[Step], numbers: Mapping[Value, int]) 
         number = len(buffers)
         buffers.append(Buffer(number, value.name, value.type, role, "argument", -1, last.get(number, -1)))
     for first, step in enumerate(steps):
-        home: Home = "arena" if isinstance(step, Launch) else "aten"
+        home: Home = "arena" if isinstance(step, Launch) or step.into else "aten"
         for value in step.op.outputs:
             number = numbers[value]
             if number == len(buffers):

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from rooftile.errors import InternalError, OutOfRangeError
-from rooftile.ir.extern import call_extern, update_in_place
+from rooftile.ir.extern import call_extern, call_into, update_in_place
 from rooftile.runtime.descriptors import BlocksArgument, blocks_argument
 from rooftile.runtime.interpreter.language import DeviceAssertion
 from rooftile.runtime.interpreter.program import KernelError
@@ -80,6 +80,9 @@ class BoundCall:
             with torch.no_grad():
                 if self.step.in_place:
                     update_in_place(self.step.op, operands, self.sizes)
+                    return
+                if self.step.into:
+                    call_into(self.step.op, operands, frame.tensor(self.results[0].number), self.sizes)
                     return
                 returned = call_extern(self.step.op, operands, self.sizes)
             for buffer, tensor in zip(self.results, returned, strict=True):

@@ -1,23 +1,26 @@
 """Rule Unrolled: terms that are one expression at numbers in a row are that expression along an axis.
 
 ``f(0), f(1), ..., f(n - 1)  =  f(e) along e``. What may differ from term to term is a constant that grows by the same
-step, or a slice of one value that lies behind that of the term before. Whatever is the same in all terms is computed
-once; everything else gets the axis as its first dimension.
+step, a slice of one value that lies behind that of the term before, or which weight of the same type is read: these are
+laid one behind the other, once. Whatever is the same in all terms is computed once; everything else gets the axis as
+its first dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from rooftile.ir.builder import GraphBuilder
-from rooftile.ir.core import Graph, Op, Value
+from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.dtypes import I32
 from rooftile.ir.expr import axis
+from rooftile.ir.extern import encode
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import equal
 
 DEEPEST = 64  # ops between a term and what all terms share
+STACK = "aten.stack.default"
 
 Terms: TypeAlias = tuple[Value, ...]
 Operands: TypeAlias = Sequence[Value | None]  # along the axis; None for what is the same in all terms
@@ -56,12 +59,21 @@ def _told(op: Op) -> Hashable:
     return tuple(sorted((name, value) for name, value in op.attrs.items() if name != numbers))
 
 
-class AlongAxis:
-    """Builds the values of ``count`` terms as one value that has them along its first dimension."""
+def _laid(op: Op) -> Terms:
+    """The values that a stack is made of, in order."""
+    (_, *numbers) = op.attrs["args"][0]
+    return tuple(op.inputs[number] for _, number in numbers)
 
-    def __init__(self, builder: GraphBuilder, producers: Mapping[Value, Op], count: int) -> None:
+
+class AlongAxis:
+    """Builds the values of ``count`` terms as one value that has them along its first dimension. ``weights`` are those
+    that may be laid one behind the other."""
+
+    def __init__(
+        self, builder: GraphBuilder, producers: Mapping[Value, Op], count: int, weights: Collection[Value] = ()
+    ) -> None:
         self.builder, self.count = builder, count
-        self._producers = producers
+        self._producers, self._weights = producers, weights
         self._known: dict[Terms, Value | None] = {}
 
     def of(self, terms: Terms) -> Value:
@@ -85,6 +97,8 @@ class AlongAxis:
         return self._known[terms]
 
     def _computed(self, terms: Terms, depth: int) -> Value | None:
+        if all(x in self._weights for x in terms) and len({x.type for x in terms}) == 1:
+            return self._side_by_side(terms)
         made = [op for x in terms if (op := self._producers.get(x)) is not None]
         if len(made) < len(terms) or not depth:
             raise NotAlike(f"%{terms[0].name}, %{terms[1].name} and so on are separate values")
@@ -105,6 +119,16 @@ class AlongAxis:
                 return None
             return _RULES[first.name](self, first, operands)
 
+    def _side_by_side(self, terms: Terms) -> Value:
+        """Weights as one tensor, kept from call to call; the same one wherever the same are wanted."""
+        known = (op for op in self._producers.values() if op.name == "extern" and op.attrs.get("packed"))
+        found = next((op.output for op in known if _laid(op) == terms), None)
+        if found is None:
+            shape = (len(terms), *terms[0].shape)
+            operands, attrs = encode(STACK, [terms], {}, (TensorType(terms[0].dtype, shape),))
+            (found,) = self.builder.multi("extern", operands, {**attrs, "packed": True}, name="stack")
+        return found
+
     def whole(self, op: Op, operands: Operands) -> list[Value]:
         """The operands of ``op`` along the axis, those that are the same in all terms as well."""
         return [self._repeated(x) if along is None else along for along, x in zip(operands, op.inputs, strict=True)]
@@ -122,8 +146,9 @@ class AlongAxis:
     def _slices(self, made: Sequence[Op]) -> Value:
         starts, sizes = [op.attrs["starts"] for op in made], made[0].attrs["sizes"]
         apart = [d for d in range(len(sizes)) if not equal(starts[0][d], starts[1][d])]
-        d, x = apart[0], made[0].inputs[0]
+        x = made[0].inputs[0]
         in_a_row = len(apart) == 1 and set(made[0].attrs["steps"]) == {1}
+        d = apart[0] if apart else 0
         for number, each in enumerate(starts):
             wanted = (*starts[0][:d], add(starts[0][d], mul(sizes[d], number)), *starts[0][d + 1 :])
             in_a_row = in_a_row and all(map(equal, each, wanted))

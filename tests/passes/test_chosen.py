@@ -19,6 +19,7 @@ from rooftile.driver import collecting
 from rooftile.ir.core import Op
 from rooftile.ir.evaluator import evaluate
 from rooftile.passes import ordered
+from rooftile.passes.packing import is_packed
 from rooftile.report.explaining import compile_afresh
 from tests.gates import GATED, LOOKED_UP, LOOPED, Layer, operands, sorted_by_number
 from tests.regions import compiled, meta
@@ -161,6 +162,38 @@ def test_all_spellings_come_to_the_same_products(name: str, tokens: int) -> None
     assert [shape for shape, _ in mine] == [shape for shape, _ in theirs]
     assert wide or mine == theirs
     assert len(one.graph.ops) <= len(other.graph.ops)
+
+
+class OfTheirOwn(nn.Module):
+    """A loop over 64 experts with parameters of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        made: dict[str, Any] = {"bias": False, "dtype": torch.bfloat16, "device": "meta"}
+        self.experts = nn.ModuleList(
+            nn.ModuleList([nn.Linear(2048, 1024, **made), nn.Linear(2048, 1024, **made), nn.Linear(1024, 2048, **made)])
+            for _ in range(64)
+        )
+
+    def forward(self, x: Tensor, router: Tensor) -> Tensor:
+        weights, chosen = (x @ router).softmax(-1, dtype=torch.float32).topk(8)
+        out = torch.zeros_like(x)
+        for number, (gate, up, down) in enumerate(self.experts):  # type: ignore[misc]
+            weight = torch.where(chosen == number, weights.to(x.dtype), 0).sum(-1, keepdim=True)
+            out = out + down(nn.functional.silu(gate(x)) * up(x)) * weight
+        return out
+
+
+@pytest.mark.parametrize("tokens", [1024, 16])
+def test_parameters_of_their_own_come_to_the_same_products(tokens: int) -> None:
+    torch._dynamo.reset()
+    one = compiled(OfTheirOwn().eval(), (meta(tokens, 2048), meta(2048, 64)), "h200")
+    inputs = (meta(tokens, 2048), meta(2048, 64), meta(64, 2048, 2048), meta(64, 1024, 2048))
+    other = compiled(without_biases(LOOPED["looped"]), inputs, "h200")
+    assert kinds(one) == kinds(other)
+    stacks = [op for op in one.graph.ops if is_packed(op)]
+    assert [op.output.shape for op in stacks] == [(64, 1024, 2048), (64, 1024, 2048), (64, 2048, 1024)]
+    assert len(one.graph.ops) == len(other.graph.ops) + len(stacks)
 
 
 def test_few_rows_read_their_matrices_where_they_are() -> None:

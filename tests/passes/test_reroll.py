@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from rooftile import driver
 from rooftile.compilation import Compilation
 from rooftile.config import CompileOptions
 from rooftile.ir.evaluator import evaluate
 from rooftile.report.explaining import compile_afresh
+from rooftile.target import CPU
 from tests.gates import operands
 
 EXPERTS, TOKENS, CHOSEN = 7, 5, 2
@@ -107,24 +110,177 @@ def test_terms_that_are_all_needed_stay_one_by_one() -> None:
 
 
 class Experts(nn.Module):
-    """Experts with matrices of their own."""
+    """Experts with weights of their own, which ``spelled`` adds up where they are chosen."""
 
-    def __init__(self) -> None:
+    def __init__(self, spelled: Callable[..., Tensor], widths: Sequence[int] = (6,) * EXPERTS) -> None:
         super().__init__()
-        self.experts = nn.ModuleList(nn.Linear(8, 8, bias=False, dtype=torch.float64) for _ in range(EXPERTS))
+        made = {"dtype": torch.float64}
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(8, width, **made), nn.SiLU(), nn.Linear(width, 8, bias=False, **made))
+            for width in widths
+        )
+        self.spelled = spelled
 
     def forward(self, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+        return self.spelled(self.experts, x, w, chosen)
+
+
+def gate_of(n: int, w: Tensor, chosen: Tensor) -> Tensor:
+    return ((chosen == n) * w).sum(-1)
+
+
+def weighted(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    for n, expert in enumerate(experts):
+        result = result + expert(x) * gate_of(n, w, chosen)[:, None]
+    return result
+
+
+def masked(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    for n, expert in enumerate(experts):
+        hit = (chosen == n).any(-1, keepdim=True)
+        result += torch.where(hit, expert(x) * gate_of(n, w, chosen)[:, None], 0)
+    return result
+
+
+def by_columns(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    gate = torch.zeros(len(x), len(experts), dtype=x.dtype).scatter(1, chosen, w)
+    return sum((expert(x) * gate[:, n, None] for n, expert in enumerate(experts)), torch.zeros_like(x))
+
+
+def stacked(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    gate = torch.zeros(len(x), len(experts), dtype=x.dtype).scatter(1, chosen, w)
+    return torch.einsum("te,ted->td", gate, torch.stack([expert(x) for expert in experts], 1))
+
+
+def stacked_last(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    gate = torch.zeros(len(x), len(experts), dtype=x.dtype).scatter(1, chosen, w)
+    return (torch.stack([expert(x) for expert in experts], -1) * gate[:, None]).sum(-1)
+
+
+def of_one_choice(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    for n, expert in enumerate(experts):
+        result = result + torch.where((chosen[:, 0] == n)[:, None], expert(x), 0.0) * w[:, :1]
+    return result
+
+
+@pytest.mark.parametrize("spelled", [weighted, masked, by_columns, stacked, stacked_last, of_one_choice])
+def test_weights_of_their_own_are_laid_one_behind_the_other(spelled: Callable[..., Tensor]) -> None:
+    model = Experts(spelled).eval()
+    x, w, chosen, _ = given()
+    chosen[:, 1] = (chosen[:, 0] + 1) % EXPERTS
+    found = by_passes(model, x, w, chosen)
+    assert told(found)[0] == "rewritten"
+    assert [entry.rule for entry in found.context.ledger if entry.rule == "delta"]
+    graph = found.stages[-1].graph
+    assert sum(op.name == "contract" for op in graph.ops) == 2
+    stacks = [op for op in graph.ops if op.name == "extern"]
+    assert [op.output.shape for op in stacks] == [(EXPERTS, 6, 8), (EXPERTS, 6), (EXPERTS, 8, 6)]
+    torch.testing.assert_close(result_of(found, model, x, w, chosen), model(x, w, chosen))
+
+
+def result_of(found: Compilation, model: nn.Module, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    graph = found.stages[-1].graph
+    named = {name.replace(".", "_"): value.detach() for name, value in model.named_parameters()}
+    inputs = [
+        next(
+            (t for name, t in named.items() if value.name.endswith(name)),
+            {"x": x, "w": w, "chosen": chosen}.get(value.name),
+        )
+        for value in graph.inputs
+    ]
+    (got,) = evaluate(graph, inputs)
+    return got
+
+
+def dense(compilation: Compilation) -> str:
+    decision, reason = told(compilation)
+    assert decision == "cut"
+    assert not [op for op in compilation.stages[-1].graph.ops if op.name == "extern"]
+    return reason
+
+
+def test_weights_that_a_device_has_no_room_for_twice_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, chosen, _ = given()
+    model = Experts(weighted).eval()
+    bytes = sum(p.nbytes for p in model.parameters())
+    for memory, fits in ((4 * bytes, True), (4 * bytes - 2, False)):
+        monkeypatch.setattr(driver, "_target_of", lambda _, memory=memory: replace(CPU, memory_bytes=memory))
+        found = by_passes(model, x, w, chosen)
+        if fits:
+            assert told(found)[0] == "rewritten"
+        else:
+            assert f"would take {bytes} bytes, and there is room for {bytes - 1}" in dense(found)
+
+
+def test_weights_that_are_trained_stay_where_they_are() -> None:
+    x, w, chosen, _ = given()
+    torch._dynamo.reset()
+    (found,), _ = compile_afresh(
+        Experts(weighted), (x, w, chosen), {}, CompileOptions(stop_after="chosen", dynamic=False)
+    )
+    assert "are separate values; under torch.no_grad(), or" in dense(found)
+
+
+def test_weights_of_several_types_are_told_of() -> None:
+    x, w, chosen, _ = given()
+    reason = dense(by_passes(Experts(weighted, (6, 6, 6, 5, 6, 6, 6)).eval(), x, w, chosen))
+    assert "all 6 terms" in reason and "the numbers 0, 1, 2, 4, 5, 6 are not in a row" in reason
+
+
+def test_values_that_are_no_weights_are_told_of() -> None:
+    def layer(x: Tensor, w: Tensor, chosen: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
+        terms = (x @ m * gate_of(n, w, chosen)[:, None] for n, m in enumerate((a, b, c, d, e)))
+        return sum(terms, torch.zeros_like(x))
+
+    x, w, chosen, m = given()
+    assert "%a, %b and so on are separate values" in dense(by_passes(layer, x, w, chosen, *m[:5]))
+
+
+def test_weights_stay_where_they_are_if_that_is_asked_for() -> None:
+    x, w, chosen, _ = given()
+    torch._dynamo.reset()
+    options = CompileOptions(stop_after="chosen", dynamic=False, without=("reroll/stack",))
+    with torch.no_grad():
+        (found,), _ = compile_afresh(Experts(weighted).eval(), (x, w, chosen), {}, options)
+    assert "their weights are separate values" in dense(found)
+
+
+def test_what_is_read_of_all_is_not_left_out() -> None:
+    """The products are wanted beside the sum of the chosen: each is computed as it is."""
+
+    def both(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+        every = torch.stack([expert(x) for expert in experts], 1)
+        gate = torch.zeros(len(x), len(experts), dtype=x.dtype).scatter(1, chosen, w)
+        return torch.einsum("te,ted->td", gate, every) + every.exp().amax(1)
+
+    x, w, chosen, _ = given()
+    assert "too few of them are known to be zero" in dense(by_passes(Experts(both).eval(), x, w, chosen))
+
+
+def test_two_sums_of_the_same_weights_share_what_is_laid_out() -> None:
+    def twice(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+        return weighted(experts, weighted(experts, x, w, chosen), w, chosen)
+
+    x, w, chosen, _ = given()
+    model = Experts(twice).eval()
+    found = by_passes(model, x, w, chosen)
+    assert sum(op.name == "extern" for op in found.stages[-1].graph.ops) == 3
+    torch.testing.assert_close(result_of(found, model, x, w, chosen), model(x, w, chosen))
+
+
+def test_a_loop_over_choices_around_one_over_weights_is_told_of() -> None:
+    def each_choice(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
         result = torch.zeros_like(x)
-        for n, expert in enumerate(self.experts):
-            result = result + expert(x) * torch.where(chosen == n, w, 0).sum(-1, keepdim=True)
+        for k in range(CHOSEN):
+            for n, expert in enumerate(experts):
+                result = result + torch.where((chosen[:, k] == n)[:, None], expert(x), 0) * w[:, k, None]
         return result
 
-
-def test_matrices_of_their_own_are_told_of() -> None:
     x, w, chosen, _ = given()
-    decision, reason = told(by_passes(Experts().eval(), x, w, chosen))
-    assert decision == "cut"
-    assert "are separate values; as parts of one tensor's first dimension" in reason
+    dense(by_passes(Experts(each_choice).eval(), x, w, chosen))
 
 
 def test_a_partial_sum_that_is_wanted_is_no_part_of_a_longer_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import torch
 from torch import nn
 
 import rooftile
+from rooftile.driver import collecting
 from rooftile.errors import InputError
 from rooftile.runtime.packed import Packed
+from rooftile.runtime.plan import Call
 
 
 class Scaled(nn.Module):
@@ -94,6 +97,80 @@ def test_a_weight_replaced_is_noticed(runs: list[int]) -> None:
     agrees(fast, model)
     model.double()
     agrees(fast, model, X.double())
+
+
+class Experts(nn.Module):
+    """Experts with weights of their own: their products are those of one tensor, into which they are copied once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(32, 6)
+        self.experts = nn.ModuleList(nn.Linear(32, 32) for _ in range(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights, chosen = self.router(x).softmax(-1).topk(2)
+        terms = (e(x) * ((chosen == n) * weights).sum(-1, keepdim=True) for n, e in enumerate(self.experts))
+        return sum(terms, torch.zeros_like(x))
+
+
+def test_weights_one_behind_the_other_are_laid_out_again_where_they_were(runs: list[int]) -> None:
+    torch.manual_seed(0)
+    model = Experts().eval()
+    fast = rooftile.compile(model)
+    with collecting() as compilations:
+        agrees(fast, model)
+        agrees(fast, model)
+    (compilation,) = compilations
+    (packed,) = packed_programs()
+    places = [t.data_ptr() for t in packed._kept.results]  # type: ignore[union-attr]
+    assert packed.kept_bytes == sum(p.nbytes for e in model.experts for p in e.parameters()) and len(runs) == 1
+    assert not [step for step in compilation.plan.steps if isinstance(step, Call)]  # type: ignore[union-attr]
+    with torch.no_grad():
+        model.experts[3].weight.mul_(2)
+    agrees(fast, model)
+    model.load_state_dict(Experts().state_dict())
+    agrees(fast, model)
+    model.load_state_dict(Experts().state_dict(), assign=True)
+    agrees(fast, model)
+    model.experts[1] = nn.Linear(32, 32)
+    agrees(fast, model)
+    assert [t.data_ptr() for t in packed._kept.results] == places and len(runs) == 5  # type: ignore[union-attr]
+    model.double()
+    agrees(fast, model, X.double())
+
+
+def packed_programs() -> list[Packed]:
+    return [each for each in gc.get_objects() if type(each) is Packed and each._kept is not None]
+
+
+def test_experts_that_are_trained_are_right_and_keep_nothing(runs: list[int]) -> None:
+    torch.manual_seed(0)
+    model, plain = Experts(), Experts()
+    plain.load_state_dict(model.state_dict())
+    fast = rooftile.compile(model)
+    for each, call in ((model, fast), (plain, plain)):
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            call(X).square().sum().backward()  # type: ignore[operator]
+            optimizer.step()
+    torch.testing.assert_close(model.state_dict(), plain.state_dict())
+    assert not runs
+    model.eval()
+    agrees(fast, model)
+    assert len(runs) == 1
+
+
+def test_an_exported_program_lays_weights_out_once(runs: list[int], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Experts().eval()
+    program = rooftile.export(model, (X,))
+    program.save(tmp_path / "experts.rooftile")
+    loaded = rooftile.load(tmp_path / "experts.rooftile")
+    for each in (program, loaded):
+        agrees(each, model)
+        agrees(each, model)
+    assert len(runs) == 2
 
 
 def test_a_write_that_torch_does_not_count_takes_an_invalidation(runs: list[int]) -> None:

@@ -13,9 +13,10 @@ from benchmarks.zoo.architectures import ARCHITECTURES
 from benchmarks.zoo.cases import forward, inputs
 from rooftile.checking import check
 from rooftile.driver import collecting
+from rooftile.passes.packing import is_packed
 from rooftile.report.breaks import breaks_seen
 
-EXPERTS, CHOSEN, WIDTH, INNER, TOKENS = 4, 2, 16, 8, 10
+EXPERTS, CHOSEN, WIDTH, INNER, TOKENS = 6, 2, 16, 8, 10
 
 
 class Experts(nn.Module):
@@ -83,6 +84,69 @@ class LoopedWithWhere(Experts):
         return result
 
 
+class OfTheirOwn(nn.Module):
+    """Experts with parameters of their own."""
+
+    def __init__(self, bias: bool = False) -> None:
+        super().__init__()
+        self.router = nn.Linear(WIDTH, EXPERTS, bias=False)
+        self.experts = nn.ModuleList(SwiGLU(bias) for _ in range(EXPERTS))
+
+    def routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weights, chosen = self.router(x).sigmoid().topk(CHOSEN)
+        return weights / weights.sum(-1, keepdim=True), chosen
+
+
+class SwiGLU(nn.Module):
+    """Two matrices up and one down."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.gate, self.up = nn.Linear(WIDTH, INNER, bias), nn.Linear(WIDTH, INNER, bias)
+        self.down = nn.Linear(INNER, WIDTH, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+
+
+class LoopedOverModules(OfTheirOwn):
+    """One expert after another over all tokens, weighted where it was chosen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.routed(x)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            out = out + expert(x) * ((chosen == number) * weights).sum(-1)[:, None]
+        return out
+
+
+class LoopedOverModulesWithBiases(LoopedOverModules):
+    """The same, with biases."""
+
+    def __init__(self) -> None:
+        super().__init__(bias=True)
+
+
+class LoopedWithMasks(OfTheirOwn):
+    """What an expert gives is added where it is the first choice, weighted with that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.routed(x)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            out += torch.where((chosen[:, 0] == number)[:, None], expert(x), 0) * weights[:, :1]
+        return out
+
+
+class Stacked(OfTheirOwn):
+    """What all experts give, under gates that are zero for those not chosen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.routed(x)
+        gate = torch.zeros(len(x), EXPERTS, dtype=x.dtype, device=x.device).scatter(1, chosen, weights)
+        return torch.einsum("te,ted->td", gate, torch.stack([expert(x) for expert in self.experts], 1))
+
+
 class LoopedOverRows(Experts):
     """One expert after another over the rows that chose it, whose number is data."""
 
@@ -96,7 +160,8 @@ class LoopedOverRows(Experts):
         return result
 
 
-IN_ONE_GRAPH = (Grouped, Batched, Picked, LoopedWithWhere)
+MODULES = (LoopedOverModules, LoopedOverModulesWithBiases, LoopedWithMasks, Stacked)
+IN_ONE_GRAPH = (Grouped, Batched, Picked, LoopedWithWhere, *MODULES)
 
 
 def close(got: Any, want: Any) -> None:
@@ -104,7 +169,7 @@ def close(got: Any, want: Any) -> None:
 
 
 @pytest.mark.parametrize("spelled", IN_ONE_GRAPH)
-def test_experts_in_one_graph(spelled: type[Experts]) -> None:
+def test_experts_in_one_graph(spelled: type[Experts | OfTheirOwn]) -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
     dtype = torch.bfloat16 if spelled is Grouped else torch.float32  # torch traces grouped products in bf16 alone
@@ -114,7 +179,23 @@ def test_experts_in_one_graph(spelled: type[Experts]) -> None:
     torch.testing.assert_close(got, want, rtol=0.02, atol=0.02) if dtype is torch.bfloat16 else close(got, want)
     (compilation,) = compilations
     assert not breaks
-    assert not [op for op in compilation.graph.ops if op.name == "extern"]
+    assert not [op for op in compilation.graph.ops if op.name == "extern" and not is_packed(op)]
+    stacks = [op for op in compilation.graph.ops if is_packed(op)]
+    assert bool(stacks) == (spelled in MODULES)
+
+
+@pytest.mark.parametrize("spelled", MODULES)
+def test_any_number_of_tokens_of_experts_with_parameters_of_their_own(spelled: type[OfTheirOwn]) -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = spelled().eval()
+    fast = torch.compile(model, backend="rooftile", dynamic=True)
+    with torch.no_grad(), collecting() as compilations:
+        for tokens in (7, 12, 3):
+            verdicts = check(fast, model, (torch.randn(tokens, WIDTH),), {})
+            assert all(v.kept for v in verdicts), verdicts
+    assert len(compilations) == 1
+    assert [entry for entry in compilations[0].context.ledger if entry.rule == "stack"]
 
 
 def test_experts_over_rows_that_are_data_run_in_pieces() -> None:
