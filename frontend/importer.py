@@ -35,6 +35,7 @@ from rooftile.frontend.aten_updates import IN_PLACE
 from rooftile.frontend.captured import Captured
 from rooftile.frontend.decomposing import decomposed
 from rooftile.frontend.importing import Import, tensor_type
+from rooftile.frontend.pairs import by_pairs, plainly
 from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.rows import NOTED, ROWS, ROWS_BY_NAME, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
@@ -147,7 +148,7 @@ class _Importer:
 
     def tensor(self, node: fx.Node) -> Value:
         """What a node that is a tensor has become."""
-        value = self.values[node]
+        value = plainly(self.values[node])
         assert isinstance(value, Value), node
         return value
 
@@ -169,7 +170,8 @@ class _Importer:
         arguments, options = self._resolve(node.args), self._resolve(dict(node.kwargs))
         if node in self._in_place:
             return self._update(node, arguments, options) or self._extern(node)
-        return self._by_row(node, arguments, options) or self._by_parts(node) or self._extern(node)
+        pairs = by_pairs(self.im, node, arguments, options, self._extern)
+        return pairs or self._by_row(node, arguments, options) or self._by_parts(node) or self._extern(node)
 
     def _item(self, node: fx.Node) -> Value:
         source, number = node.args
@@ -281,7 +283,8 @@ class _Importer:
             types = [tensor_type(r) for r in results if isinstance(r, torch.Tensor)]
         except DeclinedError as declined:
             raise UnsupportedError(f"{node.target}: {declined}", where=loc_of(node).source) from None
-        operands, attrs = encode(node.target, self._resolve(node.args), self._resolve(dict(node.kwargs)), types)
+        arguments, options = plainly(self._resolve(node.args)), plainly(self._resolve(dict(node.kwargs)))
+        operands, attrs = encode(node.target, arguments, options, types)
         made = iter(self.im.b.multi("extern", operands, attrs, name=node.name))
         if isinstance(shown, torch.Tensor):
             return next(made)

@@ -40,6 +40,7 @@ class Import:
         self.expected: Any = None
         self._seen = 0
         self._producers: dict[Value, Op] = {}
+        self.parts: dict[Value, tuple[Value, Value]] = {}  # of complex tensors that were taken apart
 
     @property
     def dtype(self) -> DType:
