@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rooftile.frontend.importing import Import
+from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import row
 from rooftile.ir.core import Value
 from rooftile.ir.dtypes import B1, DType
@@ -20,8 +20,9 @@ def truth(im: Import, x: Value) -> Value:
 
 
 @row(aten._to_copy.default)
-def to_copy(im: Import, x: Value, **_: Any) -> Value:
-    return _converted(im, x, im.dtype)
+def to_copy(im: Import, x: Value | Scalar, **_: Any) -> Value:
+    """``x`` is a number where a trace has met a tensor of one element whose value it knows."""
+    return _converted(im, x, im.dtype) if isinstance(x, Value) else im.scalar(x, im.dtype)
 
 
 @row(aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten.to.other, aten.type_as.default)

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.aliasing import resolve_outputs
 from rooftile.frontend.captured import Captured, CapturedInput, InputKind, SymbolSource
+from rooftile.frontend.definitions import write_out_definitions
 from rooftile.frontend.sizes import to_size, to_sizes
 from rooftile.frontend.trace import functional_trace
 from rooftile.ir.expr import Expr, Size, Symbol, size_symbols
@@ -32,6 +33,7 @@ def capture(
         UnsupportedError: a size that depends on data, a metadata mutation, an output that is neither tensor nor size.
     """
     trace = functional_trace(module, fakes, fake_mode)
+    write_out_definitions(trace.module)
     graph = trace.module.graph
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     wanting = {n for n, fake in zip(placeholders, fakes, strict=True) if getattr(fake, "requires_grad", False)}

@@ -9,10 +9,9 @@ from typing import Any
 from torch import fx
 from torch._decomp import decomposition_table
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map
 
-from rooftile.frontend.trace import trace_decomposition
+from rooftile.frontend.trace import fake_mode_of, trace_decomposition
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Parts:
 def decomposed(node: fx.Node) -> Parts | None:
     """The decomposition that torch has for the call ``node``; None where it has none, or where it would not help."""
     function = _decomposition(node.target)
-    mode = _fake_mode(node)
+    mode = fake_mode_of(node)
     if function is None or mode is None:
         return None
     outer = tuple(dict.fromkeys(node.all_input_nodes))
@@ -51,12 +50,6 @@ def _decomposition(target: Any) -> Callable[..., Any] | None:
     if target in decomposition_table:
         return decomposition_table[target]
     return target.decompose if target._can_decompose() else None
-
-
-def _fake_mode(node: fx.Node) -> FakeTensorMode | None:
-    values = [node.meta.get("val"), *(n.meta.get("val") for n in node.all_input_nodes)]
-    flat = [v for value in values for v in (value if isinstance(value, (list, tuple)) else [value])]
-    return next((v.fake_mode for v in flat if isinstance(v, FakeTensor)), None)
 
 
 def _with_inputs(function: Callable[..., Any], node: fx.Node, outer: tuple[fx.Node, ...]) -> Callable[..., Any]:

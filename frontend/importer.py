@@ -49,16 +49,6 @@ from rooftile.ir.extern import encode, encode_call
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
 
-# Calls that change nothing in an inference graph: modes, and checks that the trace has already decided.
-_NOTHING = frozenset(
-    {
-        torch._C._set_grad_enabled,
-        torch.ops.aten._assert_tensor_metadata.default,
-        torch.ops.aten.sym_constrain_range_for_size.default,
-    }
-)
-
-
 @dataclass(frozen=True)
 class Imported:
     """Graph IR whose inputs are the captured tensor inputs in order, then ``constants``; outputs are the results."""
@@ -90,7 +80,7 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
     graph = captured.module.graph
     importer.add_constants(captured.module)
     for node in graph.nodes:
-        if node.op == "call_function" and node.target not in _NOTHING:
+        if node.op == "call_function" and node.target is not torch._C._set_grad_enabled:
             with importer.im.b.at(loc_of(node)):
                 importer.values[node] = importer.call(node)
     outputs = [importer.tensor(node) for node in captured.results]
@@ -137,6 +127,8 @@ class _Importer:
             if node.op != "get_attr":
                 continue
             constant = operator.attrgetter(node.target)(module)
+            if isinstance(constant, fx.GraphModule):  # of a function of functions, which is refused where it is called
+                continue
             if not isinstance(constant, torch.Tensor):
                 raise UnsupportedError(f"the graph holds {node.target}, a {type(constant).__name__}")
             if constant.dim() == 0 and _in_kernels(constant) and not isinstance(constant, torch._subclasses.FakeTensor):

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._C import DispatchKey
 from torch._dispatch.python import enable_python_dispatcher
 from torch._functorch._aot_autograd.functional_utils import from_fun, has_data_mutation, to_fun
 from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import traceback as fx_traceback
 from torch.fx.experimental.proxy_tensor import make_fx, maybe_enable_thunkify
@@ -35,6 +36,14 @@ _CALLS = {
     "wrap_with_set_grad_enabled": (1, 2),
     "invoke_subgraph": (0, 2),
 }
+# Functions of functions whose definition is nothing but ops and calls, however data turn out.
+_DEFINED = frozenset({"flex_attention", "associative_scan", "scan", "map_impl", "hints_wrapper"})
+# Stands in exported programs for a call in Python, which tracing makes.
+_PLAIN_CALL = "flat_apply"
+# Checks that the trace has already decided.
+_DECIDED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten.sym_constrain_range_for_size.default)
+# What torch raises where it does not trace a call.
+UNTRACED = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 # An autocast context is entered by these calls where a module enters it itself.
 _AUTOCAST_CALLS = (torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast)
 
@@ -89,7 +98,7 @@ def trace_decomposition(
     def run(*args: Any) -> Any:
         return tree_map(from_fun, function(*(to_fun(a) for a in args)))
 
-    with torch.no_grad():
+    with torch.no_grad(), torch._C._DisableAutocast():  # casts are in the graph that the call is from
         return _trace(run, inputs, fake_mode, pre_dispatch=False)
 
 
@@ -105,6 +114,8 @@ def _trace(
     rules = enable_python_dispatcher() if any(map(_is_symbolic, inputs)) else nullcontext()
     with fake_mode, rules, FunctionalTensorMode(pre_dispatch=pre_dispatch, export=pre_dispatch):
         traced = make_fx(guarded, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
+    for node in [n for n in traced.graph.nodes if n.target in _DECIDED]:
+        traced.graph.erase_node(node)  # else it keeps alive what it checks
     traced.graph.eliminate_dead_code()
     return traced
 
@@ -116,7 +127,7 @@ def _is_symbolic(value: Any) -> bool:
 
 def _refuse_higher_order_ops(module: fx.GraphModule) -> None:
     for node in _nodes(module):
-        if isinstance(node.target, HigherOrderOperator) and node.target.name() not in _CALLS:
+        if isinstance(node.target, HigherOrderOperator) and node.target.name() not in (*_CALLS, *_DEFINED, _PLAIN_CALL):
             loc = loc_of(node)
             raise UnsupportedError(f"the model calls {node.target}, a function of functions", where=loc.source)
 
@@ -132,9 +143,37 @@ class _Run(fx.Interpreter):
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(target, HigherOrderOperator):
+            if target.name() not in _CALLS:
+                return _as_it_is(target, args, kwargs)
             place, first = _CALLS[target.name()]
             return _Run(args[place]).run(*args[first:])
         return super().call_function(REPLACED.get(target, target), args, kwargs)
+
+
+def _as_it_is(operator: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
+    """The call as torch traces it: with its functions made functional graphs."""
+    try:
+        return operator(*args, **kwargs)
+    except UNTRACED as error:
+        raise UnsupportedError(f"torch does not trace {operator}, a function of functions: {error}") from error
+
+
+def run_graph(module: fx.GraphModule, *arguments: Any) -> Any:
+    """What ``module`` gives, each op traced as coming from the line that the graph says."""
+    with fx_traceback.preserve_node_meta():
+        return _Run(module).run(*arguments)
+
+
+def definition_of(operator: HigherOrderOperator) -> Callable[..., Any] | None:
+    """torch's definition of a function of functions in ordinary ops; None where there is none."""
+    return operator.py_kernels.get(DispatchKey.CompositeExplicitAutograd) if operator.name() in _DEFINED else None
+
+
+def fake_mode_of(node: fx.Node) -> FakeTensorMode | None:
+    """The mode of the fake tensors that a node works on."""
+    values = [node.meta.get("val"), *(n.meta.get("val") for n in node.all_input_nodes)]
+    flat = [v for value in values for v in (value if isinstance(value, (list, tuple)) else [value])]
+    return next((v.fake_mode for v in flat if isinstance(v, FakeTensor)), None)
 
 
 @contextmanager
