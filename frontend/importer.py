@@ -49,6 +49,7 @@ from rooftile.ir.extern import encode, encode_call
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
 
+
 @dataclass(frozen=True)
 class Imported:
     """Graph IR whose inputs are the captured tensor inputs in order, then ``constants``; outputs are the results."""
