@@ -10,7 +10,9 @@ import torch
 from benchmarks.models_table import coverage_markdown, extern_markdown, speed_markdown, speed_section
 from benchmarks.zoo import trial
 from benchmarks.zoo.architectures import ARCHITECTURES
-from benchmarks.zoo.trial import CASES, has_case
+from benchmarks.zoo.cases import inputs
+from benchmarks.zoo.trial import CASES, Apart, has_case
+from rooftile.accuracy import error
 
 EXTERN = {"target": "aten.topk.default", "source": "moe.py:3", "count": 2}
 RUN: dict[str, Any] = {"kept": True, "error": 1e-7, "allowed": 5e-7, "graphs": 1, "breaks": [], "kernels": [9, 2]}
@@ -79,6 +81,48 @@ def test_a_trial_of_speed_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         found = trial.speed(ARCHITECTURES["vit"], ["eager", "rooftile"], "small", "cpu")["contenders"]
     assert found["eager"]["kept"] and found["rooftile"]["kept"] and found["rooftile"]["ms"] > 0
+
+
+def test_errors_of_several_draws_are_that_of_all_as_one() -> None:
+    pairs = [(torch.randn(3, 5), torch.randn(3, 5)) for _ in range(4)]
+    apart = Apart()
+    for result, truth in pairs:
+        apart.add(result, truth)
+    results, truths = (torch.cat(side) for side in zip(*pairs, strict=True))
+    assert apart.error == pytest.approx(error(results, truths))
+
+
+def test_a_contender_is_judged_by_all_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WrongAtTheThird:
+        def __init__(self, model: Any) -> None:
+            self.model, self.calls = model, 0
+
+        def __call__(self, **given: torch.Tensor) -> Any:
+            self.calls += 1
+            found = self.model(**given)
+            found.logits = found.logits * (3.0 if self.calls == 4 else 1.0)  # the first call is the one that compiles
+            return found
+
+    class FailsAtTheThird(WrongAtTheThird):
+        def __call__(self, **given: torch.Tensor) -> Any:
+            if self.calls == 3:
+                raise ValueError("not this one")
+            return super().__call__(**given)
+
+    monkeypatch.setattr(trial, "wait_for_turn", lambda: None)
+    made = {"eager": lambda model: model, "wrong": WrongAtTheThird, "fails": FailsAtTheThird}
+    monkeypatch.setattr(trial, "CONTENDERS", made)
+    with torch.no_grad():
+        found = trial.speed(ARCHITECTURES["vit"], list(made), "small", "cpu")["contenders"]
+    assert found["eager"]["kept"] and not found["wrong"]["kept"]
+    assert found["fails"] == {"failure": "ValueError: not this one"}
+
+
+def test_draws_differ() -> None:
+    of = ARCHITECTURES["llama"]
+    model = of.built("small")
+    first, second = (inputs(of, model, 1, 12, draw=draw)["input_ids"] for draw in range(2))
+    assert not torch.equal(first, second)
 
 
 def test_images_are_neither_padded_nor_decoded() -> None:

@@ -14,9 +14,14 @@ from benchmarks.zoo.architectures import Architecture
 Call = Callable[..., Any]
 
 
-def inputs(of: Architecture, model: nn.Module, batch: int, length: int, device: str = "cpu") -> dict[str, Tensor]:
-    """Random tokens or images for a forward pass without a cache."""
-    generator = torch.Generator().manual_seed(length)
+DRAWS = 5  # of inputs, over which the errors of models of full size are taken
+
+
+def inputs(
+    of: Architecture, model: nn.Module, batch: int, length: int, device: str = "cpu", draw: int = 0
+) -> dict[str, Tensor]:
+    """Random tokens or images for a forward pass without a cache; each ``draw`` gives others."""
+    generator = torch.Generator().manual_seed(length + (draw << 20))
 
     def tokens(columns: int) -> Tensor:
         return torch.randint(1, model.config.vocab_size, (batch, columns), generator=generator).to(device)
