@@ -14,6 +14,7 @@ from rooftile.ir.expr import size_symbols
 from rooftile.passes.regions.sizes import likely
 from rooftile.target import Target
 
+STACK = "aten.stack.default"  # lays weights one behind the other
 LASTING = frozenset({"parameter", "buffer", "constant"})  # kinds of inputs that change between calls at most seldom
 MOST_KEPT = 0.5  # of the weights' own bytes: a copy of fp32 weights in half the width
 MOST_HELD = 0.5  # of the device's memory: weights and copies of them, beside caches and activations
@@ -109,6 +110,12 @@ def readers(graph: Graph, ops: Iterable[Op]) -> dict[Value, list[Op]]:
             if value not in weights:
                 found.setdefault(value, []).append(op)
     return found
+
+
+def stacked(op: Op) -> tuple[Value, ...]:
+    """The weights that a call lays one behind the other, in order; one may be there more than once."""
+    (_, *operands) = op.attrs["args"][0]
+    return tuple(op.inputs[number] for _, number in operands)
 
 
 def is_packed(op: Op) -> bool:

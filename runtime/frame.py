@@ -31,6 +31,10 @@ class Fresh:
     strides: tuple[int, ...]
     dtype: torch.dtype
 
+    def on(self, device: torch.device) -> torch.Tensor:
+        """Memory for it."""
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
+
 
 @dataclass(frozen=True, eq=False)
 class Binding:
@@ -68,7 +72,7 @@ class Binding:
         """New memory for a call; the results' may be given."""
         arena = torch.empty(self.layout.arena_bytes, dtype=torch.uint8, device=self.device)
         if results is None:
-            results = [torch.empty_strided(f.shape, f.strides, dtype=f.dtype, device=self.device) for f in self.fresh]
+            results = [fresh.on(self.device) for fresh in self.fresh]
         return Memory(arena, results)
 
 

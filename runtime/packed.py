@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter, call, is_
 from typing import Any, TypeAlias
 from weakref import WeakSet, ref
 
@@ -18,38 +19,55 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from rooftile.errors import InputError
+from rooftile.runtime.frame import ADDRESS
 from rooftile.runtime.program import Program
+from rooftile.runtime.stacks import place_of
+
+MOST_SETS = 512  # of weights for which one program keeps what it computes: layers that share it
+_VERSION = attrgetter("_version")
 
 Main: TypeAlias = Callable[[Sequence[torch.Tensor], Any], list[torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """A weight as it was when something was computed from it."""
+class Stamps:
+    """Weights as they were when something was computed from them. Each call asks after all, which may be thousands."""
 
-    tensor: ref[torch.Tensor]
-    address: int
-    version: int
+    tensors: tuple[ref[torch.Tensor], ...]
+    addresses: Sequence[int]
+    versions: Sequence[int] | None
 
     @staticmethod
-    def of(tensor: torch.Tensor) -> Stamp | None:
-        """None for a tensor without a version."""
-        return None if tensor.is_inference() else Stamp(ref(tensor), tensor.data_ptr(), tensor._version)
+    def of(tensors: Sequence[torch.Tensor]) -> Stamps:
+        """Of tensors one of which has no version, such that they fit none."""
+        versions = None if any(map(torch.Tensor.is_inference, tensors)) else list(map(_VERSION, tensors))
+        return Stamps(tuple(map(ref, tensors)), list(map(ADDRESS, tensors)), versions)
 
-    def fits(self, tensor: torch.Tensor) -> bool:
-        """Whether ``tensor`` is that weight, unchanged as far as torch can say."""
-        return self.tensor() is tensor and self.address == tensor.data_ptr() and self.version == tensor._version
+    def fits(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether ``tensors`` are these weights, unchanged as far as torch can say."""
+        return (
+            self.versions is not None
+            and all(map(is_, map(call, self.tensors), tensors))
+            and list(map(ADDRESS, tensors)) == self.addresses
+            and list(map(_VERSION, tensors)) == self.versions
+        )
+
+    @property
+    def are_gone(self) -> bool:
+        """Whether one of the weights is no more."""
+        return any(tensor() is None for tensor in self.tensors)
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """Results, and the weights that they were computed from; None if that must not be relied on."""
+    """Results, and the weights that they were computed from, as they were then."""
 
     results: Sequence[torch.Tensor]
-    stamps: Sequence[Stamp] | None
+    stamps: Stamps
 
-    def fits(self, weights: Sequence[torch.Tensor]) -> bool:
-        return self.stamps is not None and all(s.fits(w) for s, w in zip(self.stamps, weights, strict=True))
+    def forgotten(self) -> _Kept:
+        """The same, to be computed again."""
+        return _Kept(self.results, replace(self.stamps, versions=None))
 
 
 _READERS: Any = WeakIdKeyDictionary()  # for each weight, what keeps something that was computed from it
@@ -66,15 +84,18 @@ class Packed:
     """Calls ``main`` with the results of ``once`` behind the ``count`` tensors of a call, of which ``once`` takes those
     numbered ``sources``.
 
-    Threads may call at once; a call on another stream waits for what it reads. Values that are computed again go where
-    they were before, so that a recording of ``main`` finds them.
+    Layers that share a program come with weights of their own, for each of which results are kept. Threads may call at
+    once; a call on another stream waits for what it reads. Values that are computed again go where they were before, so
+    that a recording of ``main`` finds them.
     """
 
     def __init__(self, once: Program, main: Main, sources: Sequence[int], count: int) -> None:
         self.once, self.main = once, main
         self._count = count
         self._sources = tuple(sources)
-        self._kept: _Kept | None = None
+        self._stacks = once.plan.stacks
+        self._latest: _Kept | None = None
+        self._sets: dict[tuple[int, ...], _Kept] = {}  # by the weights' identities
         self._done: torch.cuda.Event | None = None
         self._lock = threading.Lock()
 
@@ -91,8 +112,10 @@ class Packed:
         if len(tensors) != self._count:
             raise InputError(f"the plan takes {self._count} tensors, the call brings {len(tensors)}")
         weights = [tensors[number] for number in self._sources]
-        kept = self._kept
-        if kept is None or not kept.fits(weights):
+        kept = self._latest
+        if kept is None or not kept.stamps.fits(weights):
+            kept = self._known(weights)
+        if kept is None:
             if self._is_captured():  # nothing is computed until somebody replays the recording
                 return [*tensors, *self.once(weights, {})]
             kept = self._computed(weights)
@@ -103,38 +126,59 @@ class Packed:
     def invalidate(self) -> None:
         """Compute what is kept anew in the next call."""
         with self._lock:
-            if self._kept is not None:
-                self._kept = _Kept(self._kept.results, None)
+            self._latest = None
+            self._sets = {key: kept.forgotten() for key, kept in self._sets.items()}
 
     @property
     def kept_bytes(self) -> int:
         """The memory that is held between calls."""
-        return sum(t.nbytes for t in self._kept.results) if self._kept is not None else 0
+        return sum(t.nbytes for kept in list(self._sets.values()) for t in kept.results)
+
+    def _known(self, weights: Sequence[torch.Tensor]) -> _Kept | None:
+        """What was computed from these weights, unchanged since, some calls ago."""
+        with self._lock:
+            kept = self._sets.get(tuple(map(id, weights)))
+            if kept is None or not kept.stamps.fits(weights):
+                return None
+            self._latest = kept
+            return kept
 
     def _computed(self, weights: Sequence[torch.Tensor]) -> _Kept:
         with self._lock:
-            before = self._kept
-            if before is not None and before.fits(weights):  # another thread was faster
+            key = tuple(map(id, weights))
+            before = self._sets.get(key)
+            if before is not None and before.stamps.fits(weights):  # another thread was faster
                 return before
-            stamps = [Stamp.of(w) for w in weights]
+            gone = [each for each, kept in self._sets.items() if kept.stamps.are_gone or each == key]
+            free = [self._sets.pop(each) for each in gone]
+            stamps = Stamps.of(weights)
             with torch.inference_mode(False), torch.no_grad():
-                results = self._compute(weights, None if before is None else before.results)
+                results = self._compute(weights, free[-1].results if free else None)
             for weight in weights:
                 _READERS.setdefault(weight, WeakSet()).add(self)
-            known = [s for s in stamps if s is not None]
-            self._kept = _Kept(results, known if len(known) == len(stamps) else None)
+            while len(self._sets) >= MOST_SETS:
+                del self._sets[next(iter(self._sets))]
+            kept = self._latest = self._sets[key] = _Kept(results, stamps)
             if self.once.device.type == "cuda":
                 with self.once.on_device():
                     self._done = torch.cuda.Event()
                     self._done.record()
-            return self._kept
+            return kept
 
     def _compute(
         self, weights: Sequence[torch.Tensor], places: Sequence[torch.Tensor] | None
     ) -> Sequence[torch.Tensor]:
+        """The results for these weights: those of ``places`` that only this program has, and what it shares."""
         binding = self.once.binding(weights, {})
+        found = []
+        for number, fresh in enumerate(binding.fresh):
+            sources = [weights[n] for n in self._stacks.get(fresh.number, ())]
+            if sources:
+                found.append(place_of(sources, fresh, self.once.device))
+            else:
+                found.append(fresh.on(self.once.device) if places is None else places[number])
         with self.once.on_device():
-            return self.once.run(binding, weights, places)
+            return self.once.run(binding, weights, found)
 
     def _is_captured(self) -> bool:
         return self.once.device.type == "cuda" and torch.cuda.is_current_stream_capturing()

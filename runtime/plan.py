@@ -17,7 +17,7 @@ from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.expr import Symbol, size_symbols
 from rooftile.ir.substitution import evaluate
-from rooftile.passes.packing import is_packed
+from rooftile.passes.packing import is_packed, stacked
 from rooftile.runtime.arena import Life, aligned, place
 from rooftile.runtime.updates import InPlace, in_place
 
@@ -169,6 +169,14 @@ class Plan:
     def launches(self) -> tuple[Launch, ...]:
         """The steps that run a kernel of ours."""
         return tuple(step for step in self.steps if isinstance(step, Launch))
+
+    @property
+    def stacks(self) -> dict[int, tuple[int, ...]]:
+        """For each buffer into which weights are laid one behind the other, the arguments that these are, in order."""
+        calls = [step for step in self.steps if isinstance(step, Call) and step.into]
+        numbers = [dict(zip(step.op.inputs, step.reads, strict=True)) for step in calls]
+        pairs = zip(calls, numbers, strict=True)
+        return {step.writes[0]: tuple(number[v] for v in stacked(step.op)) for step, number in pairs}
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:

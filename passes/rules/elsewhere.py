@@ -157,7 +157,16 @@ def _permute(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value |
     inner = tuple(places[perm.index(d)] for d in range(len(perm)))
     kept = [d for d in range(len(perm)) if inner[d] is None]
     wanted = [first + kept.index(d) for d in perm if inner[d] is None]
-    return at.b.permute(operand(0, inner), [*range(first), *wanted])
+    return _reordered(at.b, operand(0, inner), [*range(first), *wanted])
+
+
+def _reordered(b: GraphBuilder, x: Value, perm: Sequence[int]) -> Value:
+    """``x`` with its dimensions reordered; a gather gives its axes in any order."""
+    made = next((op for op in reversed(b.ops) if x in op.outputs), None)
+    if made is None or made.name != "gather" or len(made.inputs) == 1:
+        return b.permute(x, perm)
+    axes = made.attrs["axes"]
+    return b.gather(made.inputs[0], made.inputs[1:], [axes[d] for d in perm], made.attrs["maps"])
 
 
 def _expand(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | None:

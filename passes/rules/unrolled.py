@@ -18,9 +18,9 @@ from rooftile.ir.expr import axis
 from rooftile.ir.extern import encode
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import equal
+from rooftile.passes.packing import STACK, is_packed, stacked
 
 DEEPEST = 64  # ops between a term and what all terms share
-STACK = "aten.stack.default"
 
 Terms: TypeAlias = tuple[Value, ...]
 Operands: TypeAlias = Sequence[Value | None]  # along the axis; None for what is the same in all terms
@@ -57,12 +57,6 @@ def _told(op: Op) -> Hashable:
     if op.name == "constant" and op.output.dtype.kind == "int":
         numbers = "value"
     return tuple(sorted((name, value) for name, value in op.attrs.items() if name != numbers))
-
-
-def _laid(op: Op) -> Terms:
-    """The values that a stack is made of, in order."""
-    (_, *numbers) = op.attrs["args"][0]
-    return tuple(op.inputs[number] for _, number in numbers)
 
 
 class AlongAxis:
@@ -121,8 +115,8 @@ class AlongAxis:
 
     def _side_by_side(self, terms: Terms) -> Value:
         """Weights as one tensor, kept from call to call; the same one wherever the same are wanted."""
-        known = (op for op in self._producers.values() if op.name == "extern" and op.attrs.get("packed"))
-        found = next((op.output for op in known if _laid(op) == terms), None)
+        known = (op for op in self._producers.values() if op.name == "extern" and is_packed(op))
+        found = next((op.output for op in known if stacked(op) == terms), None)
         if found is None:
             shape = (len(terms), *terms[0].shape)
             operands, attrs = encode(STACK, [terms], {}, (TensorType(terms[0].dtype, shape),))

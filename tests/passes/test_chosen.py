@@ -196,6 +196,24 @@ def test_parameters_of_their_own_come_to_the_same_products(tokens: int) -> None:
     assert len(one.graph.ops) == len(other.graph.ops) + len(stacks)
 
 
+def transposed(x: Tensor, router: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """A loop over matrices that lie as those of linear layers do."""
+    weights, chosen = (x @ router).softmax(-1, dtype=torch.float32).topk(8)
+    out = torch.zeros_like(x)
+    for n in range(len(up)):
+        gate, value = (x @ up[n].T).chunk(2, -1)
+        weight = torch.where(chosen == n, weights.to(x.dtype), 0).sum(-1, keepdim=True)
+        out = out + (nn.functional.silu(gate) * value) @ down[n].T * weight
+    return out
+
+
+def test_matrices_that_lie_the_other_way_are_read_for_rows_in_order() -> None:
+    inputs = (meta(1024, 2048), meta(2048, 64), meta(64, 2048, 2048), meta(64, 2048, 1024))
+    one = compiled(transposed, inputs, "h200")
+    inputs = (meta(1024, 2048), meta(2048, 64), meta(64, 2048, 2048), meta(64, 1024, 2048))
+    assert kinds(one) == kinds(compiled(without_biases(LOOPED["looped"]), inputs, "h200"))
+
+
 def test_few_rows_read_their_matrices_where_they_are() -> None:
     inputs = (meta(1, 2048), meta(2048, 64), meta(64, 2048, 2048), meta(64, 1024, 2048))
     found = compiled(without_biases(GATED["scattered"]), inputs, "h200")

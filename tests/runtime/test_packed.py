@@ -113,6 +113,19 @@ class Experts(nn.Module):
         return sum(terms, torch.zeros_like(x))
 
 
+def packed_programs() -> list[Packed]:
+    return [each for each in gc.get_objects() if type(each) is Packed and each._latest is not None]
+
+
+def places(packed: Packed) -> list[int]:
+    assert packed._latest is not None
+    return [t.data_ptr() for t in packed._latest.results]
+
+
+def expert_bytes(model: Experts) -> int:
+    return sum(p.nbytes for e in model.experts for p in e.parameters())
+
+
 def test_weights_one_behind_the_other_are_laid_out_again_where_they_were(runs: list[int]) -> None:
     torch.manual_seed(0)
     model = Experts().eval()
@@ -122,25 +135,73 @@ def test_weights_one_behind_the_other_are_laid_out_again_where_they_were(runs: l
         agrees(fast, model)
     (compilation,) = compilations
     (packed,) = packed_programs()
-    places = [t.data_ptr() for t in packed._kept.results]  # type: ignore[union-attr]
-    assert packed.kept_bytes == sum(p.nbytes for e in model.experts for p in e.parameters()) and len(runs) == 1
-    assert not [step for step in compilation.plan.steps if isinstance(step, Call)]  # type: ignore[union-attr]
+    before = places(packed)
+    assert packed.kept_bytes == expert_bytes(model) and len(runs) == 1
+    assert compilation.plan is not None and not [step for step in compilation.plan.steps if isinstance(step, Call)]
     with torch.no_grad():
         model.experts[3].weight.mul_(2)
     agrees(fast, model)
     model.load_state_dict(Experts().state_dict())
     agrees(fast, model)
+    assert places(packed) == before and len(runs) == 3
+
+
+def test_weights_that_are_replaced_are_laid_out_instead(runs: list[int]) -> None:
+    torch.manual_seed(0)
+    model = Experts().eval()
+    fast = rooftile.compile(model)
+    agrees(fast, model)
+    (packed,) = packed_programs()
     model.load_state_dict(Experts().state_dict(), assign=True)
     agrees(fast, model)
     model.experts[1] = nn.Linear(32, 32)
     agrees(fast, model)
-    assert [t.data_ptr() for t in packed._kept.results] == places and len(runs) == 5  # type: ignore[union-attr]
+    model.experts[2].weight.data = torch.rand(32, 32)
+    agrees(fast, model)
+    assert len(runs) == 4 and packed.kept_bytes == expert_bytes(model)
     model.double()
     agrees(fast, model, X.double())
 
 
-def packed_programs() -> list[Packed]:
-    return [each for each in gc.get_objects() if type(each) is Packed and each._kept is not None]
+def test_programs_for_several_sizes_share_what_lies_one_behind_the_other(runs: list[int]) -> None:
+    torch.manual_seed(0)
+    model = Experts().eval()
+    fast = rooftile.compile(model, dynamic=False)
+    for x in (X, X[:3], X):
+        agrees(fast, model, x)
+    one, other = packed_programs()
+    assert places(one) == places(other) and len(runs) == 2
+    with torch.no_grad():
+        model.experts[3].weight.mul_(2)
+    for x in (X, X[:3]):
+        agrees(fast, model, x)
+    assert places(one) == places(other) and len(runs) == 4
+
+
+def test_layers_that_share_a_program_keep_what_is_theirs(runs: list[int]) -> None:
+    torch.manual_seed(0)
+    layers = [Experts().eval() for _ in range(3)]
+    call = torch.compile(lambda layer, x: layer(x), backend="rooftile")
+    with collecting() as compilations, torch.no_grad():
+        for _ in range(3):
+            for layer in layers:
+                torch.testing.assert_close(call(layer, X), layer(X))
+        assert len(compilations) == 1 and len(runs) == 3
+        (packed,) = packed_programs()
+        assert packed.kept_bytes == sum(map(expert_bytes, layers))
+        layers[1].experts[0].weight.mul_(2)
+        for layer in layers:
+            torch.testing.assert_close(call(layer, X), layer(X))
+        packed.invalidate()
+        for layer in layers:
+            torch.testing.assert_close(call(layer, X), layer(X))
+    assert len(runs) == 7
+    del layers[1:], layer
+    gc.collect()
+    layers[0].experts[0].weight.data = torch.rand(32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(call(layers[0], X), layers[0](X))
+    assert packed.kept_bytes == expert_bytes(layers[0])
 
 
 def test_experts_that_are_trained_are_right_and_keep_nothing(runs: list[int]) -> None:
