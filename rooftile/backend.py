@@ -20,6 +20,7 @@ from rooftile.errors import RequirementError, UnsupportedError
 from rooftile.frontend.captured import Captured
 from rooftile.frontend.dynamo import capture_dynamo, why_again
 from rooftile.frontend.importer import import_captured
+from rooftile.known import KnownGraph
 from rooftile.runtime.compile_client import compile_client
 
 _log = logging.getLogger("rooftile")
@@ -50,13 +51,17 @@ class Backend:
 
     def __call__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         """Compile, or where the graph cannot be captured return it as it is and say so."""
-        if any(isinstance(x, torch.Tensor) and x.is_cuda for x in example_inputs):
+        on_gpu = any(isinstance(x, torch.Tensor) and x.is_cuda for x in example_inputs)
+        known = KnownGraph.of(module, example_inputs, self.options) if on_gpu else None
+        if known is not None and not known.is_known():
             compile_client().start()  # it loads Triton while the graph is looked at
         try:
             with no_collections():
                 captured = capture_dynamo(module, example_inputs)
                 compiled = compile_captured(captured, self.options, module.forward, why_again(), wait=False)
             self.made.add(compiled)
+            if known is not None:
+                known.remember()
             return compiled
         except UnsupportedError as error:
             if "no-extern" in self.options.require:

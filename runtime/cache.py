@@ -30,6 +30,7 @@ from rooftile.target import Target
 Compile = Callable[[Kernel, int], Binary]
 SUFFIX = ".kernel.zip"
 PARTIAL = ".partial-"  # how the names of files begin that were not finished
+GRAPHS = "graphs"  # the folder with an empty file for each graph whose kernels were compiled
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class KernelCache:
     def clear(self) -> int:
         """Delete every file of the cache, and what is held in memory; how many files there were."""
         entries = self.entries()
-        for entry in (*entries, *self.path.glob(f"*/{PARTIAL}*")):
+        for entry in (*entries, *self.path.glob(f"*/{PARTIAL}*"), *self.path.glob(f"{GRAPHS}/*")):
             entry.unlink(missing_ok=True)
         self._memory.clear()
         return len(entries)
