@@ -231,9 +231,10 @@ def slice_scatter(
     im: Import, x: Value, source: Value, dim: int = 0, start: Size | None = None, end: Size | None = None, step: int = 1
 ) -> Value:
     """``x`` with a slice replaced: the part before it, the new one, the part behind it."""
-    decline_if(step != 1, "a slice with steps")
     dim %= x.type.rank
     first = from_front(start or 0, x.shape[dim])
+    if step != 1:
+        return _replaced_in_steps(im, x, im.b.cast(source, x.dtype), dim, first, step)
     behind = add(first, source.shape[dim])
     return _replaced(im, x, im.b.cast(source, x.dtype), dim, first, behind)
 
@@ -257,6 +258,23 @@ def _replaced(im: Import, x: Value, source: Value, dim: int, first: Size, behind
     if rest != 0:
         pieces.append(im.b.slice(x, dim, behind, rest))
     return im.b.concat(pieces, dim)
+
+
+def _replaced_in_steps(im: Import, x: Value, source: Value, dim: int, first: Size, step: int) -> Value:
+    """Every new element spread over a step, and taken at the first position of it."""
+    size, count = x.shape[dim], source.shape[dim]
+    decline_if(not all(isinstance(n, int) for n in (size, count, first)), "a slice with steps of unknown size")
+    assert isinstance(size, int) and isinstance(count, int) and isinstance(first, int)
+    span = count * step
+    wide = (*source.shape[:dim], count, step, *source.shape[dim + 1 :])
+    spread = im.b.expand(source, wide, [d if d <= dim else d + 1 for d in range(source.type.rank)])
+    flat = im.b.reshape(spread, (*source.shape[:dim], span, *source.shape[dim + 1 :]))
+    behind = [0, 0] * (x.type.rank - 1 - dim)
+    there = padded(im, flat, [*behind, first, size - first - span], 0)
+    place = im.index_along(x.shape, dim)
+    taken = im.pointwise("eq", im.pointwise("mod", im.pointwise("sub", place, first), step), 0)
+    inside = im.pointwise("and", im.pointwise("ge", place, first), im.pointwise("lt", place, first + span))
+    return im.where(im.pointwise("and", taken, inside), there, x, x.dtype)
 
 
 @row(aten.as_strided.default)

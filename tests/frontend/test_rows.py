@@ -275,6 +275,21 @@ def test_few_rows_of_what_was_just_made_are_replaced() -> None:
     agrees(replaced, data(9, 6), torch.tensor([[2, -5, 7, -1]]))
 
 
+def test_elements_in_steps_are_replaced() -> None:
+    """Rotary positions whose pairs turn with time, height and width in turns are put together like this."""
+
+    def replaced(x: Tensor) -> tuple[Tensor, ...]:
+        turns = x + 1
+        turns[..., 1:5:3] = x[:, :2]
+        turns[..., 2:8:3] = 2 * x[:, :3].narrow(1, 0, 2)
+        rows = x * 2
+        rows[-4::2] = x[:2]
+        return turns, rows
+
+    agrees(replaced, data(9, 8))
+    agrees(lambda x: torch.ops.aten.slice_scatter(x, x[:, :1] + 1, 1, 1, 8, 7), data(9, 8))
+
+
 def test_scatter_of_few_elements() -> None:
     def scattered(x: Tensor, n: Tensor) -> tuple[Tensor, ...]:
         apart = torch.stack([n[:, 0] % 6, (n[:, 0] + 1) % 6], 1)
