@@ -7,20 +7,17 @@ from typing import Any
 
 import torch
 
-from rooftile.frontend.aten_views import padded
 from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.core import Value
-from rooftile.ir.division import floordiv
 from rooftile.ir.dtypes import DType, compute_type
-from rooftile.ir.expr import Expr, Size
-from rooftile.ir.polynomial import add, mul
+from rooftile.ir.expr import Size
 
 aten = torch.ops.aten
 Axes = list[tuple[str, Size]]
 
 
-def _rounded_after(im: Import, product: Value, addend: Value | None, dtype: DType) -> Value:
+def rounded_after(im: Import, product: Value, addend: Value | None, dtype: DType) -> Value:
     """The product, still in the accumulation dtype, plus what the op adds to it, then rounded."""
     if addend is not None:
         product = im.b.pointwise("add", product, im.b.cast(addend, product.dtype))
@@ -63,7 +60,7 @@ def linear(im: Import, x: Value, weight: Value, bias: Value | None = None) -> Va
     out = [name for name, _ in axes[:-1]]
     dtype = im.dtype if bias is None else compute_type(im.dtype)
     product = im.b.contract(axes, [x, weight], [[*batch, k], [n, k]], out, acc=compute_type(x.dtype), dtype=dtype)
-    return _rounded_after(im, product, bias, im.dtype)
+    return rounded_after(im, product, bias, im.dtype)
 
 
 @row(aten.matmul.default)
@@ -95,7 +92,7 @@ def addmm(im: Import, bias: Value, x: Value, y: Value, *, beta: Scalar = 1, alph
     if beta == 0:
         return im.b.cast(product, im.dtype)
     addend = bias if beta == 1 else im.in_dtype("mul", wide, im.b.cast(bias, wide), beta)
-    return _rounded_after(im, product, addend, im.dtype)
+    return rounded_after(im, product, addend, im.dtype)
 
 
 @row(aten.einsum.default)
@@ -135,70 +132,3 @@ def _letters(term: str, rank: int) -> list[str]:
 def _output_letters(right: str, terms: Sequence[Sequence[str]]) -> list[str]:
     hidden = max((sum(a.startswith("_") for a in term) for term in terms), default=0)
     return _letters(right, len(right.replace("...", "")) + (hidden if "..." in right else 0))
-
-
-@row(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
-def conv(
-    im: Import,
-    x: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-) -> Value:
-    """A contraction: input position ``stride * o + dilation * k``, over the taps ``k`` and the channels of a group."""
-    spatial = weight.type.rank - 2
-    if x.type.rank == spatial + 1:  # no batch dimension
-        x = im.b.reshape(x, (1, *x.shape))
-    stride, padding, dilation = (_per_dimension(p, spatial) for p in (stride, padding, dilation))
-    x = padded(im, x, [p for side in reversed(padding) for p in (side, side)], 0)
-    out_sizes = im.shape[len(im.shape) - spatial :]
-    inner, outer_ = weight.shape[1], floordiv(weight.shape[0], groups)
-    axes: Axes = [("b", x.shape[0]), ("g", groups), ("m", outer_)]
-    axes += [(f"o{d}", size) for d, size in enumerate(out_sizes)]
-    axes += [("c", inner), *((f"k{d}", size) for d, size in enumerate(weight.shape[2:]))]
-    b, g, m, *rest = im.axes(axes)
-    places, c, taps = rest[:spatial], rest[spatial], rest[spatial + 1 :]
-    read: list[Size] = [add(mul(o, s), mul(k, w)) for o, k, s, w in zip(places, taps, stride, dilation, strict=True)]
-    channel, filter_ = _in_group(g, inner, c, groups), _in_group(g, outer_, m, groups)
-    out = [name for name, _ in axes[: 3 + spatial]]
-    product = im.b.contract(
-        axes,
-        [x, weight],
-        [[b, channel, *read], [filter_, c, *taps]],
-        out,
-        acc=compute_type(x.dtype),
-        dtype=im.dtype if bias is None else compute_type(im.dtype),
-    )
-    product = im.b.reshape(product, (x.shape[0], weight.shape[0], *out_sizes))
-    if bias is not None:
-        product = _rounded_after(im, product, im.b.reshape(bias, (bias.shape[0], *(1,) * spatial)), im.dtype)
-    return im.b.reshape(product, im.shape)
-
-
-def _in_group(group: Expr, size: Size, member: Expr, groups: int) -> Size:
-    return member if groups == 1 else add(mul(group, size), member)
-
-
-def _per_dimension(value: Sequence[int] | int, spatial: int) -> Sequence[int]:
-    listed = [value] if isinstance(value, int) else list(value)
-    return listed * spatial if len(listed) == 1 else listed
-
-
-@row(aten.convolution.default)
-def convolution(
-    im: Import,
-    x: Value,
-    weight: Value,
-    bias: Value | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-) -> Value:
-    decline_if(transposed, "a transposed convolution")
-    return conv(im, x, weight, bias, stride, padding, dilation, groups)

@@ -22,6 +22,7 @@ from rooftile.frontend import (  # noqa: F401  (each fills its part of the table
     aten_attention,
     aten_contractions,
     aten_conversions,
+    aten_convolutions,
     aten_creation,
     aten_grouped,
     aten_indexing,

@@ -153,6 +153,12 @@ UNARY: dict[str, Callable[[Tensor], Any]] = {
     "conv1d": lambda x: (F.conv1d(x, x[:, :, :3], x[0, :3, 0]), F.conv1d(x, x[:2, :2, :2], None, 2, 1, 1, 2)),
     "conv1d depthwise": lambda x: F.conv1d(x, x[0, :, None, :3], padding=2, groups=4)[..., :6],
     "conv2d": lambda x: F.conv2d(x[None], x[:2, None, :2, :2].expand(2, 3, 2, 2), stride=2, padding=1, dilation=2),
+    "conv_transpose1d": lambda x: (
+        F.conv_transpose1d(x, x[0, :, :3, None].expand(4, 3, 5), x[0, :3, 0], stride=2, padding=1, output_padding=1),
+        F.conv_transpose1d(x, x[0, :, None, :2], stride=3, groups=4),
+        F.conv_transpose1d(x[0], x[0, :, :2, None] * x[0, 0, :4]),
+    ),
+    "conv_transpose2d": lambda x: F.conv_transpose2d(x[None], x[:, :2, :2, None] * x[0, 0, :3], stride=2, padding=1),
     "patches": lambda x: F.conv2d(x[:, None], x[:2, None, :2, :2], x[0, 0, :2], stride=2),
     "cosine": lambda x: F.cosine_similarity(x, x.flip(0), dim=-1),
     "diff": lambda x: torch.diff(x),
