@@ -127,15 +127,16 @@ def _running(make: type[nn.Module], config: PreTrainedConfig) -> Built:
     torch.manual_seed(0)
     model = make(copy.deepcopy(config)).float().eval()
     draw_weights(model)
-    last: Exception | None = None  # of the fewest arguments
+    found: tuple[int, Exception] | None = None  # the first of those with the fewest arguments
     for given in argument_sets(model):
         built = Built(model, given)
         try:
             if _run(model, built):
                 return built
         except Exception as error:
-            last = error
-    raise last or ValueError("it gives no tensors")
+            if found is None or len(given) < found[0]:
+                found = len(given), error
+    raise found[1] if found else ValueError("it gives no tensors")
 
 
 @torch.no_grad()
