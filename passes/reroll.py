@@ -15,6 +15,9 @@ and what is known of such sums serves both. Before and after::
 That is done where `chosen` then finds terms that are zero, and leaves them out. Of others, all of which are needed, the
 products would have to be stored side by side before they are summed; one by one, each is added to those before.
 
+Loops inside one another, over choices and over experts, give terms of which several read the same products: a sum over
+an axis for each loop.
+
 Weights of their own are laid one behind the other by a call that is made once, and again when one has changed. That
 takes as much memory again as they do, so a device must have room for both; where autograd records calls it is not done.
 """
@@ -38,7 +41,7 @@ from rooftile.passes.ledger import Decision
 from rooftile.passes.packing import is_packed, lasting_values, room
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.rules.chosen_terms import SUMS
-from rooftile.passes.rules.unrolled import AlongAxis, NotAlike, Shapes
+from rooftile.passes.rules.unrolled import AlongAxis, NotAlike, Shapes, along_axes
 from rooftile.passes.switches import permitted
 
 Users: TypeAlias = Mapping[Value, list[Op]]
@@ -94,14 +97,16 @@ class _Unrolled:
         """Whether there are enough of these; a stack has no others."""
         return len(self.alike) >= FEWEST and (_is_sum(self.op) or len(self.alike) == len(self.parts))
 
-    def rolled(self, builder: GraphBuilder, along: AlongAxis) -> None:
+    def rolled(self, builder: GraphBuilder, producers: Mapping[Value, Op], weights: Collection[Value]) -> None:
         """Build the result of ``op``."""
-        found, shape = along.of(self.alike), self.op.output.shape
+        shape = self.op.output.shape
         if _is_sum(self.op):
+            found = along_axes(builder, self.alike, producers, weights)
             others = [x for x in self.parts if x not in self.alike]
-            reduce(lambda a, b: builder.pointwise("add", a, b), [*others, builder.reduce("sum", found, [0])])
+            total = builder.reduce("sum", found, range(found.type.rank - len(shape)))
+            reduce(lambda a, b: builder.pointwise("add", a, b), [*others, total])
             return
-        dim = self.op.attrs["dim"]
+        found, dim = AlongAxis(builder, producers, len(self.alike), weights).of(self.alike), self.op.attrs["dim"]
         order = [0 if d == dim else d + 1 for d in range(len(shape))]
         builder.reshape(builder.permute(found, [*order, dim + 1]), shape)
 
@@ -120,7 +125,7 @@ def _rolled(
     """The graph with what is ``found`` along an axis; None, and why, where that cannot be or gains nothing."""
 
     def make(builder: GraphBuilder) -> None:
-        found.rolled(builder, AlongAxis(builder, producers, len(found.alike), weights))
+        found.rolled(builder, producers, weights)
 
     try:
         with working_on(found.op):

@@ -3,7 +3,7 @@
 ``f(0), f(1), ..., f(n - 1)  =  f(e) along e``. What may differ from term to term is a constant that grows by the same
 step, a slice of one value that lies behind that of the term before, or which weight of the same type is read: these are
 laid one behind the other, once. Whatever is the same in all terms is computed once; everything else gets the axis as
-its first dimension.
+its first dimension. Terms of loops one inside the other have an axis for each: those of the inner one first.
 """
 
 from __future__ import annotations
@@ -57,6 +57,46 @@ def _told(op: Op) -> Hashable:
     if op.name == "constant" and op.output.dtype.kind == "int":
         numbers = "value"
     return tuple(sorted((name, value) for name, value in op.attrs.items() if name != numbers))
+
+
+def along_axes(
+    builder: GraphBuilder, terms: Terms, producers: Mapping[Value, Op], weights: Collection[Value] = ()
+) -> Value:
+    """The terms, one behind the other: along one axis, or where loops lie one inside the other along several.
+
+    Raises:
+        NotAlike: they differ in more than numbers.
+    """
+    runs = _runs(terms, producers)
+    inner = AlongAxis(builder, producers, len(runs[0]), weights)
+    rows = tuple(inner.of(run) for run in runs)
+    if len(rows) == 1:
+        return rows[0]
+    made = {value: op for op in builder.ops for value in op.outputs}
+    return AlongAxis(builder, made, len(rows)).of(rows)
+
+
+def _runs(terms: Terms, producers: Mapping[Value, Op]) -> list[Terms]:
+    """``terms``, of which as many read each of several products, in runs with one term of each product."""
+    groups: dict[frozenset[Value], list[Value]] = {}
+    for x in terms:
+        groups.setdefault(_products(x, producers), []).append(x)
+    lengths = {len(group) for group in groups.values()}
+    return list(zip(*groups.values(), strict=True)) if len(lengths) == 1 and len(groups) > 1 else [terms]
+
+
+def _products(term: Value, producers: Mapping[Value, Op]) -> frozenset[Value]:
+    """The products that ``term`` is computed from, before others."""
+    found, seen, stack = set[Value](), {term}, [term]
+    while stack:
+        x = stack.pop()
+        op = producers.get(x)
+        if op is not None and op.name == "contract":
+            found.add(x)
+        elif op is not None:
+            stack += [v for v in op.inputs if v not in seen]
+            seen.update(op.inputs)
+    return frozenset(found)
 
 
 class AlongAxis:

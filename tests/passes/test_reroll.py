@@ -271,16 +271,44 @@ def test_two_sums_of_the_same_weights_share_what_is_laid_out() -> None:
     torch.testing.assert_close(result_of(found, model, x, w, chosen), model(x, w, chosen))
 
 
-def test_a_loop_over_choices_around_one_over_weights_is_told_of() -> None:
-    def each_choice(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
-        result = torch.zeros_like(x)
+def each_choice(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    for k in range(CHOSEN):
+        for n, expert in enumerate(experts):
+            result = result + torch.where((chosen[:, k] == n)[:, None], expert(x), 0) * w[:, k, None]
+    return result
+
+
+def each_expert(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    for n, expert in enumerate(experts):
         for k in range(CHOSEN):
-            for n, expert in enumerate(experts):
-                result = result + torch.where((chosen[:, k] == n)[:, None], expert(x), 0) * w[:, k, None]
-        return result
+            result = result + (chosen[:, k] == n).to(x.dtype)[:, None] * w[:, k, None] * expert(x)
+    return result
+
+
+@pytest.mark.parametrize("spelled", [each_choice, each_expert])
+def test_loops_inside_one_another_have_an_axis_each(spelled: Callable[..., Tensor]) -> None:
+    x, w, chosen, _ = given()
+    model = Experts(spelled).eval()
+    for numbers in (chosen, chosen[:, :1].expand(-1, CHOSEN).contiguous()):  # chosen twice counts twice
+        found = by_passes(model, x, w, numbers)
+        assert told(found)[0] == "rewritten"
+        assert sum(op.name == "contract" for op in found.stages[-1].graph.ops) == 2
+        torch.testing.assert_close(result_of(found, model, x, w, numbers), model(x, w, numbers))
+
+
+def test_a_stack_of_products_that_are_read_twice_is_told_of() -> None:
+    def twice(experts: nn.ModuleList, x: Tensor, w: Tensor, chosen: Tensor) -> Tensor:
+        every = [expert(x) for expert in experts]
+        gate = torch.zeros(len(x), 2 * len(experts), dtype=x.dtype).scatter(1, chosen, w)
+        both = torch.stack([*(y * 2 for y in every), *(y * 3 for y in every)], 1)
+        return torch.einsum("te,ted->td", gate, both)
 
     x, w, chosen, _ = given()
-    dense(by_passes(Experts(each_choice).eval(), x, w, chosen))
+    model = Experts(twice).eval()
+    found = by_passes(model, x, w, chosen)
+    torch.testing.assert_close(result_of(found, model, x, w, chosen), model(x, w, chosen))
 
 
 def test_a_partial_sum_that_is_wanted_is_no_part_of_a_longer_one() -> None:
