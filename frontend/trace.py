@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.replaced import REPLACED
+from rooftile.frontend.written_views import read_what_was_written
 
 # Functions of functions that only call one: where that stands among the arguments, and where its own begin. What they
 # say beside that is about gradients, for which the uncompiled function is called, or that a function is called often.
@@ -116,6 +117,7 @@ def _trace(
         traced = make_fx(guarded, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
     for node in [n for n in traced.graph.nodes if n.target in _DECIDED]:
         traced.graph.erase_node(node)  # else it keeps alive what it checks
+    read_what_was_written(traced.graph)
     traced.graph.eliminate_dead_code()
     return traced
 

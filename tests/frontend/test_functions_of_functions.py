@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from rooftile.compilation import Compilation
 from rooftile.driver import collecting
 from rooftile.report.collect import report_of
 from tests.frontend.captures import distance, run
+
+flex = import_module("torch._higher_order_ops.flex_attention")  # as an attribute, its name is that of the op in it
 
 HEADS, LENGTH, WIDTH = 4, 200, 16
 DOCUMENTS = torch.arange(LENGTH) // 70
@@ -158,6 +161,32 @@ def test_it_is_exported_and_a_block_mask_made_on_the_way_costs_nothing() -> None
         program = rooftile.export(module, inputs, options={"require": ["no-extern"]})
         torch.testing.assert_close(program(*inputs), module(*inputs))
     assert len(kernels_of(compilations)[0]) <= 2
+
+
+def laid_out_in_torch_2_11(out: Tensor, query_strides: tuple[int, ...]) -> Tensor:
+    """How that version lays the result of an attention out as its queries lie."""
+    from torch._inductor.ir import get_fill_order
+
+    strides = flex._construct_strides(out.shape, get_fill_order(query_strides))
+    laid = out.new_empty(out.shape).as_strided(out.shape, strides)
+    laid.copy_(out)
+    return laid
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_definition_of_another_torch(monkeypatch: pytest.MonkeyPatch, dynamic: bool) -> None:
+    monkeypatch.setattr(flex, "_permute_strides", laid_out_in_torch_2_11)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return flex_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)) + 1
+
+    inputs = [x.transpose(1, 2).contiguous() for x in heads()]
+    torch._dynamo.reset()
+    with torch.no_grad(), collecting() as compilations:
+        got, want = rooftile.compile(attend, dynamic=dynamic)(*inputs), attend(*inputs)
+    torch.testing.assert_close(got, want)
+    assert got.stride() == want.stride()
+    assert len(kernels_of(compilations)[0]) == 1
 
 
 def test_what_else_it_returns() -> None:
