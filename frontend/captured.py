@@ -109,5 +109,6 @@ class Captured:
     @property
     def is_random(self) -> bool:
         """Whether running it draws random numbers."""
-        targets = (node.target for node in self.module.graph.nodes)
+        graphs = (m.graph for m in self.module.modules() if isinstance(m, fx.GraphModule))
+        targets = (node.target for graph in graphs for node in graph.nodes)
         return any(torch.Tag.nondeterministic_seeded in t.tags for t in targets if isinstance(t, torch._ops.OpOverload))

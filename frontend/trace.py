@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from torch.fx.experimental.proxy_tensor import make_fx, maybe_enable_thunkify
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rooftile.errors import UnsupportedError
-from rooftile.frontend.provenance import loc_of
+from rooftile.frontend.refusing import calls_in, refuse_calls
 from rooftile.frontend.replaced import REPLACED
 from rooftile.frontend.written_views import read_what_was_written
 
@@ -38,9 +39,12 @@ _CALLS = {
     "invoke_subgraph": (0, 2),
 }
 # Functions of functions whose definition is nothing but ops and calls, however data turn out.
-_DEFINED = frozenset({"flex_attention", "associative_scan", "scan", "map_impl", "hints_wrapper"})
+_DEFINED = frozenset({"flex_attention", "associative_scan", "map_impl", "hints_wrapper"})
+# Others that torch traces, and runs itself.
+_KEPT = frozenset({"cond", "while_loop", "scan"})
 # Stands in exported programs for a call in Python, which tracing makes.
 _PLAIN_CALL = "flat_apply"
+_TRACED = {*_CALLS, *_DEFINED, *_KEPT, _PLAIN_CALL}
 # Checks that the trace has already decided.
 _DECIDED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten.sym_constrain_range_for_size.default)
 # What torch raises where it does not trace a call.
@@ -74,9 +78,9 @@ def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: F
 
     Raises:
         UnsupportedError: an input's metadata is changed (``resize_``, ``t_``), or the graph calls functions of
-            functions that do more than call one (loops and branches on data, scans).
+            functions that torch does not trace, or whose functions write to tensors.
     """
-    _refuse_higher_order_ops(module)
+    refuse_calls(module, _TRACED, _CALLS)
     pre_dispatch = not (_uses_autocast(module) or _transforms_functions(module))
     mutated: list[MutatedInput] = []
 
@@ -127,29 +131,20 @@ def _is_symbolic(value: Any) -> bool:
     return any(isinstance(size, torch.SymInt) for size in sizes)
 
 
-def _refuse_higher_order_ops(module: fx.GraphModule) -> None:
-    for node in _nodes(module):
-        if isinstance(node.target, HigherOrderOperator) and node.target.name() not in (*_CALLS, *_DEFINED, _PLAIN_CALL):
-            loc = loc_of(node)
-            raise UnsupportedError(f"the model calls {node.target}, a function of functions", where=loc.source)
-
-
-def _nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
-    """The calls of a graph and of those that it calls."""
-    for graph in (each.graph for each in module.modules() if isinstance(each, fx.GraphModule)):
-        yield from (node for node in graph.nodes if node.op == "call_function")
-
-
 class _Run(fx.Interpreter):
     """Runs the graph with torch's fused inference ops written out and functions that it calls put in their place."""
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(target, HigherOrderOperator):
             if target.name() not in _CALLS:
-                return _as_it_is(target, args, kwargs)
+                return _as_it_is(target, *tree_map(_written_out, (args, kwargs)))
             place, first = _CALLS[target.name()]
             return _Run(args[place]).run(*args[first:])
         return super().call_function(REPLACED.get(target, target), args, kwargs)
+
+
+def _written_out(argument: Any) -> Any:
+    return partial(run_graph, argument) if isinstance(argument, fx.GraphModule) else argument
 
 
 def _as_it_is(operator: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
@@ -187,12 +182,12 @@ def _functionalize_excluded() -> Iterator[None]:
 
 def _uses_autocast(module: fx.GraphModule) -> bool:
     ambient = any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
-    return ambient or any(node.target in _AUTOCAST_CALLS for node in _nodes(module))
+    return ambient or any(node.target in _AUTOCAST_CALLS for node in calls_in(module))
 
 
 def _transforms_functions(module: fx.GraphModule) -> bool:
     """Whether Dynamo wrote a transform of ``torch.func`` out, as calls that enter and leave it."""
-    modules = (getattr(node.target, "__module__", None) or "" for node in _nodes(module))
+    modules = (getattr(node.target, "__module__", None) or "" for node in calls_in(module))
     return any(name.startswith("torch._functorch") or name == "torch._C._functorch" for name in modules)
 
 

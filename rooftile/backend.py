@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakSet
 
@@ -17,9 +17,14 @@ from rooftile.compilation import Runnable
 from rooftile.config import CompileOptions
 from rooftile.driver import build_program
 from rooftile.errors import RequirementError, UnsupportedError
+from rooftile.externs import notes_of, require_no_calls
+from rooftile.first_call import Built
 from rooftile.frontend.captured import Captured
+from rooftile.frontend.cutting import calls_of
 from rooftile.frontend.dynamo import capture_dynamo, why_again
 from rooftile.frontend.importer import import_captured
+from rooftile.in_pieces import in_pieces
+from rooftile.ir.core import UNKNOWN
 from rooftile.known import KnownGraph
 from rooftile.runtime.compile_client import compile_client
 
@@ -93,10 +98,26 @@ def compile_captured(
 ) -> CompiledFunction:
     """Import and compile a capture. ``original`` is for calls that need the uncompiled function; ``again`` says why the
     same code is compiled once more, ``wait`` whether kernels are waited for now or at the first call."""
-    imported = import_captured(captured)
-    program = build_program(imported.graph, options, _device(captured), _shown_sizes(captured), again, wait=wait)
-    bound = _Bound(program, imported.constants) if imported.constants else program
-    return CompiledFunction(captured, bound, original or captured.module.forward, program.invalidate)
+    device, sizes = _device(captured), _shown_sizes(captured)
+    calls = calls_of(captured)
+    require_no_calls(options, calls)
+    if calls:  # what lies between them is called with other tensors each time
+        options = replace(options, mode="default")
+    made: list[Built] = []
+
+    def compile(part: Captured) -> Runnable:
+        imported = import_captured(part)
+        notes = () if made else (*([("compiled again", "guard", again, UNKNOWN)] if again else ()), *notes_of(calls))
+        program = build_program(imported.graph, options, device, sizes, notes, wait=wait)
+        made.append(program)
+        return _Bound(program, imported.constants) if imported.constants else program
+
+    def invalidate() -> None:
+        for program in made:
+            program.invalidate()
+
+    program = in_pieces(captured, compile) if calls else compile(captured)
+    return CompiledFunction(captured, program, original or captured.module.forward, invalidate)
 
 
 def _device(captured: Captured) -> torch.device:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 
@@ -25,13 +25,14 @@ from rooftile.dump import dump_folder, write_dump, write_repro
 from rooftile.errors import InternalError, OptionError, nearest
 from rooftile.externs import note_externs, require_none
 from rooftile.first_call import Built
-from rooftile.ir.core import Graph
+from rooftile.ir.core import Graph, Loc
 from rooftile.ir.polynomial import mul
 from rooftile.later import Later
 from rooftile.logs import listen, log_compilation
 from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
 from rooftile.passes.launches import launches
+from rooftile.passes.ledger import Decision
 from rooftile.passes.manager import REQUIRED, Manager
 from rooftile.passes.pipeline import pipeline
 from rooftile.passes.reschedule import Reschedule
@@ -46,6 +47,7 @@ _LOG = logging.getLogger("rooftile.driver")
 _COLLECTED: ContextVar[tuple[list[Compilation], ...]] = ContextVar("collected", default=())
 _TIMED: ContextVar[bool] = ContextVar("timed", default=False)
 _T = TypeVar("_T")
+Note: TypeAlias = tuple[Decision, str, str, Loc]  # an entry of the ledger: decision, rule, reason, where
 
 
 def build_program(
@@ -53,15 +55,15 @@ def build_program(
     options: CompileOptions | None = None,
     device: torch.device | None = None,
     sizes: Mapping[str, int] = MappingProxyType({}),
-    again: str = "",
+    notes: Sequence[Note] = (),
     *,
     wait: bool = True,
 ) -> Built:
     """The program that computes an imported graph on ``device`` (the current GPU, or the CPU without one).
 
     On the meta device the graph is compiled like any other, and a call gives results without values. ``sizes`` are
-    values of run-time sizes, as far as they are known, for which measured schedules are chosen; ``again`` is the reason
-    where code is compiled that has been compiled before. Without ``wait`` it is the first call that waits for kernels
+    values of run-time sizes, as far as they are known, for which measured schedules are chosen; ``notes`` go into the
+    ledger. Without ``wait`` it is the first call that waits for kernels
     for a GPU, and that is told of one that Triton refuses.
 
     Raises:
@@ -78,8 +80,8 @@ def build_program(
     _check_without(config.without)
     with _leaving_repro(graph, target):
         compilation, program = compile_graph(graph, options, config, target, device, sizes, wait=wait)
-    if again:
-        compilation.context.ledger.add("compiled again", rule="guard", values=(), reason=again)
+    for decision, rule, reason, loc in notes:
+        compilation.context.ledger.add(decision, rule=rule, values=(), reason=reason, locs=[loc])
     log_compilation(compilation)
     for collected in _COLLECTED.get():
         collected.append(compilation)

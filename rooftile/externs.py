@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import fx
+
 from rooftile.config import CompileOptions
 from rooftile.errors import RequirementError
-from rooftile.ir.core import Graph, Op
+from rooftile.frontend.provenance import loc_of
+from rooftile.ir.core import Graph, Loc, Op
 from rooftile.ir.extern import UPDATES
-from rooftile.passes.ledger import Ledger
+from rooftile.passes.ledger import Decision, Ledger
 from rooftile.passes.packing import is_packed
 
 # What no kernel does, by the beginning of the op's name.
@@ -23,6 +28,13 @@ _UNDONE = {
     "bernoulli": "draws random numbers",
     "dropout": "draws random numbers",
     "native_dropout": "draws random numbers",
+}
+# What functions of functions do that no kernel does.
+_CHOICES = {
+    "cond": "chooses what it calls by a value",
+    "while_loop": "calls its function until a value says otherwise",
+    "scan": "calls its function once for each step, with what the last one gave",
+    "map_impl": "calls its function once for each of more rows than are written out",
 }
 
 
@@ -71,3 +83,30 @@ def require_none(options: CompileOptions, graph: Graph) -> None:
 
 def _externs(graph: Graph) -> list[Op]:
     return [op for op in graph.ops if op.name == "extern" and not is_packed(op)]
+
+
+def why_call(call: fx.Node) -> str:
+    """Why torch runs a call of a function of functions."""
+    name = str(call.target)
+    return _CHOICES.get(name, "calls its functions in an order that no kernel does")
+
+
+def notes_of(calls: Sequence[fx.Node]) -> list[tuple[Decision, str, str, Loc]]:
+    """The entries of the ledger for calls of functions of functions that torch runs."""
+    told = "{} {}, so torch runs it, between what is compiled before and behind it; what it calls is compiled by itself"
+    return [("extern", "import", told.format(call.target, why_call(call)), loc_of(call)) for call in calls]
+
+
+def require_no_calls(options: CompileOptions, calls: Sequence[fx.Node]) -> None:
+    """Refuse them where ``options`` ask for a graph without ATen calls.
+
+    Raises:
+        RequirementError: with the first one and its line.
+    """
+    if "no-extern" in options.require and calls:
+        raise RequirementError(
+            "no-extern",
+            f"torch runs {calls[0].target}, since it {why_call(calls[0])}",
+            where=loc_of(calls[0]).source,
+            fix="write it with ops on tensors (torch.where), or leave the requirement out",
+        )

@@ -86,17 +86,3 @@ def test_an_exported_program_may_turn_gradients_off() -> None:
     given = [x if each.value is None else each.value for each in captured.inputs]
     (result,) = evaluate(import_captured(captured).graph, given)
     torch.testing.assert_close(result, module(x))
-
-
-def branch(x: Tensor) -> Tensor:
-    return torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))  # type: ignore[no-any-return]
-
-
-def kept_branch(x: Tensor) -> Tensor:
-    return checkpoint(branch, x, use_reentrant=False)  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("function", [branch, kept_branch])
-def test_a_branch_on_data_is_refused_wherever_it_stands(function: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(Exception, match="calls cond, a function of functions"):
-        run(function, torch.randn(4))

@@ -123,8 +123,13 @@ def test_an_extern_under_the_requirement_says_where() -> None:
 
 
 def test_a_graph_that_cannot_be_captured_runs_uncompiled_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    def writes(x: Tensor) -> Tensor:
+        x = x.clone()
+        x.add_(1)
+        return x
+
     def chooses(x: Tensor) -> Tensor:
-        return torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))
+        return torch.cond(x.sum() > 0, writes, torch.cos, (x,))
 
     x = torch.randn(3, 4)
     with caplog.at_level(logging.WARNING, logger="rooftile"):
