@@ -39,12 +39,15 @@ def capture_dynamo(module: fx.GraphModule, example_inputs: Sequence[Any]) -> Cap
 
 
 def why_again() -> str:
-    """Why Dynamo is compiling code that it has compiled before, in its words; "" where it is the first time."""
+    """Why Dynamo is compiling code that it has compiled before, in its words; "" where it is the first time, or the
+    first with this backend."""
     try:
         found = get_metrics_context()._metrics.get("recompile_reason")
     except (AttributeError, RuntimeError):  # it is torch's own affair, and may change
         return ""
     words = str(found or "").split("  # ")[0]  # behind it stands where in the code that was decided
+    if "BACKEND_MATCH" in words:
+        return ""
     return words.partition(": ")[2] or words
 
 

@@ -29,7 +29,9 @@ def found_model(name: str, inputs: list[str] | None, *, meta: bool = False, by_s
     from rooftile.named_model import named_model
 
     device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
-    return named_model(name, inputs or [], device, by_shape=by_shape)
+    found = named_model(name, inputs or [], device, by_shape=by_shape)
+    torch._dynamo.reset()  # a file that compiles while it is imported must make no size a run-time size
+    return found
 
 
 def compiled_model(

@@ -69,6 +69,18 @@ def test_explain_and_dump_a_model_that_was_made_without_memory(tmp_path: Path) -
     assert "plan.txt" in run("dump", *named, "-o", str(tmp_path))
 
 
+def test_what_a_file_compiles_when_it_is_imported_changes_nothing() -> None:
+    file = Path(__file__).parent / "compiles_at_import.py"
+    report = json.loads(run("explain", f"{file}:Model", "-i", "f32[6, 10]", "--json"))
+    assert [b["shape"] for b in report["buffers"] if b["role"] == "input"] == [[6, 10]]  # no run-time sizes
+
+
+def test_what_is_compiled_with_another_backend_is_not_compiled_again() -> None:
+    from tests.rooftile.compiles_at_import import report
+
+    assert all(row.decision != "compiled again" for row in report.ledger)
+
+
 @pytest.mark.parametrize("command", ["check", "bisect", "tune"])
 def test_what_is_run_has_values(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
