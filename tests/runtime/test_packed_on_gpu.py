@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import rooftile
+from rooftile.driver import collecting
 
 pytestmark = [
     pytest.mark.gpu,
@@ -109,3 +110,41 @@ def test_projections_are_one_launch() -> None:
         report = rooftile.explain(model, x)
     assert len(report.kernels) == 1 and report.packed
     assert report.kernels[0].time_us
+
+
+class Experts(nn.Module):
+    """Experts with weights of their own, which are laid one behind the other."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        made = {"bias": False, "device": device, "dtype": torch.bfloat16}
+        self.experts = nn.ModuleList(nn.Linear(64, 64, **made) for _ in range(8))
+
+    def forward(self, x: torch.Tensor, weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        terms = (e(x) * ((chosen == n) * weights).sum(-1, keepdim=True) for n, e in enumerate(self.experts))
+        return sum(terms, torch.zeros_like(x))
+
+
+def tokens(count: int, device: str) -> tuple[torch.Tensor, ...]:
+    x, weights = torch.randn(count, 64), torch.rand(count, 2)
+    chosen = torch.randint(0, 8, (count, 2), device=device)
+    return x.to(device, torch.bfloat16), weights.to(device, torch.bfloat16), chosen
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_weights_one_behind_the_other_that_change(mode: str, device: str = "cuda") -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = Experts(device).eval()
+    fast = rooftile.compile(model, mode=mode, dynamic=False)
+    inputs = [tokens(count, device) for count in (512, 3)]
+    with torch.no_grad(), collecting() as compilations:
+        for scale in (1.0, 1.0, 1.0, 2.0, 0.5, 3.0):
+            model.experts[5].weight.mul_(scale)
+            for given in inputs:
+                torch.testing.assert_close(fast(*given), model(*given), rtol=2e-2, atol=5e-2)
+        model.load_state_dict(Experts(device).state_dict(), assign=True)
+        for given in inputs * 3:
+            torch.testing.assert_close(fast(*given), model(*given), rtol=2e-2, atol=5e-2)
+    for compilation in compilations:
+        assert [entry for entry in compilation.context.ledger if entry.rule == "stack"]
