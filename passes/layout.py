@@ -5,6 +5,10 @@ h, i, d]`` is read as rows ``(b, i)`` of length
 ``(h, d)``, it is stored as ``[b, i, h, d]`` and the read is contiguous::
 
     %o : bf16[b=1, h=8, i=128, d=64]   ->   %o : bf16[b=1, h=8, i=128, d=64] strides (65536, 64, 512, 1)
+
+Of these, it gets the order in which fewest kernels move it across what else they move: a convolution gives ``[channel,
+position]``, but what it reads and what reads it has neighbouring channels in neighbouring places, and so has the buffer
+between them.
 """
 
 from __future__ import annotations
@@ -17,84 +21,145 @@ from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import FloorDiv, Mod, Size, atoms
-from rooftile.ir.polynomial import add, mul
+from rooftile.ir.polynomial import mul
 from rooftile.ir.structure import Structures
 from rooftile.passes.base import PassContext
 from rooftile.passes.distinct import Distinct
+from rooftile.passes.regions.access import is_next_along, position
+from rooftile.passes.regions.contractions import has_dot
+from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.space import region_access
 
 Index: TypeAlias = tuple[Size, ...]
 MOST_DIMS = 5  # 120 orders at the most are tried
+MUCH = 0.25  # of a buffer's elements: what else a kernel moves, if it is to have a say in the buffer's order
+
+
+@dataclass(frozen=True)
+class Move:
+    """A region loads (``reads``) or stores its value ``number`` at ``index``; its outputs are numbered behind its
+    inputs."""
+
+    number: int
+    index: Index
+    reads: bool
+
+
+@dataclass(frozen=True)
+class Moves:
+    """All that a region moves, over its ``axes``; ``dots``: it multiplies matrices."""
+
+    every: tuple[Move, ...]
+    axes: tuple[str, ...]
+    dots: bool
+
+
+@dataclass(frozen=True)
+class Use:
+    """A region moves a buffer at ``index``. ``beside``: the axes along which other values that it moves, of about its
+    size, have neighbours in memory; none where matrices are multiplied, which takes either order."""
+
+    index: Index
+    reads: bool
+    beside: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Chooses the strides of intermediate buffers."""
+    """Chooses the strides of intermediate buffers, the last first: what the model returns has its order."""
 
     name: ClassVar[str] = "layout"
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
-        """The graph with strides on the buffers for which another order than row-major reads better."""
-        reads = _reads(graph, ctx.structures)
+        """The graph with strides on the buffers for which another order than row-major is better."""
         kept = {
             *graph.inputs,
             *graph.outputs,
             *(v for op in graph.ops if op.name == "extern" for v in (*op.inputs, *op.outputs)),
         }
-        retyped: dict[Value, Value] = {}
-        orders: dict[Hashable, tuple[int, ...]] = {}
-        for value, indices in reads.items():
+        orders, chosen = Orders(graph, ctx.structures), dict[Hashable, tuple[int, ...]]()
+        for value in reversed(orders.between):
             if value in kept or not 2 <= value.type.rank <= MOST_DIMS:
                 continue
-            key = (value.shape, *indices)
-            if key not in orders:
-                orders[key] = best_order(value.shape, indices)
-            order = orders[key]
-            if order != tuple(range(value.type.rank)):
-                strides = strides_of(value.shape, order)
-                retyped[value] = Value(value.name, replace(value.type, strides=strides))
+            uses = orders.uses(value)
+            key = (value.shape, *uses)
+            if key not in chosen:
+                chosen[key] = best_order(value.shape, uses)
+            if (order := chosen[key]) != tuple(range(value.type.rank)):
+                orders.strides[value] = strides_of(value.shape, order)
+        retyped = {v: Value(v.name, replace(v.type, strides=strides)) for v, strides in orders.strides.items()}
         return retype(graph, retyped) if retyped else graph
 
 
-def _reads(graph: Graph, structures: Structures) -> dict[Value, list[Index]]:
-    """At which indices regions read each buffer that another region writes."""
-    written = {v for op in graph.ops if op.name == "region" for v in op.outputs}
-    known = Distinct[list[tuple[int, Index]]](structures)
-    found: dict[Value, list[Index]] = {}
-    for op in graph.ops:
-        if op.name != "region" or not any(v in written for v in op.inputs):
-            continue
-        for number, index in known.of(op.regions[0], partial(_loads, op.regions[0]))[0]:
-            if op.inputs[number] in written:
-                found.setdefault(op.inputs[number], []).append(index)
-    return found
+class Orders:
+    """The buffers that one region writes and another reads, the ``strides`` chosen for them, and how they are used."""
+
+    def __init__(self, graph: Graph, structures: Structures) -> None:
+        regions = [op for op in graph.ops if op.name == "region"]
+        read = {v for op in regions for v in op.inputs}
+        self.between = [v for op in regions for v in op.outputs if v in read]
+        self.strides: dict[Value, tuple[Size, ...]] = {}
+        self._moves: dict[Value, list[tuple[Op, Moves]]] = {v: [] for v in self.between}
+        self._lines: dict[Hashable, frozenset[str]] = {}
+        known = Distinct[Moves](structures)
+        for op in regions:
+            touched = [v for v in dict.fromkeys((*op.inputs, *op.outputs)) if v in self._moves]
+            moves = known.of(op.regions[0], partial(_moves, op.regions[0]))[0] if touched else None
+            for value in touched:
+                assert moves is not None
+                self._moves[value].append((op, moves))
+
+    def uses(self, value: Value) -> tuple[Use, ...]:
+        """Every move of ``value``, beside what has strides so far."""
+        found: list[Use] = []
+        for op, moves in self._moves[value]:
+            values = (*op.inputs, *op.outputs)
+            least = MUCH * likely(value.type.numel)
+            others = [m for m in moves.every if values[m.number] is not value]
+            large = [m for m in others if not moves.dots and likely(values[m.number].type.numel) >= least]
+            beside = frozenset[str]().union(*(self._in_line(values[m.number], m, moves.axes) for m in large))
+            found += [Use(m.index, m.reads, beside) for m in moves.every if values[m.number] is value]
+        return tuple(found)
+
+    def _in_line(self, value: Value, move: Move, axes: Sequence[str]) -> frozenset[str]:
+        """The axes along which what is moved has neighbours in memory."""
+        strides = self.strides.get(value) or value.type.strides or strides_of(value.shape, range(value.type.rank))
+        at = position(move.index, strides)
+        key = (at, axes)
+        if key not in self._lines:
+            self._lines[key] = frozenset(a for a in axes if is_next_along(at, a))
+        return self._lines[key]
 
 
-def _loads(body: Graph) -> list[tuple[int, Index]]:
-    """Every read of an input, by the input's number."""
+def _moves(body: Graph) -> Moves:
+    access = region_access(body)[1]
     numbers = {v: n for n, v in enumerate(body.inputs)}
-    return [(numbers[read.value], read.index) for read in region_access(body)[1].loads()]
+    loads = [Move(numbers[read.value], read.index, True) for read in access.loads()]
+    stores = [Move(len(numbers) + n, access.stored_at(n, root).index, False) for n, root in access.roots]
+    return Moves((*loads, *stores), tuple(access.axes), has_dot(access))
 
 
-def best_order(shape: Sequence[Size], indices: Sequence[Index]) -> tuple[int, ...]:
-    """The dimensions from outermost to innermost in memory; row-major where nothing reads better."""
+def best_order(shape: Sequence[Size], uses: Sequence[Use]) -> tuple[int, ...]:
+    """The dimensions from outermost to innermost in memory; row-major where no other order is better."""
     natural = tuple(range(len(shape)))
-    if not _divisions(shape, natural, indices):
+    if not any(_troubles(shape, natural, uses)):
         return natural
     return min(
-        permutations(natural), key=lambda order: (_divisions(shape, order, indices), order[-1] != natural[-1], order)
+        permutations(natural), key=lambda order: (*_troubles(shape, order, uses), order[-1] != natural[-1], order)
     )
 
 
-def _divisions(shape: Sequence[Size], order: Sequence[int], indices: Sequence[Index]) -> int:
+def _troubles(shape: Sequence[Size], order: Sequence[int], uses: Sequence[Use]) -> tuple[int, int]:
+    """How many quotients and remainders the addresses of reads have, and how many uses move the buffer across what else
+    is moved."""
     strides = strides_of(shape, order)
-    total = 0
-    for index in indices:
-        position: Size = 0
-        for e, stride in zip(index, strides, strict=True):
-            position = add(position, mul(e, stride))
-        total += sum(isinstance(a, (FloorDiv, Mod)) for a in atoms(position))
-    return total
+    divisions = across = 0
+    for use in uses:
+        at = position(use.index, strides)
+        if use.reads:
+            divisions += sum(isinstance(a, (FloorDiv, Mod)) for a in atoms(at))
+        across += bool(use.beside) and not any(is_next_along(at, a) for a in use.beside)
+    return divisions, across
 
 
 def strides_of(shape: Sequence[Size], order: Sequence[int]) -> tuple[Size, ...]:

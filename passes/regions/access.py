@@ -136,15 +136,25 @@ def address(read: Read) -> Size:
     strides = read.value.type.strides
     if strides is None:
         return flatten_index(read.index, read.value.shape)
+    return position(read.index, strides)
+
+
+def position(index: Sequence[Size], strides: Sequence[Size]) -> Size:
+    """The position in memory, in elements, of the element at ``index``."""
     total: Size = 0
-    for e, stride in zip(read.index, strides, strict=True):
+    for e, stride in zip(index, strides, strict=True):
         total = add(total, mul(e, stride))
     return total
 
 
 def is_in_line(load: Read, axis: str, tile: int = 1) -> bool:
     """Whether neighbours along ``axis`` are neighbours in memory; in tiles that start at multiples of ``tile``."""
-    steps = steps_along(address(load), axis, tile)
+    return is_next_along(address(load), axis, tile)
+
+
+def is_next_along(at: Size, axis: str, tile: int = 1) -> bool:
+    """Whether the position ``at`` grows by one where ``axis`` does; in tiles that start at multiples of ``tile``."""
+    steps = steps_along(at, axis, tile)
     return steps is not None and steps[0][-1].stride == 1
 
 

@@ -16,6 +16,7 @@ from rooftile.passes.regions.forms import MOST_WHOLE, Chain, Reason, Unschedulab
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
 from rooftile.passes.schedules.blocks import is_block
+from rooftile.passes.schedules.dots import MOST_OF_PROCESSORS
 from rooftile.passes.schedules.rows import FEW_ROWS, gather_few_rows, side_by_side
 from rooftile.target import HOPPER, Target
 
@@ -243,6 +244,8 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
         return (ChainTiles(128, 128, 8, 3),)
     if widest > MOST_WHOLE:  # few rows: what takes the time is to read what is held whole
         return (ChainTiles(FEW_ROWS, 64 if rows <= SMALLEST_DOT else 32, 4, 3),)
+    if widest > 128 and _is_product(access):
+        return (_product_tiles(access, rows, target),)
     if widest > 128:
         return (ChainTiles(64, 32, 4, 2),)
     if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors
@@ -267,6 +270,21 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
         blocks = all(is_block(access, load) for load in others)
         return (ChainTiles(128, 64, 4, 2, descriptors=True) if blocks else ChainTiles(128, 64, 8, 3),)
     return (ChainTiles(64, 64, 4, 3 if few else 2, descriptors=wide and loaded == 0),)
+
+
+def _is_product(access: Access) -> bool:
+    """Whether all that is swept is the sum of a product, and what reduces its rows, such as a norm, comes behind it."""
+    loops = set(_chain(access).loops)
+    return len([r for r in access.reductions() if loops.intersection(access.nodes[r].bound)]) == 1
+
+
+def _product_tiles(access: Access, rows: int, target: Target) -> ChainTiles:
+    """Those of a product as wide as its rows are: with fewer of them where large tiles leave multiprocessors idle."""
+    others = prod(likely(access.axes[a]) for a in _chain(access).grid if a not in _chain(access).row)
+    blocks = target.arch == HOPPER and all(is_block(access, load) for load in loads_of_contractions(access))
+    if others * -(-rows // 128) < MOST_OF_PROCESSORS * target.sm_count:
+        return ChainTiles(64, 64, 4, 3, descriptors=blocks)
+    return ChainTiles(128, 64, 8, 3, descriptors=blocks)
 
 
 def _is_masked(access: Access) -> bool:

@@ -79,7 +79,7 @@ def vector_tiles(target: Target, rows: int, depth: int, *, across: bool) -> tupl
     their own; there are ``rows`` of them, ``depth`` long. ``across``: it is the rows that are neighbours in memory."""
     if target.kind == "cpu":
         return 2**9, min(next_power(depth), 2**9)
-    high = ACROSS if across else max(1, ELEMENTS // min(next_power(depth), DEPTH))
+    high = max(ACROSS if across else 1, ELEMENTS // min(next_power(depth), DEPTH))
     while high > (ACROSS // 2 if across else 1) and rows < high * PROGRAMS * target.sm_count:
         high //= 2
     return high, min(next_power(depth), ELEMENTS // high)

@@ -112,7 +112,7 @@ def test_kernels_do_not_grow_with_layers() -> None:
 def test_further_layers_schedule_cut_lower_and_write_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[dict[str, int]] = []
     count_calls(monkeypatch, counts, split.Split, "split")
-    count_calls(monkeypatch, counts, layout, "_loads")
+    count_calls(monkeypatch, counts, layout, "_moves")
     count_calls(monkeypatch, counts, tile, "schedule_region")
     count_calls(monkeypatch, counts, beside.Products, "of")
     count_calls(monkeypatch, counts, summarize, "_summary")
