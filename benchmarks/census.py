@@ -78,7 +78,7 @@ def earlier(folder: Path) -> dict[str, Findings]:
 
 
 def _save(found: dict[str, Findings], folder: Path) -> None:
-    case = {"case": _case(), "architectures": dict(sorted(found.items()))}
+    case = {"case": _case(), "known": len(architectures()), "architectures": dict(sorted(found.items()))}
     save(case, "cpu", folder, "benchmarks.census")
 
 

@@ -37,7 +37,7 @@ def _section(record: Record) -> str:
         group, told = grouped(findings)
         rows[group].setdefault(told, []).append(name)
     told = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"{case['case']}, {told}, {record['date']}:\n\n{_summary(found)}\n\n" + table(
+    return f"{case['case']}, {told}, {record['date']}:\n\n{_summary(found, case['known'])}\n\n" + table(
         ("what became of it", "how many", "which, or why", "architectures"),
         [
             (group, str(len(names)), told, ", ".join(names))
@@ -47,7 +47,7 @@ def _section(record: Record) -> str:
     )
 
 
-def _summary(found: Mapping[str, Findings]) -> str:
+def _summary(found: Mapping[str, Findings], known: int) -> str:
     """The counts in one sentence."""
     groups = [grouped(f)[0] for f in found.values()]
     built = len(groups) - groups.count("not built")
@@ -55,9 +55,9 @@ def _summary(found: Mapping[str, Findings]) -> str:
     seconds = sorted(f["compile"] for f in found.values() if "compile" in f)
     middle = f" Compiling took {seconds[len(seconds) // 2]:.1f} s in the middle." if seconds else ""
     return (
-        f"{len(groups)} architectures, of which {built} could be built small and run. {right} gave eager's answer "
-        f"within the promise, {groups.count('one graph, all fused')} of these as one graph of our kernels alone."
-        f"{middle}"
+        f"Of {known} architectures {len(groups)} were counted, of which {built} could be built small and run. {right} "
+        f"gave eager's answer within the promise, {groups.count('one graph, all fused')} of these as one graph of "
+        f"our kernels alone.{middle}"
     )
 
 
@@ -68,8 +68,8 @@ def grouped(findings: Findings) -> tuple[str, str]:
 
 
 def _pieces(findings: Findings) -> str:
-    breaks = sorted({f"{_short(b['reason'])} ({b['source']})" for b in findings["breaks"]})
-    uncompiled = [f"{findings['uncompiled']} graphs uncompiled"] if findings["uncompiled"] else []
+    breaks = sorted({_short(b["reason"].partition(":")[0]) for b in findings["breaks"]})
+    uncompiled = ["some graphs uncompiled"] if findings["uncompiled"] else []
     return "; ".join([*breaks, *uncompiled, *_calls(findings)]) or f"{findings['graphs']} graphs"
 
 
@@ -78,6 +78,7 @@ def _calls(findings: Findings) -> list[str]:
 
 
 def _short(words: str) -> str:
-    """A reason that a cell of a table has room for."""
+    """A reason, in one sentence that a cell of a table has room for."""
+    words = words.partition(". ")[0]
     words = words.replace("|", "/").replace("<", "(").replace(">", ")")
     return words if len(words) <= _WORDS else f"{words[:_WORDS].rsplit(' ', 1)[0]} ..."
