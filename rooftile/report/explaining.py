@@ -61,7 +61,8 @@ def compile_afresh(
 ) -> tuple[list[Compilation], int]:
     """Compile and run once;
 
-    the compilations, and how many graphs Dynamo found (those that cannot be imported run uncompiled).
+    the compilations, and how many graphs there are: those of Dynamo that cannot be imported run uncompiled, and one in
+    which torch runs calls itself is as many as it has pieces.
     """
     graphs = 0
     backend = Backend(options)
@@ -70,7 +71,10 @@ def compile_afresh(
         nonlocal graphs
         before = len(compilations)
         compiled = backend(module, example_inputs)
-        graphs += max(1, len(compilations) - before)  # one that torch runs a call in is compiled in pieces
+        if compiled == module.forward:  # a piece of it may have been compiled before another was refused
+            del compilations[before:]
+            graphs += 1
+        graphs += len(compilations) - before
         return compiled
 
     limits = {"recompile_limit": _LOOKS, "accumulated_recompile_limit": _LOOKS}

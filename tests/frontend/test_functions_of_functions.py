@@ -211,3 +211,53 @@ def test_autocast_is_followed() -> None:
             return flex_attention(q, k, v, score_mod=SCORES["cap"])
 
     keeps_the_promise(attend, *heads())
+
+
+def test_gradients_flow_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch refuses them on the CPU, but not on a GPU."""
+    monkeypatch.setattr(import_module("torch.nn.attention.flex_attention"), "_validate_device", lambda *_: None)
+    length = 60
+    slopes = SLOPES.clone().requires_grad_()
+    q, *_ = inputs = [torch.randn(1, n, length, WIDTH, requires_grad=True) for n in (HEADS, 2, 2)]
+    blocks = create_block_mask(lambda b, h, i, j: i >= j + 2, None, None, length, length, device="cpu")
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask, slopes: Tensor) -> Tensor:
+        score = lambda s, b, h, i, j: s + slopes[h] * (j - i)  # noqa: E731
+        return flex_attention(q, k, v, block_mask=blocks, score_mod=score, enable_gqa=True)
+
+    def spelled(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor) -> Tensor:
+        k, v = (x.repeat_interleave(2, 1) for x in (k, v))
+        i, j = torch.arange(length)[:, None], torch.arange(length)
+        scores = q @ k.mT / WIDTH**0.5 + slopes[:, None, None] * (j - i)
+        return torch._safe_softmax(scores.masked_fill(i < j + 2, -torch.inf), -1) @ v
+
+    torch._dynamo.reset()
+    got, want = rooftile.compile(attend)(*inputs, blocks, slopes), spelled(*inputs, slopes)
+    torch.testing.assert_close(got, want)
+    given, wanted = [*inputs, slopes], torch.randn_like(q)
+    torch.testing.assert_close(torch.autograd.grad(got, given, wanted), torch.autograd.grad(want, given, wanted))
+
+
+def test_a_model_of_transformers_attends_in_one_kernel_as_with_sdpa() -> None:
+    """At its block mask Dynamo breaks, whatever compiles the graphs."""
+    transformers = pytest.importorskip("transformers")
+    tokens = torch.randint(0, 64, (1, 130))
+    kernels: list[list[str]] = []
+    for implementation in ("sdpa", "flex_attention"):
+        torch.manual_seed(0)
+        config = transformers.LlamaConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=64,
+            attn_implementation=implementation,
+        )
+        model = transformers.LlamaForCausalLM(config).eval()
+        torch._dynamo.reset()
+        with torch.no_grad(), collecting() as compilations:
+            got = rooftile.compile(model)(tokens, use_cache=False).logits
+            torch.testing.assert_close(got, model(tokens, use_cache=False).logits)
+        kernels.append([name for names in kernels_of(compilations) for name in names if "contract_max_sum" in name])
+    assert [len(names) for names in kernels] == [1, 1]
