@@ -20,6 +20,7 @@ from rooftile.ir.schedule import Schedule
 from rooftile.ir.structure import Structures, attrs_key
 from rooftile.passes.base import PassContext
 from rooftile.passes.distinct import Distinct
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.lowering.kernel import Visits
 from rooftile.passes.lowering.region import lower_region
 from rooftile.passes.rules.linear import Step
@@ -37,11 +38,11 @@ class Skips:
 
 @dataclass(frozen=True)
 class Lower:
-    """Gives every region op its kernel as a second region. ``precision`` is that of fp32 dots: ``"ieee"``, ``"tf32"``
-    or ``"tf32x3"``."""
+    """Gives every region op its kernel as a second region. ``precision`` is that of fp32 dots: ``"tf32x3"``,
+    ``"tf32"`` or ``"ieee"``, which takes no tensor cores."""
 
     name: ClassVar[str] = "lower"
-    precision: str = "ieee"
+    precision: str = EXACT_FP32
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """Lower every scheduled region."""

@@ -17,6 +17,7 @@ from rooftile.passes.integers import Integers
 from rooftile.passes.keys import Keys
 from rooftile.passes.layout import Layout
 from rooftile.passes.lower import Lower
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.needed import Needed
 from rooftile.passes.ordered import Ordered
 from rooftile.passes.pack import Pack
@@ -30,9 +31,9 @@ from rooftile.passes.summarize import Summarize
 from rooftile.passes.tile import Tile
 
 
-def pipeline(precision: str = "ieee") -> tuple[Pass, ...]:
-    """What every model goes through, registered passes included; fp32 contractions have ``precision``: ``"ieee"``,
-    ``"tf32"`` or ``"tf32x3"``."""
+def pipeline(precision: str = EXACT_FP32) -> tuple[Pass, ...]:
+    """What every model goes through, registered passes included; fp32 contractions have ``precision``:
+    ``"tf32x3"``, ``"tf32"`` or ``"ieee"``."""
     ours: tuple[Pass, ...] = (
         Canonicalize(),  # first: whatever is folded here, no later pass has to see through
         Substitution(),  # behind canonicalize, which puts rows written one by one together; what it leaves is far less

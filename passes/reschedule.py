@@ -19,6 +19,7 @@ from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
 from rooftile.passes.liveness import live_ops
 from rooftile.passes.lower import Lower
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.schedules.library import Library, library_ops
 from rooftile.passes.schedules.override import rescheduled, untold
 from rooftile.passes.splitting.choice import InParts, part_ops
@@ -43,7 +44,7 @@ class Reschedule:
 
     name: ClassVar[str] = "reschedule"
     better: Mapping[Op, Better] = field(default_factory=dict)
-    precision: str = "ieee"
+    precision: str = EXACT_FP32
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with these schedules and their kernels; the ledger says why."""

@@ -15,13 +15,14 @@ from hypothesis import HealthCheck, given, settings
 
 from rooftile.codegen.kernel import Kernel
 from rooftile.codegen.together import emit_all
+from rooftile.driver import fp32_precision
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph
 from rooftile.passes.base import PassContext
 from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager
-from rooftile.passes.pipeline import PIPELINE
+from rooftile.passes.pipeline import pipeline
 from rooftile.runtime.build import compile_kernel
 from rooftile.runtime.cache_key import cache_key
 from rooftile.runtime.resources import Resources
@@ -76,7 +77,7 @@ def lowered(case: Case) -> Graph:
         module, inputs = BUILDERS[case.block](dtype=case.dtype, device="meta", **dict(case.sizes))
         exported = torch.export.export(module, inputs, strict=False)
     imported = import_captured(capture_exported(exported)).graph
-    return Manager(verify=True).run(imported, PIPELINE, PassContext(H100))[-1].graph
+    return Manager(verify=True).run(imported, pipeline(fp32_precision(H100)), PassContext(H100))[-1].graph
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -99,7 +100,8 @@ def test_kernels_fit_an_h100(case: Case) -> None:
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_kernels_of_random_graphs_compile(graph: Graph) -> None:
     """Triton's compiler refuses what its interpreter and ours accept."""
-    kernels = emit_all(launches(Manager().run(graph, PIPELINE, PassContext(H100))[-1].graph), H100)
+    lowered = Manager().run(graph, pipeline(fp32_precision(H100)), PassContext(H100))[-1].graph
+    kernels = emit_all(launches(lowered), H100)
     assert all(_resources(k).shared_bytes <= H100.shared_memory for k in kernels.values())
 
 

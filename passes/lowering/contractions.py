@@ -12,6 +12,7 @@ from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import masked, repeat
 from rooftile.passes.regions.access import Node, Read
 
+EXACT_FP32 = "tf32x3"  # each operand as the sum of two TF32 numbers; what Triton and our interpreter know by the name
 DOT_TYPES = frozenset({F32, BF16, F16, F8E4M3, F8E5M2})
 SMALLEST_DOT = 16  # the least extent of a tensor core operand
 
@@ -44,13 +45,13 @@ def contract(kernel: Kernel, node: Node, block: Block, state: Value | None) -> V
 
 
 def _precision(kernel: Kernel, node: Node, operand: DType) -> str:
-    """That of products of fp32. Where all results are rounded to narrow floats, exact ones may be sums of
-    tensor cores' products, which miss the last of 24 bits or two."""
+    """That of products of fp32 for these. Products of other types have one way; ``"exact"`` where those of narrow
+    operands are to be added in fp32."""
+    if operand is F32:
+        return kernel.precision
+    assert node.op is not None
     rounded = all(is_narrow(v.dtype) for v in kernel.access.body.outputs)
-    if operand is not F32:
-        assert node.op is not None
-        return "exact" if node.op.attrs.get("exact") and not rounded else kernel.precision
-    return "tf32x3" if rounded and kernel.precision == "ieee" else kernel.precision
+    return "exact" if node.op.attrs.get("exact") and not rounded else "ieee"
 
 
 def _operand(kernel: Kernel, read: Read, bound: Sequence[str], block: Block) -> Value:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from rooftile.ir.dtypes import F32, compute_type
+from rooftile.ir.dtypes import F32
 from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read
 from rooftile.passes.regions.contractions import contractions, has_dot, loads_of_contractions, multiplied
@@ -22,12 +22,10 @@ from rooftile.target import Target
 LATENCY = 1.3e-6  # seconds from a load to its data while memory is busy: 30 KB are on their way to each multiprocessor
 CACHE_LATENCY = 0.4e-6  # the same from the L2 cache
 WARPS_PER_PROCESSOR = 64
+# Warps that split fp32 numbers in two for tensor cores, which one multiprocessor needs to be busy: 512 x 1024 x 1024 in
+# 128 tiles of four warps runs on an H200 at 36 TFLOP/s, 2048 cubed in 512 at 81.
+WARPS_OF_SPLIT_PRODUCTS = 8
 REGISTERS_PER_THREAD = 255
-# Products of fp32 in Triton, against what scalar units can do: 2048 cubed on an H200 in 2.4 ms, 7 TFLOP/s, in tiles of
-# 128x64 in 1.36; where narrow floats are wanted of them, as three products of tensor cores, a third of the former.
-SCALAR_UNITS, LARGE_TILES = 7.0, 4.0
-LARGE = 128 * 64
-THREE_PRODUCTS = 2.3
 
 
 def seconds(schedule: Schedule, access: Access, target: Target, beside: int = 0) -> float:
@@ -68,22 +66,21 @@ def _busy(schedule: Schedule, access: Access, target: Target, beside: int) -> fl
     arithmetic = sum(
         2
         * prod(_padded(tiles[a], access) for a in access.free[r] | set(access.nodes[r].bound) if a in tiles)
-        / _dot_rate(schedule, access, r, target)
+        / _dot_rate(schedule, access, r, target, beside)
         for r in contractions(access)
     )
     rate, cache_rate = _rates(schedule, access, target, beside)
     return max(cost(access, target).bytes / rate, read / cache_rate, arithmetic)
 
 
-def _dot_rate(schedule: Schedule, access: Access, contraction: Read, target: Target) -> float:
+def _dot_rate(schedule: Schedule, access: Access, contraction: Read, target: Target, beside: int) -> float:
     """FLOP per second of a contraction's products, as kernels of ours compute them."""
     dtype = multiplied(access, contraction)
     rate = target.matmul_rate(dtype.name)
-    if target.kind != "cuda" or dtype is not F32 or not has_dot(access):
+    if dtype is not F32 or not has_dot(access) or target.kind == "cpu":
         return rate
-    rounded = all(compute_type(v.dtype) is not v.dtype for v in access.body.outputs)
-    large = accumulator_elements(schedule, access) >= LARGE
-    return rate / (THREE_PRODUCTS if rounded else LARGE_TILES if large else SCALAR_UNITS)
+    at_once = min(programs(schedule, access) + beside, _at_once(schedule, access, target))
+    return rate * min(1.0, at_once * schedule.num_warps / target.sm_count / WARPS_OF_SPLIT_PRODUCTS)
 
 
 def programs(schedule: Schedule, access: Access | None = None) -> int:
@@ -133,9 +130,18 @@ def _at_once(schedule: Schedule, access: Access, target: Target) -> int:
     """How many programs the device runs at a time."""
     by_memory = target.shared_memory // max(1, shared_bytes(schedule, access))
     threads = 32 * schedule.num_warps
-    held = max(32 * threads, 2 * accumulator_elements(schedule, access))
+    held = max(32 * threads, 2 * (accumulator_elements(schedule, access) + _split_elements(schedule, access)))
     by_registers = target.registers_per_sm // min(held, REGISTERS_PER_THREAD * threads)
     return target.sm_count * max(1, min(by_memory, by_registers, WARPS_PER_PROCESSOR // schedule.num_warps))
+
+
+def _split_elements(schedule: Schedule, access: Access) -> int:
+    """The elements of a step's operands that a program has in registers: those of fp32, to split each in two."""
+    if not has_dot(access):
+        return 0
+    tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
+    operands = {o for r in contractions(access) for o in access.nodes[r].operands if o.value.dtype is F32}
+    return sum(prod(tiles.get(a, 1) for a in access.free[o]) for o in operands)
 
 
 def _rates(schedule: Schedule, access: Access, target: Target, beside: int) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from rooftile.ir.parser import parse_graph
 from rooftile.ir.printer import print_graph
 from rooftile.ir.schedule import Schedule
 from rooftile.passes.base import PassContext
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.schedules.library import Library, libraries_of
@@ -97,7 +98,7 @@ def test_the_call_gives_what_the_kernel_gives(name: str, dtype: torch.dtype) -> 
     assert choices == tuple(Library((target,)) for target in targets)
     tensors = example_tensors(op, {}, DEVICE)
     ours, theirs = (
-        Trial(build((op,), c, "ieee", CPU, Config.from_env()), tensors, {}, CPU, DEVICE, Config.from_env())
+        Trial(build((op,), c, EXACT_FP32, CPU, Config.from_env()), tensors, {}, CPU, DEVICE, Config.from_env())
         for c in (Schedule.from_attrs(op.attrs), choices[0])
     )
     for _ in range(2):
@@ -150,7 +151,7 @@ class Favouring:
 
 def test_the_tuner_tries_all_and_goes_past_what_aten_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Search, "_library", lambda self, op: libraries_of(op, CPU))
-    search = Search(CPU, DEVICE, Config.from_env(), "ieee", Effort(4, 60.0), Favouring())
+    search = Search(CPU, DEVICE, Config.from_env(), EXACT_FP32, Effort(4, 60.0), Favouring())
     (found,) = search.run([(region(*CASES["causal"][:2]), {})])
     assert found.schedule == Library((SDPA,)) and found.microseconds == 1.0  # the others are for GPUs
 
@@ -158,7 +159,7 @@ def test_the_tuner_tries_all_and_goes_past_what_aten_refuses(monkeypatch: pytest
 def test_a_locked_call_is_run_and_reported(tmp_path: Path) -> None:
     model, inputs, _ = CASES["views on both sides"]
     op, lock = region(model, inputs), tmp_path / "rooftile.lock"
-    update_lock(lock, [entry_of(Outcome(op, (op,), {}, Library((SDPA,)), 1.0, 2.0), CPU, "ieee")])
+    update_lock(lock, [entry_of(Outcome(op, (op,), {}, Library((SDPA,)), 1.0, 2.0), CPU, EXACT_FP32)])
     (entry,) = read_lock(lock)
     assert choice_of(entry, op, CPU) == Library((SDPA,))
     options = {"lock": str(lock), "require": ["no-extern"]}

@@ -14,6 +14,7 @@ import rooftile
 from rooftile.config import CompileOptions, Config
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.schedules.library import Library, libraries_of
 from rooftile.report.collect import report_of
 from rooftile.report.explaining import compile_afresh
@@ -88,7 +89,7 @@ def test_calls_give_what_the_kernel_gives(name: str, dtype: torch.dtype) -> None
     assert choice == Library(calls)
     tensors = example_tensors(op, {}, DEVICE)
     ours, theirs = (
-        Trial(build((op,), c, "ieee", CPU, Config.from_env()), tensors, {}, CPU, DEVICE, Config.from_env())
+        Trial(build((op,), c, EXACT_FP32, CPU, Config.from_env()), tensors, {}, CPU, DEVICE, Config.from_env())
         for c in (Schedule.from_attrs(op.attrs), choice)
     )
     for _ in range(2):  # a trial runs many times
@@ -116,7 +117,7 @@ def lock(tmp_path: Path) -> Path:
     model, inputs, _ = CASES["epilogue"]
     op = region(model, inputs)
     (choice,) = libraries_of(op, CPU)
-    update_lock(tmp_path / "rooftile.lock", [entry_of(Outcome(op, (op,), {}, choice, 1.0, 2.0), CPU, "ieee")])
+    update_lock(tmp_path / "rooftile.lock", [entry_of(Outcome(op, (op,), {}, choice, 1.0, 2.0), CPU, EXACT_FP32)])
     return tmp_path / "rooftile.lock"
 
 
@@ -167,7 +168,7 @@ class Favouring:
 
 def test_the_tuner_tries_it_where_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     op = region(*CASES["two"][:2])
-    search = Search(CPU, DEVICE, Config.from_env(), "ieee", Effort(4, 60.0), Favouring())
+    search = Search(CPU, DEVICE, Config.from_env(), EXACT_FP32, Effort(4, 60.0), Favouring())
     (found,) = search.run([(op, {})])
     assert not isinstance(found.schedule, Library)  # on the CPU, where kernels are interpreted
     monkeypatch.setattr(Search, "_library", lambda self, op: libraries_of(op, CPU))

@@ -22,6 +22,7 @@ from rooftile.driver import collecting
 from rooftile.errors import OptionError
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import Schedule
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.plans import say_no_graphs
 from rooftile.runtime.plan import Plan
 from rooftile.runtime.tuning.clocks import WallClock
@@ -206,7 +207,7 @@ def test_what_autotuning_finds_is_kept_for_the_next_process(tmp_path: Path, monk
     monkeypatch.setattr(measured, "clock_for", lambda target, device: SmallTilesAreFast())
     regions = [op for op in compiled(matmul, X, W).graph.ops if op.name == "region"]
     config = replace(Config.from_env(), cache_dir=tmp_path, autotune="quick")
-    known = measured.Measured(CPU, torch.device("cpu"), config, "ieee", {})
+    known = measured.Measured(CPU, torch.device("cpu"), config, EXACT_FP32, {})
     found = known.autotuned(regions)
     assert (tmp_path / "tuned-quick.lock").is_file() and len(found) == 1
     monkeypatch.setattr(measured, "entry_of", lambda *_: pytest.fail("timed again"))

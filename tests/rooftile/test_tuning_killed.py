@@ -31,7 +31,7 @@ inputs = [(torch.randn(32, 16), torch.randn(16, 24)), (torch.randn(8, 40),), (to
 ops = regions(matmul, (meta(256, 128), meta(128, 256)), "h100")
 
 def tuned():
-    search = Search(H100, torch.device("cpu"), Config.from_env(), "ieee", Effort(6, 60.0), WallClock())
+    search = Search(H100, torch.device("cpu"), Config.from_env(), EXACT_FP32, Effort(6, 60.0), WallClock())
     units = [search._unit(op, {}) for op in ops]
     with ThreadPoolExecutor(2) as pool:
         search._ask(units, pool)

@@ -12,6 +12,7 @@ import torch
 import rooftile
 from rooftile.config import CompileOptions, Config
 from rooftile.ir.schedule import Schedule
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.splitting.choice import InParts, in_parts, part_ops
 from rooftile.report.explaining import compile_afresh
 from rooftile.runtime.build import compile_kernel
@@ -36,7 +37,7 @@ def test_parts_give_what_the_whole_gives(model: Callable[..., Any], inputs: Any,
     (op,) = regions(model, inputs)
     tensors = example_tensors(op, {}, DEVICE)
     whole, parts = (
-        Trial(build((op,), c, "ieee", CPU, Config.from_env()), tensors, {}, CPU, DEVICE, Config.from_env())
+        Trial(build((op,), c, EXACT_FP32, CPU, Config.from_env()), tensors, {}, CPU, DEVICE, Config.from_env())
         for c in (Schedule.from_attrs(op.attrs), InParts(count))
     )
     assert len(parts.built.kernels) == 2
@@ -48,7 +49,7 @@ def test_the_lock_file_has_the_count_and_it_is_used(tmp_path: Path) -> None:
     model, inputs = PRODUCT
     (op,) = regions(model, inputs)
     lock = tmp_path / "rooftile.lock"
-    update_lock(lock, [entry_of(Outcome(op, (op,), {}, InParts(4), 1.0, 2.0), CPU, "ieee")])
+    update_lock(lock, [entry_of(Outcome(op, (op,), {}, InParts(4), 1.0, 2.0), CPU, EXACT_FP32)])
     assert "parts = 4" in lock.read_text() and "axes" not in lock.read_text()
     (entry,) = read_lock(lock)
     assert choice_of(entry, op, CPU) == InParts(4) and schedule_text(InParts(4)) == "in 4 parts, merged"
@@ -62,7 +63,7 @@ def test_the_lock_file_has_the_count_and_it_is_used(tmp_path: Path) -> None:
 def test_a_row_that_is_held_whole_is_in_no_parts() -> None:
     (op,) = regions(norm, (torch.randn(8, 6),))
     (product,) = regions(*PRODUCT)
-    entry = entry_of(Outcome(product, (product,), {}, InParts(4), 1.0, 2.0), CPU, "ieee")
+    entry = entry_of(Outcome(product, (product,), {}, InParts(4), 1.0, 2.0), CPU, EXACT_FP32)
     assert part_ops(op, 4, CPU, ()) == ()
     with pytest.raises(Misfit, match="in 4 parts, into which the region's can't be cut"):
         choice_of(entry, op, CPU)
@@ -74,6 +75,6 @@ def test_counts_are_few_and_their_kernels_fit_an_h100() -> None:
     )
     found = in_parts(op, H100)
     assert found and len(found) <= 3 and {each.count for each in found} <= {2, 4, 8, 16, 32}
-    built = build((op,), found[0], "ieee", H100, Config.from_env())
+    built = build((op,), found[0], EXACT_FP32, H100, Config.from_env())
     resources = [compile_kernel(kernel, H100.arch).resources for kernel in built.kernels.values()]
     assert all(r.spill_bytes == 0 and r.shared_bytes <= H100.shared_memory for r in resources)

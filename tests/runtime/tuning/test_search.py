@@ -14,6 +14,7 @@ import torch
 from rooftile.config import Config
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.runtime.build import CompileError
 from rooftile.runtime.cuda_driver import CudaError
 from rooftile.runtime.tuning import search as module
@@ -51,7 +52,7 @@ def smallest_tiles(schedule: Schedule) -> float:
 
 
 def search(clock: Any, effort: Effort = EFFORT) -> Search:
-    return Search(CPU, DEVICE, Config.from_env(), "ieee", effort, clock)
+    return Search(CPU, DEVICE, Config.from_env(), EXACT_FP32, effort, clock)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_kernel_that_faults_is_named_and_not_tried_again(
     config = replace(Config.from_env(), cache_dir=tmp_path)
     slow = outcome(product, Scripted(smallest_tiles)).tried[-2].schedule
     trial = Trial(
-        build((product,), slow, "ieee", CPU, config), example_tensors(product, {}, DEVICE), {}, CPU, DEVICE, config
+        build((product,), slow, EXACT_FP32, CPU, config), example_tensors(product, {}, DEVICE), {}, CPU, DEVICE, config
     )
     trial._device = torch.device("cuda")
     with (
@@ -100,7 +101,7 @@ def test_a_kernel_that_faults_is_named_and_not_tried_again(
         patch.setattr(torch.cuda, "synchronize", fault)
         trial.try_out()
     clock = Scripted(smallest_tiles)
-    (found,) = Search(CPU, DEVICE, config, "ieee", EFFORT, clock).run([(product, {})])
+    (found,) = Search(CPU, DEVICE, config, EXACT_FP32, EFFORT, clock).run([(product, {})])
     assert found.timed > 1 and slow not in clock.asked
 
 
@@ -180,7 +181,7 @@ def test_ctrl_c_keeps_what_has_been_found() -> None:
             return super().microseconds(calls, repeats)
 
     config = replace(Config.from_env(), compile_workers=1)  # first choices are ready in order
-    running = Search(CPU, DEVICE, config, "ieee", EFFORT, Interrupted(smallest_tiles))
+    running = Search(CPU, DEVICE, config, EXACT_FP32, EFFORT, Interrupted(smallest_tiles))
     timed = {o.op: o.timed for o in running.run([(op, {}) for op in (long, short)])}
     assert timed[long] > 0 == timed[short]
     assert running.interrupted

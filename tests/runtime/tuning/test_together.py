@@ -17,6 +17,7 @@ from rooftile.measured import Measured, distinct
 from rooftile.passes.base import PassContext
 from rooftile.passes.beside import Beside
 from rooftile.passes.launches import launches, sharing
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.passes.reschedule import Reschedule
@@ -63,7 +64,7 @@ class Scripted:
 
 
 def tuned(unit: tuple[Op, ...], price: Callable[[Any], float]) -> list[Outcome]:
-    search = Search(CPU, DEVICE, Config.from_env(), "ieee", Effort(6, 60.0), Scripted(price))
+    search = Search(CPU, DEVICE, Config.from_env(), EXACT_FP32, Effort(6, 60.0), Scripted(price))
     return list(search.run([(unit, {})]))
 
 
@@ -91,8 +92,8 @@ def test_a_launch_is_timed_as_one_and_stays_one(graph: Graph, tmp_path: Path) ->
     assert [o.op for o in outcomes] == list(unit) and all(o.unit == unit for o in outcomes)
     assert len({o.microseconds for o in outcomes}) == 1 and outcomes[0].microseconds < outcomes[0].first_microseconds
     lock = tmp_path / "rooftile.lock"
-    update_lock(lock, [entry_of(o, CPU, "ieee") for o in outcomes])
-    measured = Measured(CPU, DEVICE, replace(Config.from_env(), lock=lock), "ieee", {})
+    update_lock(lock, [entry_of(o, CPU, EXACT_FP32) for o in outcomes])
+    measured = Measured(CPU, DEVICE, replace(Config.from_env(), lock=lock), EXACT_FP32, {})
     better = measured.better(graph)
     assert {op: b.schedule for op, b in better.items()} == {o.op: o.schedule for o in outcomes}
     changed = Manager().run(graph, (Reschedule(better),), PassContext(CPU))[-1].graph
@@ -113,11 +114,11 @@ def _schedules(ops: Sequence[Op]) -> list[Schedule]:
 def test_where_one_entry_is_missing_none_is_used(graph: Graph, tmp_path: Path) -> None:
     unit = together(graph)
     lock = tmp_path / "rooftile.lock"
-    update_lock(lock, [entry_of(o, CPU, "ieee") for o in tuned(unit, least_tiles)][1:])
-    assert len(read_lock(lock)) == len({key_in(unit, op, "ieee") for op in unit[1:]})
-    assert Measured(CPU, DEVICE, replace(Config.from_env(), lock=lock), "ieee", {}).better(graph) == {}
+    update_lock(lock, [entry_of(o, CPU, EXACT_FP32) for o in tuned(unit, least_tiles)][1:])
+    assert len(read_lock(lock)) == len({key_in(unit, op, EXACT_FP32) for op in unit[1:]})
+    assert Measured(CPU, DEVICE, replace(Config.from_env(), lock=lock), EXACT_FP32, {}).better(graph) == {}
 
 
 def test_a_region_by_itself_is_another_kernel(graph: Graph) -> None:
     unit = together(graph)
-    assert len(list(distinct([unit, *((op,) for op in unit), unit], "ieee"))) == 1 + len(unit)
+    assert len(list(distinct([unit, *((op,) for op in unit), unit], EXACT_FP32))) == 1 + len(unit)

@@ -9,6 +9,7 @@ import pytest
 from rooftile.config import Config
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import Schedule
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.schedules.override import with_tiles
 from rooftile.runtime.build import CompileError
 from rooftile.runtime.tuning.trials import Built, build
@@ -31,7 +32,7 @@ def plain(product: Op) -> Schedule:
 
 
 def built(op: Op, schedule: Schedule) -> Built:
-    return build((op,), schedule, "ieee", H100, Config.from_env())
+    return build((op,), schedule, EXACT_FP32, H100, Config.from_env())
 
 
 def test_specialisation_that_did_not_happen_is_noticed(product: Op, plain: Schedule) -> None:
