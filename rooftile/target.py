@@ -58,7 +58,7 @@ class Target:
         return self.kind == "cuda" and self.arch >= HOPPER
 
     def matmul_rate(self, dtype: str) -> float:
-        """FLOP per second of a matmul on ``dtype``; integers that have no unit of their own run as fp32 does."""
+        """FLOP per second of a matmul on ``dtype``; integers that have no unit of their own are taken for fp32."""
         return self.flops.get(dtype, self.flops["f32"])
 
     def floor_seconds(self, bytes: float, flops: float, dtype: str) -> float:

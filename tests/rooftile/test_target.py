@@ -49,4 +49,4 @@ def test_an_unknown_target_is_refused_with_the_nearest() -> None:
 def test_the_floor_is_the_slower_of_moving_and_multiplying() -> None:
     assert H100.floor_seconds(3.02e12, 0, "bf16") == pytest.approx(1.0)
     assert H100.floor_seconds(3.02e12, 2 * 769e12, "bf16") == pytest.approx(2.0)
-    assert H100.floor_seconds(0, 52e12, "i64") == pytest.approx(1.0)
+    assert H100.floor_seconds(0, 80e12, "i64") == pytest.approx(1.0)

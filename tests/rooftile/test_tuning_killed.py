@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import rooftile
 from rooftile.config import Config
-from rooftile.passes.schedules.candidates import candidates
+from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.runtime.tuning.clocks import WallClock
 from rooftile.runtime.tuning.search import Effort, Search
 from rooftile.target import H100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,17 @@ class Counting(Scaled):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls.add_(1)
         return x @ (self.q.weight * self.calls).T
+
+
+@pytest.fixture
+def programs() -> Callable[[], list[Packed]]:
+    """The programs since the test began that have computed something from weights."""
+    before = all_packed()
+    return lambda: [each for each in all_packed() if not any(each is other for other in before)]
+
+
+def all_packed() -> list[Packed]:
+    return [each for each in gc.get_objects() if type(each) is Packed and each._latest is not None]
 
 
 @pytest.fixture
@@ -113,10 +124,6 @@ class Experts(nn.Module):
         return sum(terms, torch.zeros_like(x))
 
 
-def packed_programs() -> list[Packed]:
-    return [each for each in gc.get_objects() if type(each) is Packed and each._latest is not None]
-
-
 def places(packed: Packed) -> list[int]:
     assert packed._latest is not None
     return [t.data_ptr() for t in packed._latest.results]
@@ -126,7 +133,9 @@ def expert_bytes(model: Experts) -> int:
     return sum(p.nbytes for e in model.experts for p in e.parameters())
 
 
-def test_weights_one_behind_the_other_are_laid_out_again_where_they_were(runs: list[int]) -> None:
+def test_weights_one_behind_the_other_are_laid_out_again_where_they_were(
+    runs: list[int], programs: Callable[[], list[Packed]]
+) -> None:
     torch.manual_seed(0)
     model = Experts().eval()
     fast = rooftile.compile(model)
@@ -134,7 +143,7 @@ def test_weights_one_behind_the_other_are_laid_out_again_where_they_were(runs: l
         agrees(fast, model)
         agrees(fast, model)
     (compilation,) = compilations
-    (packed,) = packed_programs()
+    (packed,) = programs()
     before = places(packed)
     assert packed.kept_bytes == expert_bytes(model) and len(runs) == 1
     assert compilation.plan is not None and not [step for step in compilation.plan.steps if isinstance(step, Call)]
@@ -146,12 +155,12 @@ def test_weights_one_behind_the_other_are_laid_out_again_where_they_were(runs: l
     assert places(packed) == before and len(runs) == 3
 
 
-def test_weights_that_are_replaced_are_laid_out_instead(runs: list[int]) -> None:
+def test_weights_that_are_replaced_are_laid_out_instead(runs: list[int], programs: Callable[[], list[Packed]]) -> None:
     torch.manual_seed(0)
     model = Experts().eval()
     fast = rooftile.compile(model)
     agrees(fast, model)
-    (packed,) = packed_programs()
+    (packed,) = programs()
     model.load_state_dict(Experts().state_dict(), assign=True)
     agrees(fast, model)
     model.experts[1] = nn.Linear(32, 32)
@@ -163,13 +172,15 @@ def test_weights_that_are_replaced_are_laid_out_instead(runs: list[int]) -> None
     agrees(fast, model, X.double())
 
 
-def test_programs_for_several_sizes_share_what_lies_one_behind_the_other(runs: list[int]) -> None:
+def test_programs_for_several_sizes_share_what_lies_one_behind_the_other(
+    runs: list[int], programs: Callable[[], list[Packed]]
+) -> None:
     torch.manual_seed(0)
     model = Experts().eval()
     fast = rooftile.compile(model, dynamic=False)
     for x in (X, X[:3], X):
         agrees(fast, model, x)
-    one, other = packed_programs()
+    one, other = programs()
     assert places(one) == places(other) and len(runs) == 2
     with torch.no_grad():
         model.experts[3].weight.mul_(2)
@@ -178,7 +189,7 @@ def test_programs_for_several_sizes_share_what_lies_one_behind_the_other(runs: l
     assert places(one) == places(other) and len(runs) == 4
 
 
-def test_layers_that_share_a_program_keep_what_is_theirs(runs: list[int]) -> None:
+def test_layers_that_share_a_program_keep_what_is_theirs(runs: list[int], programs: Callable[[], list[Packed]]) -> None:
     torch.manual_seed(0)
     layers = [Experts().eval() for _ in range(3)]
     call = torch.compile(lambda layer, x: layer(x), backend="rooftile")
@@ -187,7 +198,7 @@ def test_layers_that_share_a_program_keep_what_is_theirs(runs: list[int]) -> Non
             for layer in layers:
                 torch.testing.assert_close(call(layer, X), layer(X))
         assert len(compilations) == 1 and len(runs) == 3
-        (packed,) = packed_programs()
+        (packed,) = programs()
         assert packed.kept_bytes == sum(map(expert_bytes, layers))
         layers[1].experts[0].weight.mul_(2)
         for layer in layers:
