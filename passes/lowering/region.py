@@ -54,7 +54,7 @@ def _compute(kernel: Kernel, read: Read, home: Block) -> None:
         return
     swept = [a for a in node.bound if a in kernel.loops]
     if swept:
-        sweep_for(kernel, read, swept[0], home)
+        sweep_for(kernel, read, node, swept[0], home)
     elif node.op is None:
         home.known[read] = load(kernel, read, home)
     else:

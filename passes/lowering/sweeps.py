@@ -18,7 +18,7 @@ from rooftile.passes.lowering.states import identity, run_members, settle
 from rooftile.passes.lowering.visits import Visiting, step_axis
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
 from rooftile.passes.masks.summary import Summary
-from rooftile.passes.regions.access import Guard, Read, address
+from rooftile.passes.regions.access import Guard, Node, Read, address
 from rooftile.passes.switches import permitted
 
 NESTED_STAGES = 2
@@ -32,12 +32,7 @@ def place_store(kernel: Kernel, number: int, block: Block) -> None:
         _store(kernel, number, block)
     else:
         name = min(missing, key=kernel.order.__getitem__)
-        level = kernel.sweeps.level[read].get(name, 0)
-        sharing = next((r for r in kernel.access.reductions() if _shares(kernel, r, name, level, block)), None)
-        if sharing is not None and _stores_in(kernel, read, name, level, block):
-            sweep_for(kernel, sharing, name, block)
-        else:
-            _sweep(kernel, name, level, block, [], [number])
+        _sweep(kernel, name, kernel.sweeps.level[read].get(name, 0), block, [], [number])
 
 
 def _store(kernel: Kernel, number: int, block: Block) -> None:
@@ -65,8 +60,8 @@ def _root_axes(kernel: Kernel, read: Read) -> frozenset[str]:
     return kernel.access.free[read] | {s.name for e in read.index for s in symbols(e) if s.extent is not None}
 
 
-def sweep_for(kernel: Kernel, read: Read, name: str, block: Block) -> None:
-    """Open the loop that computes ``read``, together with every reduction and every store that can share it."""
+def sweep_for(kernel: Kernel, read: Read, node: Node, name: str, block: Block) -> None:
+    """Open the loop that computes ``read``, together with every reduction that can share it."""
     level = kernel.sweeps.number[read][name]
     members = _in_order(kernel, [r for r in kernel.access.reductions() if _shares(kernel, r, name, level, block)])
     roots = [
