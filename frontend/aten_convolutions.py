@@ -32,8 +32,7 @@ def conv(
 ) -> Value:
     """A contraction: input position ``stride * o + dilation * k``, over the taps ``k`` and the channels of a group."""
     spatial = weight.type.rank - 2
-    if x.type.rank == spatial + 1:  # no batch dimension
-        x = im.b.reshape(x, (1, *x.shape))
+    x = _batched(im, x, spatial)
     stride, padding, dilation = (_per_dimension(p, spatial) for p in (stride, padding, dilation))
     x = padded(im, x, [p for side in reversed(padding) for p in (side, side)], 0)
     out_sizes = im.shape[len(im.shape) - spatial :]
@@ -55,6 +54,15 @@ def conv(
         dtype=im.dtype if bias is None else compute_type(im.dtype),
     )
     product = im.b.reshape(product, (x.shape[0], weight.shape[0], *out_sizes))
+    return _with_bias(im, product, bias, spatial)
+
+
+def _batched(im: Import, x: Value, spatial: int) -> Value:
+    return x if x.type.rank == spatial + 2 else im.b.reshape(x, (1, *x.shape))
+
+
+def _with_bias(im: Import, product: Value, bias: Value | None, spatial: int) -> Value:
+    """The result: ``product`` and the bias of each channel."""
     if bias is not None:
         product = rounded_after(im, product, im.b.reshape(bias, (bias.shape[0], *(1,) * spatial)), im.dtype)
     return im.b.reshape(product, im.shape)
@@ -102,8 +110,7 @@ def conv_transpose(
     """A contraction for each place in a stride: position ``stride * q + r`` takes the taps ``r + stride * t`` of inputs
     ``q - t``, so that nothing is multiplied by the zeros that a stride would put between inputs."""
     spatial = weight.type.rank - 2
-    if x.type.rank == spatial + 1:  # no batch dimension
-        x = im.b.reshape(x, (1, *x.shape))
+    x = _batched(im, x, spatial)
     stride, padding, dilation = (_per_dimension(p, spatial) for p in (stride, padding, dilation))
     decline_if(any(d != 1 for d in dilation), "a transposed convolution with taps apart")
     kernel = [k for k in weight.shape[2:] if isinstance(k, int)]
@@ -117,9 +124,7 @@ def conv_transpose(
     out_sizes = im.shape[len(im.shape) - spatial :]
     cut = [(-p, add(add(n, p), mul(q, -s))) for n, p, q, s in zip(out_sizes, padding, steps, stride, strict=True)]
     product = padded(im, product, [p for pair in reversed(cut) for p in pair], 0)
-    if bias is not None:
-        product = rounded_after(im, product, im.b.reshape(bias, (bias.shape[0], *(1,) * spatial)), im.dtype)
-    return im.b.reshape(product, im.shape)
+    return _with_bias(im, product, bias, spatial)
 
 
 def _in_phases(

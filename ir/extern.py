@@ -100,8 +100,7 @@ def call_extern(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, in
     Results are tensors of their own, as they are in memory: a view of an operand is copied, and a conjugate or a
     negative that torch has only noted down is computed. There are as many as the op has; a call may give more.
     """
-    args = [_decode(a, operands, sizes) for a in op.attrs["args"]]
-    kwargs = {name: _decode(a, operands, sizes) for name, a in op.attrs["kwargs"]}
+    args, kwargs = _arguments(op, operands, sizes)
     returned = find_target(op.attrs["target"])(*args, **kwargs)
     results = [r for r in (returned if isinstance(returned, (list, tuple)) else [returned]) if r is not None]
     if "view" in op.attrs:
@@ -113,8 +112,7 @@ def call_extern(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, in
 
 def call_into(op: Op, operands: Sequence[torch.Tensor], result: torch.Tensor, sizes: Mapping[str, int]) -> None:
     """Make the call so that ``result``, a tensor of the one it returns' type, holds what it returns."""
-    args = [_decode(a, operands, sizes) for a in op.attrs["args"]]
-    kwargs = {name: _decode(a, operands, sizes) for name, a in op.attrs["kwargs"]}
+    args, kwargs = _arguments(op, operands, sizes)
     namespace, name, _ = op.attrs["target"].split(".")
     find_target(f"{namespace}.{name}.out")(*args, **kwargs, out=result)
 
@@ -134,8 +132,7 @@ def _mentions(arguments: Sequence[Attr], operand: Attr) -> bool:
 
 def update_in_place(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> None:
     """Make a call in ``UPDATES`` so that its first operand becomes what it returns."""
-    first, *args = (_decode(a, operands, sizes) for a in op.attrs["args"])
-    kwargs = {name: _decode(a, operands, sizes) for name, a in op.attrs["kwargs"]}
+    (first, *args), kwargs = _arguments(op, operands, sizes)
     target = op.attrs["target"]
     if target in _WRITTEN_VIEWS:
         source, *where = args
@@ -151,6 +148,12 @@ def find_target(name: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part)
     return found
+
+
+def _arguments(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a call, and those by name."""
+    args = [_decode(a, operands, sizes) for a in op.attrs["args"]]
+    return args, {name: _decode(a, operands, sizes) for name, a in op.attrs["kwargs"]}
 
 
 def _decode(argument: Attr, operands: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:

@@ -103,11 +103,10 @@ class Orders:
         self._lines: dict[Hashable, frozenset[str]] = {}
         known = Distinct[Moves](structures)
         for op in regions:
-            touched = [v for v in dict.fromkeys((*op.inputs, *op.outputs)) if v in self._moves]
-            moves = known.of(op.regions[0], partial(_moves, op.regions[0]))[0] if touched else None
-            for value in touched:
-                assert moves is not None
-                self._moves[value].append((op, moves))
+            if touched := self._moves.keys() & {*op.inputs, *op.outputs}:
+                moves, _ = known.of(op.regions[0], partial(_moves, op.regions[0]))
+                for value in touched:
+                    self._moves[value].append((op, moves))
 
     def uses(self, value: Value) -> tuple[Use, ...]:
         """Every move of ``value``, beside what has strides so far."""

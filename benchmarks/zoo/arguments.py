@@ -102,15 +102,7 @@ def _sound(sizes: _Sizes) -> list[Tensor]:
 
 
 def _spectra(sizes: _Sizes) -> list[Tensor]:
-    bins = sizes(
-        "feature_projection_input_dim",
-        "num_mel_bins",
-        "feature_size",
-        "input_feat_per_channel",
-        "n_mels",
-        "input_dim",
-        default=80,
-    )
+    bins = sizes(*_BINS, default=80)
     positions = sizes("max_source_positions", "max_length", default=64)
     spectrum = torch.randn(_BATCH, bins, 2 * positions)
     halves = spectrum[:, :, :positions]

@@ -275,16 +275,16 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
 def _is_product(access: Access) -> bool:
     """Whether all that is swept is the sum of a product, and what reduces its rows, such as a norm, comes behind it."""
     loops = set(_chain(access).loops)
-    return len([r for r in access.reductions() if loops.intersection(access.nodes[r].bound)]) == 1
+    return sum(not loops.isdisjoint(access.nodes[r].bound) for r in access.reductions()) == 1
 
 
 def _product_tiles(access: Access, rows: int, target: Target) -> ChainTiles:
     """Those of a product as wide as its rows are: with fewer of them where large tiles leave multiprocessors idle."""
-    others = prod(likely(access.axes[a]) for a in _chain(access).grid if a not in _chain(access).row)
+    chain = _chain(access)
+    others = prod(likely(access.axes[a]) for a in chain.grid if a not in chain.row)
     blocks = target.arch == HOPPER and all(is_block(access, load) for load in loads_of_contractions(access))
-    if others * -(-rows // 128) < MOST_OF_PROCESSORS * target.sm_count:
-        return ChainTiles(64, 64, 4, 3, descriptors=blocks)
-    return ChainTiles(128, 64, 8, 3, descriptors=blocks)
+    large = others * -(-rows // 128) >= MOST_OF_PROCESSORS * target.sm_count
+    return ChainTiles(*(128, 64, 8, 3) if large else (64, 64, 4, 3), descriptors=blocks)
 
 
 def _is_masked(access: Access) -> bool:

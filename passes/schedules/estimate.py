@@ -79,8 +79,8 @@ def _dot_rate(schedule: Schedule, access: Access, contraction: Read, target: Tar
     rate = target.matmul_rate(dtype.name)
     if dtype is not F32 or not has_dot(access) or target.kind == "cpu":
         return rate
-    at_once = min(programs(schedule, access) + beside, _at_once(schedule, access, target))
-    return rate * min(1.0, at_once * schedule.num_warps / target.sm_count / WARPS_OF_SPLIT_PRODUCTS)
+    warps = _running(schedule, access, target, beside) * schedule.num_warps / target.sm_count
+    return rate * min(1.0, warps / WARPS_OF_SPLIT_PRODUCTS)
 
 
 def programs(schedule: Schedule, access: Access | None = None) -> int:
@@ -126,6 +126,11 @@ def _filled(schedule: Schedule, access: Access, target: Target, beside: int, bus
     return count / (waves(count, at_once, schedule.tail, busy * at_once / count) * at_once)
 
 
+def _running(schedule: Schedule, access: Access, target: Target, beside: int) -> int:
+    """How many programs run at a time, as far as there are so many."""
+    return min(programs(schedule, access) + beside, _at_once(schedule, access, target))
+
+
 def _at_once(schedule: Schedule, access: Access, target: Target) -> int:
     """How many programs the device runs at a time."""
     by_memory = target.shared_memory // max(1, shared_bytes(schedule, access))
@@ -152,9 +157,8 @@ def _rates(schedule: Schedule, access: Access, target: Target, beside: int) -> t
         return memory, cache
     tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
     step = max(_tile_bytes(load, access, tiles) for load in loads_of_contractions(access))
-    at_once = min(programs(schedule, access) + beside, _at_once(schedule, access, target))
     steps = max(1, schedule.num_stages - 1) if has_dot(access) else 1
-    ahead = at_once * steps * step
+    ahead = _running(schedule, access, target, beside) * steps * step
     return min(memory, ahead / LATENCY), min(cache, ahead / CACHE_LATENCY)
 
 
