@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.clock import copy_bandwidth, milliseconds_in_turns, peak_bytes, replayed_milliseconds
+from benchmarks.clock import copy_bandwidth, gpu_milliseconds_in_turns, peak_bytes, replayed_milliseconds
 from benchmarks.compiled import compiled_kernels
 from benchmarks.memory_bound import MEMORY_BOUND, MemoryBound
 from benchmarks.processes import tell, wait_for_turn
@@ -115,11 +115,11 @@ def _milliseconds(prepared: Prepared) -> dict[str, dict[str, float]]:
     work, device = prepared.work, prepared.device
     calls = {(name, alternative): call for name, of in prepared.calls.items() for alternative, call in of.items()}
     if work.twin is not None:
-        times = milliseconds_in_turns([partial(call, *work.inputs) for call in calls.values()], device, _REPEATS)
+        times = gpu_milliseconds_in_turns([partial(call, *work.inputs) for call in calls.values()], device, _REPEATS)
     else:
         copies = tuple(x.clone() for x in work.inputs)
         pairs = [[partial(call, *work.inputs), partial(call, *copies)] for call in calls.values()]
-        times = tuple(replayed_milliseconds(pair, device) for pair in pairs)
+        times = [replayed_milliseconds(pair, device) for pair in pairs]
     found: dict[str, dict[str, float]] = {}
     for (name, alternative), taken in zip(calls, times, strict=True):
         found.setdefault(name, {})[alternative] = taken

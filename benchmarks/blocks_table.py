@@ -23,8 +23,10 @@ _COLUMNS = (
     "tuned",
     "tuned, library too",
     "speed against torch.compile",
+    "weights read at",
     "peak memory",
     "host time of a call",
+    "with graphs",
     "first call, cold",
     "first call, tuning",
     "faults",
@@ -34,10 +36,11 @@ _COLUMNS = (
 def blocks_markdown(cases: Sequence[Case]) -> str:
     """The table of cases.
 
-    A cell with a time names the mode that was the fastest, where it isn't the plain one. Where a cell has two numbers,
-    torch.compile's comes first: memory, the host's time of plain calls, first calls with empty caches (tuning: that of
-    max-autotune). With CUDA graphs memory is kept from call to
-    call, and a call itself takes none.
+    Times are the GPU's. A cell with one names the mode that was the fastest, where it isn't the plain one. Where a cell
+    has two numbers, torch.compile's comes first: memory, the host's time of calls, plain and with CUDA graphs, first
+    calls with empty caches (tuning: that of max-autotune). With CUDA graphs memory is kept from call to call, and a
+    call itself takes none. Weights are read at a share of a copy's bandwidth, in our fastest mode, where reading them
+    is what takes the time.
     """
     return table(_COLUMNS, [_row(case) for case in cases])
 
@@ -56,8 +59,9 @@ def _row(case: Case) -> tuple[str, ...]:
         case["title"],
         *(time_of(best_of(found, names), names) for names in sides),
         " / ".join(ratios) if theirs and any(ours) else "",
+        _bandwidth(case, min((best[1] for best in ours if best), default=None)),
         _pair(_of(found, TORCH[0], "peak_bytes"), _of(found, UNTUNED[0], "peak_bytes"), 2**20, "MiB"),
-        _pair(_of(found, TORCH[0], "host_us"), _of(found, UNTUNED[0], "host_us"), 1, "us"),
+        *(_pair(_of(found, TORCH[n], "host_us"), _of(found, UNTUNED[n], "host_us"), 1, "us") for n in (0, 1)),
         _pair(_cold(found, TORCH[0]), _cold(found, UNTUNED[0]), 1, "s", digits=1),
         _pair(_cold(found, TORCH[2]), _cold(found, TUNED[0]), 1, "s", digits=1),
         "; ".join(faults(case)),
@@ -75,6 +79,12 @@ def time_of(best: tuple[str, float] | None, names: Sequence[str]) -> str:
         return ""
     name, ms = best
     return f"{ms:.3f} ms" + ("" if name == names[0] else f" ({name})")
+
+
+def _bandwidth(case: Case, ms: float | None) -> str:
+    if ms is None or "weight_bytes" not in case:
+        return ""
+    return f"{case['weight_bytes'] / (ms * 1e-3) / case['copy_bandwidth']:.0%}"
 
 
 def _of(found: Mapping[str, Found], name: str, key: str) -> float | None:

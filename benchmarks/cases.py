@@ -15,13 +15,15 @@ from tests.latent import latent_attention
 
 @dataclass(frozen=True)
 class Case:
-    """A model builder of ``tests.models`` and its arguments; ``small`` replaces some of them on the CPU."""
+    """A model builder of ``tests.models`` and its arguments; ``small`` replaces some of them on the CPU.
+    ``weights_bound``: so few tokens that what takes its time is to read all weights once."""
 
     name: str
     title: str
     build: Callable[..., models.Built]
     sizes: Mapping[str, Any]
     small: Mapping[str, Any]
+    weights_bound: bool = False
 
     def built(self, device: str) -> models.Built:
         """The model and its inputs on ``device``: bf16 at full size on a GPU, fp32 and small on the CPU."""
@@ -46,7 +48,7 @@ _SWIGLU_SMALL = {"batch": 2, "length": 16, "width": 64, "inner": 128}
 
 
 def _llama(name: str, title: str, sizes: Mapping[str, Any], small: Mapping[str, Any] = _LLAMA_SMALL) -> Case:
-    return Case(name, f"Llama-8B layer, {title}", models.llama_layer, sizes, small)
+    return Case(name, f"Llama-8B layer, {title}", models.llama_layer, sizes, small, sizes["length"] == 1)
 
 
 def _experts(name: str, title: str, sizes: Mapping[str, Any]) -> Case:

@@ -12,29 +12,43 @@ _L2_AND_MORE = 256 * 2**20  # bytes read between calls, so that nothing is found
 _COPIED = 2**30  # bytes of the copy by which bandwidth is measured
 _CALLS_IN_GRAPH = 8
 _WARM_UP = 5  # rounds that are not counted: a GPU that was idle takes a while to reach its clock
+_CYCLES_OF_MICROSECOND = 2000  # of a GPU at its highest clock
+_LEAD = 2  # times what the host takes for a call: how long the GPU waits for it
 
 
 def milliseconds(call: Callable[[], object], device: str, repeats: int = 50) -> float:
-    """The median time of a call: GPU time with a cold L2 cache, or wall time on the CPU."""
-    return milliseconds_in_turns([call], device, repeats)[0]
+    """The median time of a call with a cold L2 cache: the GPU's, or the host's where that takes longer; wall time on
+    the CPU."""
+    return _medians([call], device, repeats, lead_us=0)[0]
 
 
-def milliseconds_in_turns(calls: Sequence[Callable[[], object]], device: str, repeats: int = 50) -> tuple[float, ...]:
-    """The median time of each call, as by `milliseconds`. The calls take turns, so that a GPU whose clock rises after a
-    pause, and falls while it multiplies, is the same for all."""
+def gpu_milliseconds_in_turns(calls: Sequence[Callable[[], object]], device: str, repeats: int = 50) -> list[float]:
+    """The median time that the GPU works for each call, with a cold L2 cache; wall time on the CPU.
+
+    The calls take turns, so that a GPU whose clock rises after a pause, and falls while it multiplies, is the same for
+    all. Before each the GPU waits, for all alike, until the slowest of them would have been submitted: what the host
+    takes (``host_microseconds``) is not in it.
+    """
+    lead = 0.0 if device == "cpu" else _LEAD * max((host_microseconds(call, device, 5) for call in calls), default=0.0)
+    return _medians(calls, device, repeats, lead)
+
+
+def _medians(calls: Sequence[Callable[[], object]], device: str, repeats: int, lead_us: float) -> list[float]:
     if device == "cpu":
-        return tuple(median(_wall(call) for _ in range(max(3, repeats // 10))) * 1e3 for call in calls)
+        return [median(_wall(call) for _ in range(max(3, repeats // 10))) * 1e3 for call in calls]
     flush = torch.zeros(_L2_AND_MORE // 4, dtype=torch.float32, device=device)
     rounds = [[(_event(), _event()) for _ in calls] for _ in range(_WARM_UP + repeats)]
     for events in rounds:
         for call, (start, end) in zip(calls, events, strict=True):
+            if lead_us:
+                torch.cuda._sleep(int(lead_us * _CYCLES_OF_MICROSECOND))
             flush.sum()  # reading, since what is written would be on its way to memory during the call
             start.record()
             call()
             end.record()
     torch.cuda.synchronize()
     times = [[start.elapsed_time(end) for start, end in events] for events in rounds[_WARM_UP:]]
-    return tuple(median(of_call) for of_call in zip(*times, strict=True))
+    return [median(of_call) for of_call in zip(*times, strict=True)]
 
 
 def _event() -> torch.cuda.Event:

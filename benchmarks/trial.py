@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import rooftile
 from benchmarks.cases import CASES
-from benchmarks.clock import host_microseconds, milliseconds_in_turns, peak_bytes, seconds
+from benchmarks.clock import copy_bandwidth, gpu_milliseconds_in_turns, host_microseconds, peak_bytes, seconds
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import tell, wait_for_turn
 from rooftile.accuracy import promised
@@ -29,7 +30,7 @@ from rooftile.runtime.loading import kernel_cache
 def speed(
     case: str, device: str, contenders: Sequence[str], prepared: Callable[[], None] = wait_for_turn
 ) -> dict[str, Any]:
-    """Every contender's error, time, host time and peak memory, in one process in which they take turns; our report.
+    """Every contender's error, GPU time, host time and peak memory, in one process where they take turns; our report.
 
     ``prepared`` is called before anything is timed.
     """
@@ -47,10 +48,16 @@ def speed(
             found[name] = {"failure": f"{type(error).__name__}: {error}"}
     report = rooftile.explain(model, *inputs).to_dict()
     prepared()
-    for (name, run), taken in zip(calls.items(), milliseconds_in_turns(list(calls.values()), device), strict=True):
+    for (name, run), taken in zip(calls.items(), gpu_milliseconds_in_turns(list(calls.values()), device), strict=True):
         host, peak = host_microseconds(run, device), peak_bytes(run, device)
         found[name] |= {"ms": taken, "host_us": host, "peak_bytes": peak}
-    return {"contenders": found, "report": report}
+    return {"contenders": found, "report": report, **(_weights(model, device) if CASES[case].weights_bound else {})}
+
+
+def _weights(model: nn.Module, device: str) -> dict[str, float]:
+    """What a weights-bound case is held against."""
+    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    return {"weight_bytes": size, "copy_bandwidth": copy_bandwidth(device)}
 
 
 def compile_time(case: str, device: str, contenders: Sequence[str]) -> dict[str, Any]:
