@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 from statistics import median
 from time import perf_counter
 
@@ -25,9 +26,9 @@ def milliseconds(call: Callable[[], object], device: str, repeats: int = 50) -> 
 def gpu_milliseconds_in_turns(calls: Sequence[Callable[[], object]], device: str, repeats: int = 50) -> list[float]:
     """The median time that the GPU works for each call, with a cold L2 cache; wall time on the CPU.
 
-    The calls take turns, so that a GPU whose clock rises after a pause, and falls while it multiplies, is the same for
-    all. Before each the GPU waits, for all alike, until the slowest of them would have been submitted: what the host
-    takes (``host_microseconds``) is not in it.
+    The calls take turns, in another order each time, so that a GPU whose clock rises after a pause, and falls while it
+    multiplies, is the same for all. Before each the GPU waits, for all alike, until the slowest of them would have been
+    submitted: what the host takes (``host_microseconds``) is not in it.
     """
     lead = 0.0 if device == "cpu" else _LEAD * max((host_microseconds(call, device, 5) for call in calls), default=0.0)
     return _medians(calls, device, repeats, lead)
@@ -38,8 +39,9 @@ def _medians(calls: Sequence[Callable[[], object]], device: str, repeats: int, l
         return [median(_wall(call) for _ in range(max(3, repeats // 10))) * 1e3 for call in calls]
     flush = torch.zeros(_L2_AND_MORE // 4, dtype=torch.float32, device=device)
     rounds = [[(_event(), _event()) for _ in calls] for _ in range(_WARM_UP + repeats)]
+    shuffled = Random(0)
     for events in rounds:
-        for call, (start, end) in zip(calls, events, strict=True):
+        for call, (start, end) in shuffled.sample([*zip(calls, events, strict=True)], len(calls)):
             if lead_us:
                 torch.cuda._sleep(int(lead_us * _CYCLES_OF_MICROSECOND))
             flush.sum()  # reading, since what is written would be on its way to memory during the call

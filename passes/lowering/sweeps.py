@@ -215,14 +215,16 @@ def _early_first(kernel: Kernel, body: Block) -> list[Op]:
     """The ops of a loop's body with those in front that need nothing that it computes.
 
     Loads come first: they are under way while it computes. What only dots read is left to the compiler, which loads it
-    steps ahead. Then come dots of what was loaded: those of the sums, for which no one waits, run during what follows.
-    Whole tiles that wait in shared memory follow these dots, since they would take the registers that the dots have.
+    steps ahead (products of one row are no dots). Then come dots of what was loaded: those of the sums, for which no
+    one waits, run during what follows. Whole tiles that wait in shared memory follow these dots, since they would take
+    the registers that the dots have.
     """
     reads = {value: read for read, value in body.known.items() if kernel.access.nodes[read].op is None}
     loads = [op for op in body.ops if op.name == "load" and len(op.inputs) == 1]
     computed = {value for op in body.ops if op not in loads for value in op.outputs}
-    dots = [op for op in body.ops if op.name == "dot" and computed.isdisjoint(op.inputs)]
-    for_dots = [op for op in loads if reads[op.output] in kernel.dot_only]
+    all_dots = [op for op in body.ops if op.name == "dot"]
+    dots = [op for op in all_dots if computed.isdisjoint(op.inputs)]
+    for_dots = [op for op in loads if all_dots and reads[op.output] in kernel.dot_only]
     others = [op for op in loads if op not in for_dots]
     multiplied = {value for dot in dots for value in dot.inputs}
     waiting = [op for op in others if dots and _waits_in_shared_memory(kernel, reads[op.output])]
