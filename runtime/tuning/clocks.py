@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 from time import perf_counter
 from typing import Protocol
 
@@ -20,7 +21,7 @@ class Clock(Protocol):
         """Seconds since some moment."""
 
     def microseconds(self, calls: Sequence[Call], repeats: int) -> list[list[float]]:
-        """What each call takes, ``repeats`` times; calls take turns, so that a change of the GPU's pace meets all."""
+        """What each call takes, ``repeats`` times. Calls take turns, so that a change of the GPU's pace meets all."""
 
 
 class WallClock:
@@ -45,7 +46,8 @@ class CudaClock:
     """For calls that submit work to the current stream.
 
     Before each, more memory is read than the L2 cache holds (written memory would be on its way back during the call).
-    That also takes longer than submitting the call, so that the host's time is not measured.
+    That also takes longer than submitting the call, so that the host's time is not measured. Turns come in another
+    order each time: at its power limit a GPU slows whatever follows a product.
     """
 
     def __init__(self, l2_bytes: int, device: torch.device) -> None:
@@ -58,8 +60,9 @@ class CudaClock:
     def microseconds(self, calls: Sequence[Call], repeats: int) -> list[list[float]]:
         """See ``Clock``."""
         events: list[list[tuple[torch.cuda.Event, torch.cuda.Event]]] = [[] for _ in calls]
+        shuffled = Random(0)
         for _ in range(repeats):
-            for measured, call in zip(events, calls, strict=True):
+            for measured, call in shuffled.sample([*zip(events, calls, strict=True)], len(calls)):
                 start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
                 self._filler.sum()
                 start.record()
