@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,14 @@ def _rsqrt(values: Array) -> Array:
     inverse: Array = np.reciprocal(np.sqrt(values))
     return inverse
 
+
+def _flushed_reciprocal(values: Array) -> Array:
+    inverse = np.reciprocal(values)
+    return np.where(np.abs(inverse) < np.finfo(np.float32).tiny, np.copysign(np.float32(0), inverse), inverse)
+
+
+# PTX that kernels contain, on arrays.
+INSTRUCTIONS: dict[str, Callable[..., Array]] = {"rcp.approx.ftz.f32": _flushed_reciprocal}
 
 UNARY: dict[str, tuple[Callable[[Array], Any], tuple[ElementType, ...]]] = {
     "exp": (np.exp, WIDE),
@@ -199,6 +207,16 @@ def umulhi(x: Operand, y: Operand) -> Tensor:
     return Tensor(np.asarray((left * right) >> dtype.bits).astype(unsigned).astype(dtype.held), dtype)
 
 
+def inline_asm_elementwise(
+    asm: str, constraints: str, args: Sequence[Operand], dtype: ElementType, is_pure: bool, pack: int
+) -> Tensor:
+    """``tl.inline_asm_elementwise`` of one instruction, if that is among ``INSTRUCTIONS``."""
+    instruction = asm.split()[0]
+    if instruction not in INSTRUCTIONS:
+        raise NotImplementedError(f"`{instruction}` has no meaning on the CPU")
+    return Tensor(INSTRUCTIONS[instruction](*(to_tensor(arg).data for arg in args)), dtype)
+
+
 def functions() -> dict[str, Callable[..., Any]]:
     """The members of ``triton.language`` that work element by element, by name."""
     table: dict[str, Callable[..., Any]] = {name: unary(name, *row) for name, row in UNARY.items()}
@@ -212,6 +230,7 @@ def functions() -> dict[str, Callable[..., Any]]:
         "fdiv": divide,
         "div_rn": divide,
         "umulhi": umulhi,
+        "inline_asm_elementwise": inline_asm_elementwise,
     }
 
 
@@ -220,4 +239,4 @@ def libdevice() -> dict[str, Callable[..., Any]]:
     table: dict[str, Callable[..., Any]] = {name: unary(name, f, WIDE) for name, f in LIBDEVICE_UNARY.items()}
     table |= {name: _binary(f) for name, f in LIBDEVICE_BINARY.items()}
     table |= {name: _test(f) for name, f in LIBDEVICE_TEST.items()}
-    return table | {"abs": absolute, "fast_expf": table["exp"], "fast_dividef": divide, "div_rn": divide, "fma": fma}
+    return table | {"abs": absolute, "fast_expf": table["exp"], "div_rn": divide, "fma": fma}

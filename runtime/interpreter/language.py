@@ -163,7 +163,6 @@ OWN: dict[str, Any] = {
     "device_print": print,
     "static_print": print,
     "debug_barrier": lambda: None,
-    "inline_asm_elementwise": _unsupported("inline_asm_elementwise"),
     "dot_scaled": _unsupported("dot_scaled"),
     "constexpr": lambda value: value,
     "tensor": Tensor,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rooftile.codegen.functions import FUNCTIONS
+from rooftile.codegen.functions import functions_in
 from rooftile.runtime.interpreter.program import Interpreted
 
 COUNT = 2**14
@@ -16,8 +16,7 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-@triton.jit
-{definition}
+{definitions}
 
 @triton.jit
 def kernel(x_ptr, y_ptr):
@@ -25,6 +24,7 @@ def kernel(x_ptr, y_ptr):
     tl.store(y_ptr + at, {name}(tl.load(x_ptr + at)))
 """
 CASES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float, float, float]] = {
+    "quick_reciprocal": (torch.reciprocal, -80.0, 80.0, 1e-6),
     "quick_tanh": (torch.tanh, -20.0, 20.0, 6e-6),
     "quick_sigmoid": (torch.sigmoid, -80.0, 80.0, 1e-5),
     "quick_erfc": (torch.special.erfc, -6.0, 9.0, 2e-5),
@@ -33,7 +33,8 @@ CASES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float, float, flo
 
 def run(name: str, x: torch.Tensor) -> torch.Tensor:
     y = torch.empty_like(x)
-    source = KERNEL.format(definition=FUNCTIONS[name].strip(), name=name, count=len(x))
+    definitions = "\n\n".join(f"@triton.jit\n{text}" for text in functions_in(f"{name}(x)"))
+    source = KERNEL.format(definitions=definitions, name=name, count=len(x))
     Interpreted("kernel", source).run((1,), (x, y))
     return y
 
