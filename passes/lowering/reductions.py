@@ -9,6 +9,7 @@ from rooftile.ir.dtypes import B1, I64, DType
 from rooftile.ir.expr import axis
 from rooftile.ir.scalar import COMBINES, Combine
 from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.lowering.settled import without_factor
 from rooftile.passes.regions.access import Guard, Node
 
 
@@ -16,11 +17,14 @@ def reduce(kernel: Kernel, node: Node, block: Block) -> Value:
     """The operand's tile combined over its bound axes."""
     assert node.op is not None
     row = COMBINES[node.op.attrs["fn"]]
-    value = kernel.emit(node.operands[0], block)
+    operand, factor = without_factor(kernel, node, block) or (node.operands[0], None)
+    value = kernel.emit(operand, block)
     value = masked(kernel, value, node.bound, identity_value(row, value.dtype), block, _counted(kernel, node, row))
     reduced = [name for name in node.bound if name in (value.type.axes or ())]
     for name in reduced:
         value = kernel.add(block, "reduce", (value,), {"fn": row.name, "axis": name})
+    if factor is not None:
+        value = kernel.pointwise("mul", [value, factor], block)
     if row.position and not reduced:
         return kernel.number(0, I64, block)
     return repeat(kernel, value, node, block) if row.name == "sum" and node.op.name == "reduce" else value

@@ -12,6 +12,7 @@ from rooftile.passes.lowering.kernel import Block, Kernel, Visits
 from rooftile.passes.lowering.order import behind_loops
 from rooftile.passes.lowering.ragged import grid_axes, kernel_axes, place_tiles
 from rooftile.passes.lowering.reductions import reduce
+from rooftile.passes.lowering.settled import remaining
 from rooftile.passes.lowering.sweeps import place_store, sweep_for
 from rooftile.passes.lowering.turns import backwards
 from rooftile.passes.lowering.values import choose, index_value, load
@@ -73,8 +74,8 @@ def _constant(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
 
 def _pointwise(kernel: Kernel, read: Read, node: Node, block: Block) -> Value:
     assert node.op is not None
-    if node.op.attrs["fn"] == "where" and node.operands[0] in block.settled:
-        return kernel.emit(node.operands[1 if block.settled[node.operands[0]] else 2], block)
+    if (rest := remaining(kernel, node, block)) is not None:
+        return kernel.emit(rest, block)
     return kernel.pointwise(node.op.attrs["fn"], [kernel.emit(o, block) for o in node.operands], block)
 
 

@@ -10,7 +10,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import rooftile
+from rooftile.accuracy import promised
+from rooftile.checking import reference
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, Op, freeze_attrs
@@ -44,6 +48,50 @@ def test_what_a_product_reads_is_loaded_before_it(tokens: int, width: int, resul
     inputs = tuple(torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in shapes)
     graph = import_captured(capture_exported(torch.export.export(Block(), inputs))).graph
     Manager(verify=True).run(graph, PIPELINE, PassContext(H100))
+
+
+class AddedMask(nn.Module):
+    """Causal attention with a mask that is added, as older models spell it."""
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        future = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
+        mask = torch.zeros((), dtype=q.dtype, device=q.device).masked_fill(future, torch.finfo(q.dtype).min)
+        return (q @ k.mT * 0.125 + mask).softmax(-1) @ v
+
+
+def test_where_a_mask_adds_nothing_the_maximum_is_that_of_the_products() -> None:
+    """Before the scale, which is then part of an instruction that subtracts the maximum."""
+    q = torch.empty(16, 512, 64, dtype=torch.bfloat16, device="meta")
+    graph = import_captured(capture_exported(torch.export.export(AddedMask(), (q, q, q)))).graph
+    (region,) = Manager(verify=True).run(graph, PIPELINE, PassContext(H100))[-1].graph.ops
+    loops = {op.attrs["phase"]: op.regions[0] for op in region.regions[1].ops if op.name == "loop"}
+    of = {phase: next(op for op in body.ops if op.attrs.get("fn") == "max") for phase, body in loops.items()}
+    makers = {phase: body.producers()[of[phase].inputs[0]] for phase, body in loops.items()}
+    assert makers["bare"].name == "dot" and makers["masked"].attrs["fn"] == "add"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_masks_that_are_added(scale: float) -> None:
+    q, k, v = (torch.randn(2, 48, 64, dtype=torch.bfloat16) for _ in range(3))
+    exact = reference(AddedMask())(q * scale, k, v)
+    (accuracy,) = promised([rooftile.compile(AddedMask())(q * scale, k, v)], [AddedMask()(q * scale, k, v)], [exact])
+    assert accuracy.kept
+
+
+class Gated(nn.Module):
+    """One row times two matrices."""
+
+    def forward(self, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        return nn.functional.silu(x @ gate.T) * (x @ up.T)
+
+
+def test_all_loads_of_a_step_are_under_way_before_one_rows_products_are_summed() -> None:
+    shapes = ((1, 8192), (4096, 8192), (4096, 8192))
+    inputs = tuple(torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in shapes)
+    graph = import_captured(capture_exported(torch.export.export(Gated(), inputs))).graph
+    (region,) = Manager(verify=True).run(graph, PIPELINE, PassContext(H100))[-1].graph.ops
+    (loop,) = (op for op in region.regions[1].ops if op.name == "loop")
+    assert [op.name for op in loop.regions[0].ops][:4] == ["load", "load", "load", "cast"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

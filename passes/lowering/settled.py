@@ -1,0 +1,72 @@
+"""What reads come to where others are settled: a mask that adds nothing in the steps of a phase, and what a maximum of
+the rest is then."""
+
+from __future__ import annotations
+
+from math import inf
+
+from rooftile.ir.core import Value
+from rooftile.ir.dtypes import F32
+from rooftile.ir.graph_ops import GRAPH_OPS
+from rooftile.ir.scalar import COMBINES
+from rooftile.passes.dtypes import is_on_narrow_floats
+from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.numbers import number_in
+from rooftile.passes.regions.access import Node, Read
+
+
+def remaining(kernel: Kernel, node: Node, block: Block) -> Read | None:
+    """The operand that ``node`` is in every step of ``block``: the choice that its condition settles, or what nothing
+    but zeros is added to (a negative zero stays one); None where there is no such."""
+    if node.op is None or node.op.name != "pointwise":
+        return None
+    numbers = [_number(kernel, operand, block) for operand in node.operands]
+    match node.op.attrs["fn"], numbers:
+        case "where", [bool() | int() | float() as condition, _, _]:
+            return node.operands[1 if condition else 2]
+        case "add", [0, _]:
+            return node.operands[1]
+        case "add", [_, 0]:
+            return node.operands[0]
+    return None
+
+
+def without_factor(kernel: Kernel, node: Node, block: Block) -> tuple[Read, Value] | None:
+    """Of a maximum or minimum, what it is taken of in every step of ``block`` without the positive number that all of
+    it is multiplied by, and that number: what pass ``factors`` does where it can be done in all steps. Rounding keeps
+    an order, so that the maximum is the same."""
+    op = node.op
+    if op is None or op.output.dtype is not F32 or COMBINES[op.attrs["fn"]].scalar not in ("maximum", "minimum"):
+        return None
+    if COMBINES[op.attrs["fn"]].position or not is_on_narrow_floats(kernel.access.body):
+        return None
+    product = kernel.access.nodes[node.operands[0]]
+    if (rest := remaining(kernel, product, block)) is None:
+        return None
+    product = kernel.access.nodes[rest]
+    if product.op is None or product.op.attrs.get("fn") != "mul":
+        return None
+    for factor, other in (product.operands, product.operands[::-1]):
+        number = number_in(factor.value, kernel.access.body.producers().get)
+        if number is not None and 0 < number < inf:
+            return other, kernel.emit(factor, block)
+    return None
+
+
+def _number(kernel: Kernel, read: Read, block: Block) -> float | None:
+    """What ``read`` is settled to be in ``block``, itself or by the choices that it takes."""
+    chosen = False
+    while read not in block.settled:
+        node = kernel.access.nodes[read]
+        if node.op is None:
+            return None
+        if chosen and node.op.name == "constant":
+            number: float = node.op.attrs["value"]
+            return number
+        if len(node.operands) == 1 and GRAPH_OPS[node.op.name].view and node.op.name != "pad":
+            read = node.operands[0]
+        elif node.op.attrs.get("fn") == "where" and (rest := remaining(kernel, node, block)) is not None:
+            read, chosen = rest, True
+        else:
+            return None
+    return block.settled[read]
