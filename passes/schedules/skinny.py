@@ -21,7 +21,7 @@ MOST_STAGES = 6
 LEAST_STAGES = 3
 MOST_BESIDE = 2  # programs that share a multiprocessor's memory; of more, the others wait
 ELEMENTS = 4096  # of a tile that is multiplied and summed: four loads of 16 bytes for each thread of four warps
-DEPTH = 2048  # of such a tile: rows of 4 KB
+DEPTH = 4096  # of such a tile: rows of 8 KB
 ACROSS = 64  # rows of such a tile where they are what is contiguous: 128 bytes of each position in their sums
 # Of a tile's results each warp has some, 16 by 8 at least: further warps only multiply the same again. (16 x 2048 x
 # 8192 on an H200, in tiles of 16 x 16: 19.7 us with four warps, 16.3 with two.)

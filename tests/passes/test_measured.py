@@ -25,6 +25,11 @@ class Product(nn.Module):
         return x @ w.T
 
 
+class Residual(nn.Module):
+    def forward(self, x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        return residual + x @ w.T
+
+
 class Counts(nn.Module):
     """How many elements lie at or below each of so many numbers."""
 
@@ -75,3 +80,16 @@ def test_steps_of_a_long_sum_are_as_long_as_what_a_load_brings(dtype: torch.dtyp
     """64 counts of 65536 bytes: 10.0 us in steps of 8192, 7.1 in steps of 16384."""
     (op,) = regions(Counts(64), meta(65536, dtype=dtype))
     assert [a.tile for a in Schedule.from_attrs(op.attrs).axes if a.role == "loop"] == [step]
+
+
+@pytest.mark.parametrize(("n", "k", "stages", "pieces"), [(4096, 4096, 3, 2), (3584, 18944, 4, 4)])
+def test_an_epilogue_that_loads_what_it_adds_comes_in_few_pieces(n: int, k: int, stages: int, pieces: int) -> None:
+    """4096 rows: 189 us, 193 in four stages and pieces; with a last wave in pieces 700, and 730 in three and two."""
+    inputs = (
+        meta(4096, k, dtype=torch.bfloat16),
+        meta(n, k, dtype=torch.bfloat16),
+        meta(4096, n, dtype=torch.bfloat16),
+    )
+    (op,) = regions(Residual(), *inputs)
+    chosen = Schedule.from_attrs(op.attrs)
+    assert (chosen.num_stages, chosen.epilogue) == (stages, pieces)
