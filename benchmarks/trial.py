@@ -26,6 +26,9 @@ from rooftile.config import Config
 from rooftile.driver import collecting
 from rooftile.runtime.loading import kernel_cache
 
+# All contenders compile the same code, of which Dynamo keeps so many versions; a further one would be eager, unnoticed.
+_VERSIONS = {"recompile_limit": 64, "fail_on_recompile_limit_hit": True}
+
 
 def speed(
     case: str, device: str, contenders: Sequence[str], prepared: Callable[[], None] = wait_for_turn
@@ -83,7 +86,7 @@ TRIALS = {"speed": speed, "compile": compile_time}
 def main() -> None:
     """Run the trial that the command line names."""
     kind, case, device, *contenders = sys.argv[1:]
-    with torch.no_grad():
+    with torch.no_grad(), torch._dynamo.config.patch(_VERSIONS):
         tell(TRIALS[kind](case, device, contenders))
 
 
