@@ -33,6 +33,11 @@ _COLUMNS = (
 )
 
 
+_TOGETHER = (
+    "From before the host's time was kept apart: a call counts as long as the host takes for it, if that is longer."
+)
+
+
 def blocks_markdown(cases: Sequence[Case]) -> str:
     """The table of cases.
 
@@ -46,8 +51,15 @@ def blocks_markdown(cases: Sequence[Case]) -> str:
 
 
 def blocks_section(records: Sequence[Record]) -> str:
-    """The README's section: a table of each device, set of versions and day."""
-    return by_machine(records, blocks_markdown)
+    """The README's section: a table of each device, set of versions and day; those from before the host's time was kept
+    apart come last."""
+    apart = [r for r in records if r["cases"][0].get("host_apart")]
+    together = [r for r in records if r not in apart]
+    parts = [
+        by_machine(apart, blocks_markdown),
+        *([_TOGETHER, by_machine(together, blocks_markdown)] if together else []),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _row(case: Case) -> tuple[str, ...]:

@@ -66,6 +66,9 @@ def test_the_readme_is_rewritten_between_its_markers() -> None:
     results = [{"device": "H100", "versions": {"torch": "2"}, "date": "2026-11-23", "command": "c", "cases": [FOUND]}]
     readme = "# Title\n\n<!-- table -->\n\nstale\n\n<!-- /table -->\n\nrest\n"
     once = between(readme, "table", blocks_section(results))
+    assert "From before" in once
+    apart = [{**results[0], "cases": [{**FOUND, "host_apart": True}]}]
+    assert "From before" not in blocks_section(apart)
     assert "stale" not in once and "H100" in once and once.endswith("<!-- /table -->\n\nrest\n")
     assert between(once, "table", blocks_section(results)) == once
     with pytest.raises(ValueError, match="the README has no <!-- table -->"):
