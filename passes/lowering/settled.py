@@ -18,16 +18,15 @@ from rooftile.passes.regions.access import Node, Read
 def remaining(kernel: Kernel, node: Node, block: Block) -> Read | None:
     """The operand that ``node`` is in every step of ``block``: the choice that its condition settles, or what nothing
     but zeros is added to (a negative zero stays one); None where there is no such."""
-    if node.op is None or node.op.name != "pointwise":
+    if node.op is None or not block.settled:
         return None
-    numbers = [_number(kernel, operand, block) for operand in node.operands]
-    match node.op.attrs["fn"], numbers:
-        case "where", [bool() | int() | float() as condition, _, _]:
-            return node.operands[1 if condition else 2]
-        case "add", [0, _]:
-            return node.operands[1]
-        case "add", [_, 0]:
-            return node.operands[0]
+    match node.op.attrs.get("fn"), node.operands:
+        case "where", [condition, a, b] if (number := _number(kernel, condition, block)) is not None:
+            return a if number else b
+        case "add", [a, b] if _number(kernel, a, block) == 0:
+            return b
+        case "add", [a, b] if _number(kernel, b, block) == 0:
+            return a
     return None
 
 
