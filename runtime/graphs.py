@@ -52,7 +52,7 @@ class CudaRecorder:
     """Records as a CUDA graph."""
 
     def __init__(self) -> None:
-        self._last: torch.cuda.Stream | None = None
+        self._last: tuple[int, torch.cuda.Stream] | None = None  # the number of the last call's stream, and the stream
 
     def record(self, work: Callable[[], None]) -> Replay:
         """See ``Recorder``: nothing is computed while recording."""
@@ -69,10 +69,13 @@ class CudaRecorder:
 
     def order(self) -> None:
         """A call from another stream waits for the calls before, with which it shares memory."""
+        number = torch._C._cuda_getCurrentRawStream(torch.cuda.current_device())
+        if self._last is not None and number == self._last[0]:
+            return
         stream = torch.cuda.current_stream()
-        if self._last is not None and stream != self._last:
-            stream.wait_stream(self._last)
-        self._last = stream
+        if self._last is not None:
+            stream.wait_stream(self._last[1])
+        self._last = number, stream
 
 
 @dataclass
