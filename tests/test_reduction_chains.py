@@ -291,6 +291,58 @@ def test_positions_of_what_follows_a_mean_take_another_sweep() -> None:
     assert torch.equal(found, (x - x.mean(-1, keepdim=True)).argmax(-1))
 
 
+# Two rows, whose sums are computed from one another in turn: of any two sweeps one comes first.
+
+
+def total(x: Tensor) -> Tensor:
+    return x.sum(-1, keepdim=True)
+
+
+CROSSED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "two rows": lambda x, y: total(y - total(x - total(y))),
+    "the inner row twice": lambda x, y: total(y - total(x - total(x - total(y))) / 64) / 64,
+    "shifted by both": lambda x, y: total(y - total(x - total(y) - total(x))),
+    "shifted by both, then a mean": lambda x, y: total(y - total(x - total(y) - total(x)) / 64) / 64,
+    "shifted by a mean too": lambda x, y: total(y - total(x - total(y) - x.mean(-1, keepdim=True)) / 33),
+    "uncorrected": lambda x, y: total((x - total(y)).exp()) + total((y - total(x)).exp()),
+    "a deviation in between": lambda x, y: total((y - total((x - y.amax(-1, keepdim=True)).exp())) ** 2),
+}
+
+
+@pytest.mark.parametrize("length", [33, 64])
+@pytest.mark.parametrize("name", CROSSED)
+def test_what_needs_another_row_that_needs_it_takes_another_sweep(name: str, length: int) -> None:
+    generator = torch.Generator().manual_seed(7)
+    inputs = tuple(torch.randn(2, length, generator=generator) for _ in range(2))
+    graph = imported(CROSSED[name], inputs)
+    compilation, program = compile_small(graph)
+    (region,) = compilation.graph.ops
+    assert sorted(sweeps(region).values()) == [1, 2]
+    (again,) = compilation.context.ledger.of("recomputed")
+    assert again.rule == "correct" and "it needs one over" in again.reason
+    assert_kept_but_for_luck(graph, inputs, program(list(inputs), {}))
+
+
+def test_both_rows_are_swept_again_where_each_needs_the_other_twice() -> None:
+    generator = torch.Generator().manual_seed(7)
+    inputs = tuple(torch.randn(2, 33, generator=generator) for _ in range(2))
+    graph = imported(lambda x, y: total(x - total(y - total(x - total(y)))), inputs)
+    compilation, program = compile_small(graph)
+    assert list(sweeps(compilation.graph.ops[0]).values()) == [2, 2]
+    assert_explained(compilation)
+    assert_kept_but_for_luck(graph, inputs, program(list(inputs), {}))
+
+
+@pytest.mark.parametrize("length", [33, 64])
+def test_a_row_shifted_by_another_and_by_itself_takes_one_sweep(length: int) -> None:
+    generator = torch.Generator().manual_seed(7)
+    inputs = tuple(torch.randn(2, length, generator=generator) for _ in range(2))
+    graph = imported(lambda x, y: total(x - total(y) - x.mean(-1, keepdim=True)), inputs)
+    compilation, program = compile_small(graph)
+    assert set(sweeps(compilation.graph.ops[0]).values()) == {1}
+    assert_kept_but_for_luck(graph, inputs, program(list(inputs), {}))
+
+
 # Cross-entropy: the target's logit is a sum under a condition, in the same sweep as the others.
 
 

@@ -70,15 +70,21 @@ class Swept:
     def _late(self, name: str) -> Iterator[Reread]:
         late = {numbers[name]: r for r, numbers in self.sweeps.number.items() if numbers.get(name)}
         for read in late.values():
-            blocked = self.sweeps.blocked.get(read, read)
-            of = ", ".join(sorted(f"%{r.value.name}" for r in self.sweeps.depends[blocked] - {blocked}))
-            text = f"%{read.value.name} takes another sweep over {name}: how %{blocked.value.name} changes with {of}"
-            yield Reread("correct", read, f"{text} is nothing that its state can be corrected by", self._bytes(name))
+            text = f"%{read.value.name} takes another sweep over {name}: {self._why_late(read)}"
+            yield Reread("correct", read, text, self._bytes(name))
+
+    def _why_late(self, read: Read) -> str:
+        other = self.sweeps.behind.get(read)
+        if other is not None:
+            return f"it needs one over {other} that needs the first"
+        blocked = self.sweeps.blocked.get(read, read)
+        of = ", ".join(sorted(f"%{r.value.name}" for r in self.sweeps.depends[blocked] - {blocked}))
+        return f"how %{blocked.value.name} changes with {of} is nothing that its state can be corrected by"
 
     def _stored(self, name: str) -> Iterator[Reread]:
         extent, count = self.access.axes[name], self.sweeps.count(name)
         for _, read in self.access.roots:
-            if name in self.access.free[read] and self.sweeps.level[read].get(name, 0) == count > 0:
+            if name in self.access.free[read] and self.sweeps.level[read].get(name, 0) >= count > 0:
                 text = f"%{read.value.name} is stored in another sweep over {name}: no tile holds a row of {extent}"
                 yield Reread("roles", read, text, self._bytes(name))
 

@@ -8,7 +8,7 @@ import networkx as nx
 
 from rooftile.ir.blocks import rows_aligned
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
-from rooftile.ir.expr import Symbol, axis, of, symbols
+from rooftile.ir.expr import Symbol, axis, of
 from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.compensation import compensated
 from rooftile.passes.lowering.indices import checked_indices
@@ -19,6 +19,7 @@ from rooftile.passes.lowering.visits import Visiting, step_axis
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
 from rooftile.passes.masks.summary import Summary
 from rooftile.passes.regions.access import Guard, Node, Read, address
+from rooftile.passes.regions.placing import root_axes
 from rooftile.passes.switches import permitted
 
 NESTED_STAGES = 2
@@ -27,7 +28,7 @@ NESTED_STAGES = 2
 def place_store(kernel: Kernel, number: int, block: Block) -> None:
     """Store root ``number``, opening the loops over which it varies."""
     read = kernel.access.roots[number][1]
-    missing = _root_axes(kernel, read) & kernel.loops - block.loops
+    missing = root_axes(kernel.access, read) & kernel.loops - block.loops
     if not missing:
         _store(kernel, number, block)
     else:
@@ -54,10 +55,6 @@ def _store(kernel: Kernel, number: int, block: Block) -> None:
     ends = (kernel.rows[n].end for n in ragged)
     attrs = freeze_attrs({"index": tuple(index), "guard": inside})
     block.ops.append(Op("store", (kernel.outputs[output], value, *operands, *ends), (), attrs))
-
-
-def _root_axes(kernel: Kernel, read: Read) -> frozenset[str]:
-    return kernel.access.free[read] | {s.name for e in read.index for s in symbols(e) if s.extent is not None}
 
 
 def sweep_for(kernel: Kernel, read: Read, node: Node, name: str, block: Block) -> None:
@@ -102,7 +99,7 @@ def _shares(kernel: Kernel, read: Read, name: str, level: int, block: Block) -> 
 
 def _stores_in(kernel: Kernel, read: Read, name: str, level: int, block: Block) -> bool:
     return (
-        _root_axes(kernel, read) & kernel.loops == block.loops | {name}
+        root_axes(kernel.access, read) & kernel.loops == block.loops | {name}
         and kernel.sweeps.level[read].get(name, 0) == level
     )
 

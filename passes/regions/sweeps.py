@@ -1,15 +1,17 @@
 """Which sweep over an axis computes which reduction.
 
 A reduction that depends on another over the same axis takes the next sweep, unless rule Correct lets it share that
-one's: then it takes the same, and its state is corrected as the other's changes.
+one's: then it takes the same, and its state is corrected as the other's changes. ``placing`` keeps sweeps over several
+axes in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.placing import Placing
 from rooftile.passes.rules.correct import Correction, corrections, dependencies
 
 
@@ -19,8 +21,9 @@ class Sweeps:
 
     ``access`` is the region with the sums that corrections need besides. ``number`` says in which sweep over its axis a
     reduction runs, from 0; ``level`` for every read how many sweeps over each axis must have ended before it can be
-    computed; ``corrected`` how a state that shares the sweep of what it depends on is kept right; ``blocked`` where
-    that ends for a state that doesn't; ``depends`` the swept reductions below each read.
+    computed, for a root: before it can be stored; ``corrected`` how a state that shares the sweep of what it depends on
+    is kept right; ``blocked`` where that ends for a state that doesn't; ``behind`` the axis of a sweep that a reduction
+    needs, and that needs the one which the reduction would be in; ``depends`` the swept reductions below each read.
     """
 
     access: Access
@@ -28,6 +31,7 @@ class Sweeps:
     level: dict[Read, dict[str, int]]
     corrected: dict[Read, Correction]
     blocked: dict[Read, Read]
+    behind: dict[Read, str]
     depends: dict[Read, frozenset[Read]]
 
     def count(self, name: str) -> int:
@@ -41,7 +45,7 @@ class Sweeps:
 
 def plan_sweeps(access: Access, loops: Iterable[str]) -> Sweeps:
     """The sweeps that compute every reduction over the axes ``loops``, as few as the rules allow."""
-    swept = frozenset(loops)
+    swept, original = frozenset(loops), access
     corrected: dict[Read, Correction] = {}
     blocked: dict[Read, Read] = {}
     for name in sorted(swept):
@@ -49,31 +53,21 @@ def plan_sweeps(access: Access, loops: Iterable[str]) -> Sweeps:
         access = along.access
         corrected |= along.found
         blocked |= along.blocked
-    number: dict[Read, dict[str, int]] = {}
-    level: dict[Read, dict[str, int]] = {}
-    for read, node in access.nodes.items():
-        mine: dict[str, int] = {}
-        for needed in (*node.operands, *access.index_reads(read).values()):
-            for name, sweeps in level[needed].items():
-                mine[name] = max(mine.get(name, 0), sweeps)
-        for name in swept.intersection(node.bound):
-            first = _shared_sweep(corrected.get(read), name, number)
-            if first is None:
-                corrected.pop(read, None)
-                first = mine.get(name, 0)
-            number[read] = {name: first}
-            mine[name] = first + 1
-        level[read] = mine
+    placing = Placing(access, swept, corrected)
+    if len(placing.corrected) < len(corrected):
+        access = _without_idle(access, original, placing.corrected)
     over = [r for r in access.reductions() if swept & set(access.nodes[r].bound)]
-    return Sweeps(access, number, level, corrected, blocked, dependencies(access, over))
+    number = {r: placing.number[r] for r in over}
+    kept = {r: c for r, c in placing.corrected.items() if r in number}
+    return Sweeps(access, number, placing.level, kept, blocked, placing.behind, dependencies(access, over))
 
 
-def _shared_sweep(correction: Correction | None, name: str, number: Mapping[Read, Mapping[str, int]]) -> int | None:
-    """The sweep over axis ``name`` that a corrected state shares with its references, a position with its extreme; None
-    where the sums that correct it are complete by then."""
-    if correction is None:
-        return None
-    if correction.extreme is not None:
-        return number[correction.extreme][name]
-    first = max((number[r][name] for r in correction.references), default=0)
-    return first if all(number[moment.sum][name] == first for moment in correction.moments) else None
+def _without_idle(access: Access, original: Access, corrected: Mapping[Read, Correction]) -> Access:
+    """``access`` without the sums that the ``original`` one lacks and that no correction adds."""
+    wanted = set(original.nodes)
+    for read, node in reversed(access.nodes.items()):
+        correction = corrected.get(read, Correction()) if read in wanted else None
+        if correction is not None:
+            wanted.update(node.operands, access.index_reads(read).values(), (m.sum for m in correction.moments))
+            wanted.update(() if correction.extreme is None else (correction.extreme,))
+    return replace(access, nodes={read: node for read, node in access.nodes.items() if read in wanted})
