@@ -291,6 +291,14 @@ def test_positions_of_what_follows_a_mean_take_another_sweep() -> None:
     assert torch.equal(found, (x - x.mean(-1, keepdim=True)).argmax(-1))
 
 
+def test_a_product_of_a_row_with_itself_beside_another() -> None:
+    generator = torch.Generator().manual_seed(9)
+    inputs = tuple(torch.randn(3, 40, generator=generator) for _ in range(2))
+    graph = imported(lambda x, y: torch.einsum("rn,rn->r", x, y) / torch.einsum("rn,rn->r", x, x), inputs)
+    _, program = compile_small(graph)
+    assert_kept(graph, inputs, program(list(inputs), {}))
+
+
 # Two rows, whose sums are computed from one another in turn: of any two sweeps one comes first.
 
 

@@ -19,7 +19,7 @@ def joined_operands(access: Access) -> tuple[Read, Read, Read] | None:
         return None
     first, second = (access.nodes[read].operands for read in found)
     shared = set(first) & set(second)
-    if len(first) != 2 or len(second) != 2 or len(shared) != 1:
+    if len(first) != 2 or len(second) != 2 or len(shared) != 1 or any(len(set(pair)) < 2 for pair in (first, second)):
         return None
     (common,) = shared
     one, other = (load_of(access, next(o for o in pair if o != common)) for pair in (first, second))
