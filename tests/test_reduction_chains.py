@@ -299,6 +299,50 @@ def test_a_product_of_a_row_with_itself_beside_another() -> None:
     assert_kept(graph, inputs, program(list(inputs), {}))
 
 
+# What is computed from an extreme may be no number as long as that is one of nothing.
+
+
+def top(x: Tensor) -> Tensor:
+    return x.exp().amax(-1, keepdim=True)
+
+
+def bottom(x: Tensor) -> Tensor:
+    return x.exp().amin(-1, keepdim=True)
+
+
+OF_EXTREMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "shifted by a logarithm": lambda x: (x - top(x).log()).sum(-1),
+    "shifted by an inverse": lambda x: (x - 1 / top(x)).sum(-1),
+    "shifted by an inverse root": lambda x: (x - top(x).rsqrt()).sum(-1),
+    "shifted by a ratio": lambda x: (x - top(x) / bottom(x)).sum(-1),
+    "a deviation from a logarithm": lambda x: ((x - top(x).log()) ** 2).sum(-1),
+    "below a logarithm": lambda x: (x - top(x).log()).exp().sum(-1),
+    "below a root": lambda x: (x - top(x).sqrt()).exp().sum(-1),
+    "below the range, which may be 0": lambda x: (x - (top(x) - bottom(x)).log()).exp().sum(-1),
+    "above the lowest": lambda x: (x - x.amin(-1, keepdim=True)).exp().sum(-1),
+    "the highest rounded one": lambda x: (x - x.amax(-1, keepdim=True)).exp().bfloat16().float().amax(-1),
+}
+
+
+@pytest.mark.parametrize("kind", ["x", "zeros", "equal"])
+@pytest.mark.parametrize("name", OF_EXTREMES)
+def test_functions_of_extremes(name: str, kind: str) -> None:
+    x = ordinary_and_extreme_rows(72)[kind]
+    graph = imported(OF_EXTREMES[name], (x,))
+    compilation, program = compile_small(graph)
+    assert max(sweeps(compilation.graph.ops[0]).values()) == 1
+    assert_kept(graph, (x,), program([x], {}), kind)
+
+
+@pytest.mark.parametrize("scale", [-1.3, 0.0, 2.0])
+def test_a_scale_of_any_sign_in_an_exponent(scale: float) -> None:
+    x, by = ordinary_and_extreme_rows(72)["x"], torch.tensor([scale])
+    graph = imported(lambda x, by: ((x - x.amax(-1, keepdim=True)) * by).exp().sum(-1), (x, by))
+    compilation, program = compile_small(graph)
+    assert sweeps(compilation.graph.ops[0]).total() == 1
+    assert_kept(graph, (x, by), program([x, by], {}))
+
+
 # Two rows, whose sums are computed from one another in turn: of any two sweeps one comes first.
 
 

@@ -15,6 +15,7 @@ from rooftile.ir.core import Value
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import identity_value
+from rooftile.passes.masks.values import LARGEST, Interval, Values
 from rooftile.passes.regions.access import Read
 from rooftile.passes.rules.changes import Part, Term, Terms, reads_of
 from rooftile.passes.rules.correct import Moment
@@ -23,8 +24,9 @@ from rooftile.passes.rules.correct import Moment
 class Changes:
     """What states are corrected by as their references go from what block ``old`` knows to what ``new`` does.
 
-    ``finite`` are the blocks in which references are usable. In ``old`` they may be no numbers yet, which is right in
-    an exponent, since states are 0 as long; what ``start`` knows are the numbers that were used in their place.
+    ``finite`` are the blocks in which references are usable. In ``old`` they may be no numbers yet, which is right for
+    an extreme in an exponent, since states are 0 as long; what ``start`` knows are the numbers that were used in their
+    place.
     """
 
     def __init__(self, kernel: Kernel, old: Block, new: Block, start: Block, finite: Sequence[Block]) -> None:
@@ -43,9 +45,16 @@ class Changes:
         if correction.parts:
             by = self._product([self.part(p) for p in correction.parts])
             changed = self._pointwise("mul", total, by)
-            finite = self.start is self.old or all(p.fn for p in correction.parts)
-            total = changed if finite else self._unless("eq", total, 0.0, total, changed)
+            total = changed if self.start is self.old else self._unless_nothing(member, total, changed)
         return total
+
+    def _unless_nothing(self, member: Read, total: Value, changed: Value) -> Value:
+        """``changed``, or the state ``total`` where that is one of no elements yet, which a factor may make NaN."""
+        if is_extreme(self.kernel, member):
+            return self._unless("eq", total, identity_of(self.kernel, member), total, changed)
+        parts = self.kernel.sweeps.corrected[member].parts
+        vanishing = all(p.fn and not any(from_numbers(self.kernel, t) for t in p.terms) for p in parts)
+        return changed if vanishing else self._unless("eq", total, 0.0, total, changed)
 
     def _moved(self, total: Value, moments: Sequence[Moment], states: Mapping[Read, Value]) -> Value:
         """A sum of products whose factors are shifted, by the sums without these factors."""
@@ -90,7 +99,8 @@ class Changes:
     def _exponent(self, term: Term) -> Value:
         """What ``term`` grows by: nothing where it is as infinite as before, or a choice made a number of extremes that
         were those of nothing."""
-        grown, still = self._grown(term, self.old), self._is_still(term)
+        old = self.start if from_numbers(self.kernel, term) else self.old
+        grown, still = self._grown(term, old), self._is_still(term, old)
         if still is None:
             return grown
         return self.kernel.pointwise("where", [still, self.kernel.number(0.0, grown.dtype, self.new), grown], self.new)
@@ -99,14 +109,14 @@ class Changes:
         after, before = self._term(term, self.new), self._term(term, old)
         return self._pointwise("sub", *((after, before) if term.sign > 0 else (before, after)))
 
-    def _is_still(self, term: Term) -> Value | None:
-        if any(starts_infinite(self.kernel, r) for r in term.reads):
-            return self._pointwise("eq", self._term(term, self.new), self._term(term, self.old))
+    def _is_still(self, term: Term, old: Block) -> Value | None:
+        if from_numbers(self.kernel, term):
+            return self._pointwise("eq", self._term(term, self.new), self._term(term, old))
         extremes = {e: None for r in term.reads if makes_choices(self.kernel, r) for e in self._running_extremes(r)}
         still: Value | None = None
         for extreme in extremes:
             start = self.kernel.number(identity_of(self.kernel, extreme), extreme.value.dtype, self.new)
-            nothing = self.kernel.pointwise("eq", [self.old.known[extreme], start], self.new)
+            nothing = self.kernel.pointwise("eq", [old.known[extreme], start], self.new)
             still = nothing if still is None else self.kernel.pointwise("and", [still, nothing], self.new)
         return still
 
@@ -174,19 +184,57 @@ class Changes:
 
 
 def starts_infinite(kernel: Kernel, read: Read) -> bool:
-    """Whether ``read`` stands in an exponent and is computed from a sum: the logarithm of nothing is infinite."""
+    """Whether ``read`` stands in an exponent and may be infinite so far: the logarithm of nothing is."""
     exponents = {r for c in kernel.sweeps.corrected.values() for p in c.parts if p.fn for r in reads_of(p.terms)}
-    return read in exponents and any(not is_extreme(kernel, r) for r in references(kernel, read))
+    return read in exponents and _may_be_none(kernel, read)
 
 
 def starts_undefined(kernel: Kernel, read: Read) -> bool:
-    """Whether ``read`` is only subtracted from what is summed, and computed from a sum: the mean of nothing is NaN."""
+    """Whether ``read`` is only subtracted from what is summed, and may be no number so far: the mean of nothing is
+    NaN."""
     corrections = kernel.sweeps.corrected.values()
     exponents = {r for c in corrections for p in c.parts for r in reads_of(p.terms)}
     shifts = {
         r for c in corrections for t in (c.terms, *(d for m in c.moments for d in m.differences)) for r in reads_of(t)
     }
-    return read in shifts - exponents and any(not is_extreme(kernel, r) for r in references(kernel, read))
+    return read in shifts - exponents and _may_be_none(kernel, read)
+
+
+def _may_be_none(kernel: Kernel, read: Read) -> bool:
+    """Whether ``read`` is computed from sums, or may be no finite number where the extremes that it is computed from
+    are the numbers that stand for those of nothing."""
+    below = references(kernel, read)
+    used = {r: 1.0 if is_scale(kernel, r) else 0.0 for r in below}
+    of_extremes = all(is_extreme(kernel, r) for r in below)
+    return bool(below) and not (of_extremes and _is_bounded(_interval(kernel, read, used)))
+
+
+def from_numbers(kernel: Kernel, term: Term) -> bool:
+    """Whether what ``term``, which stands in an exponent, grows by is told from the number that was used in its place:
+    while it is none, states need not be 0, or an exponential of its growth is not."""
+    return any(starts_infinite(kernel, r) for r in term.reads) or _misleads_at_start(kernel, term)
+
+
+def _misleads_at_start(kernel: Kernel, term: Term) -> bool:
+    """Whether ``term`` is made of extremes of nothing to what is no number, or so infinite that the exponential of what
+    it grows by is not 0."""
+    below = {r for read in reads_of((term,)) for r in references(kernel, read)}
+    if not all(is_extreme(kernel, r) for r in below):
+        return False
+    start = {r: identity_of(kernel, r) for r in below}
+    intervals = [_interval(kernel, read, start) for read in reads_of((term,))]
+    unbounded = [interval for interval in intervals if not _is_bounded(interval)]
+    negative = any(_is_bounded((low, high)) and low < 0 for low, high in intervals)
+    return bool(unbounded) and (negative or any(each != (term.sign * inf, term.sign * inf) for each in unbounded))
+
+
+def _is_bounded(interval: Interval) -> bool:
+    return all(abs(end) <= LARGEST for end in interval)
+
+
+def _interval(kernel: Kernel, read: Read, states: Mapping[Read, float]) -> Interval:
+    """The interval of ``read`` where reductions are ``states``."""
+    return Values(kernel.access, "", {r: (x, x) for r, x in states.items()}).interval(read)
 
 
 def references(kernel: Kernel, read: Read) -> frozenset[Read]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf, isinf, isnan
+from math import inf, isinf, isnan, nan
 from typing import TypeAlias
 
 import torch
@@ -107,11 +107,14 @@ def _rounded(interval: Interval, dtype: DType) -> Interval:
 
 
 def _scalar(fn: str, operands: list[Interval], dtype: DType) -> Interval:
-    """The interval of a scalar function: by its row below, or from the ends of its operands where it never
-    decreases."""
+    """The interval of a scalar function: by its row below, of numbers, or from the ends of its operands where
+    it never decreases."""
     row = SCALARS[fn]
     if fn in _ROWS:
         result = _ROWS[fn](*operands)
+    elif all(low == high for low, high in operands) and (dtype.is_float or row.operands == "float"):
+        value = _at(fn, [low for low, _ in operands])
+        return ANYTHING if isnan(value) else (value, value)
     elif row.nondecreasing == frozenset(range(row.arity)) and dtype.is_float:
         result = (_at(fn, [low for low, _ in operands]), _at(fn, [high for _, high in operands]))
     else:
@@ -138,6 +141,8 @@ def _mul(a: Interval, b: Interval) -> Interval:
 
 
 def _div(a: Interval, b: Interval) -> Interval:
+    if b == (0.0, 0.0):
+        return (nan, nan)
     if a == (0.0, 0.0):
         return a
     if b[0] > 0 or b[1] < 0:
@@ -159,6 +164,11 @@ def _above(a: Interval, b: Interval) -> Interval:
     return (float(a[0] > b[1]), float(a[1] > b[0]))
 
 
+def _equal(a: Interval, b: Interval) -> Interval:
+    """Of numbers; what is not known may be any, even an infinity that is asked for."""
+    return (float(a == b),) * 2 if a[0] == a[1] and b[0] == b[1] else (0.0, 1.0)
+
+
 _ROWS: dict[str, Callable[..., Interval]] = {
     "sub": _sub,
     "mul": _mul,
@@ -168,6 +178,8 @@ _ROWS: dict[str, Callable[..., Interval]] = {
     "not": lambda a: (1 - a[1], 1 - a[0]),
     "and": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
     "or": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
+    "eq": _equal,
+    "ne": lambda a, b: (1 - _equal(a, b)[1], 1 - _equal(a, b)[0]),
     "ge": _at_least,
     "gt": _above,
     "le": lambda a, b: _at_least(b, a),
