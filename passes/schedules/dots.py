@@ -9,7 +9,6 @@ from rooftile.passes.schedules.waves import LEAST_GAIN, best_pieces, expected_ga
 from rooftile.target import HOPPER, Target
 
 MOST_EPILOGUE = 11  # more beside 128 registers of accumulators was seen to spill some
-MOST_IN_HALVES = 11  # the same of an epilogue in pieces of 128 columns
 BARRIERS = 1024  # bytes of shared memory, at most, that a pipeline takes beside its tiles
 # How much faster a multiprocessor multiplies in tiles of 128x256 than of 128x128 (8192x4096x14336 on an H100: 711 and
 # 619 TFLOP/s).
@@ -189,8 +188,9 @@ def _counted(target: Target, dots: Dots) -> DotTiles | None:
 
 
 def _fits_registers(tiles: DotTiles, dots: Dots) -> bool:
-    """Whether the epilogue finds registers beside the accumulator."""
-    return dots.epilogue <= MOST_IN_HALVES or tiles.n // int(tiles.options["epilogue"]) <= 64
+    """Whether the epilogue finds registers beside the accumulator. (A GELU, 16384x8192x2048 on an H200, spills none in
+    two pieces, and takes 806 us; in four 788.)"""
+    return dots.epilogue <= MOST_EPILOGUE or tiles.n // int(tiles.options["epilogue"]) <= 64
 
 
 def _shared_bytes(tiles: DotTiles, dots: Dots) -> int:
