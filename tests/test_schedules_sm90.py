@@ -75,6 +75,13 @@ class Activated(nn.Module):
         return r + nn.functional.gelu(nn.functional.linear(x, w, bias))
 
 
+class Exponential(nn.Module):
+    """What follows the product takes as many registers as any function of torch's."""
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return nn.functional.elu(x @ w.T)
+
+
 class Router(nn.Module):
     """Logits that are wanted in fp32, of what is stored in bf16."""
 
@@ -97,6 +104,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] =
     "narrow-attention": (Attention, ((4, 16, 4096, 64),) * 3),
     "matmul": (Product, ((4096, 4096), (4096, 4096))),
     "activated": (Activated, (SQUARE, SQUARE, (4096,), SQUARE)),
+    "exponential": (Exponential, (SQUARE, SQUARE)),
     "ragged": (Activated, ((4096, 1600), (1600, 1600), (1600,), (4096, 1600))),
     "geglu": (GEGLU, (SQUARE,) * 4),
     "embedded": (Embedded, ((2048, 2048), (2048, 2048), (128256, 2048), (2048, 1))),
@@ -199,7 +207,7 @@ def test_specialization_that_triton_cannot_do_is_not_asked_for(fields: dict[str,
     assert not forced("matmul", 128, 128, 64, specialize=True, **fields).compiled().warp_specialized
 
 
-@pytest.mark.parametrize("name", ["matmul", "activated", "ragged", "geglu", "swiglu", "embedded"])
+@pytest.mark.parametrize("name", ["matmul", "activated", "exponential", "ragged", "geglu", "swiglu", "embedded"])
 def test_chosen_products_read_blocks_and_fit(name: str) -> None:
     """Persistent, but where each program would have one tile."""
     op = region(name)
