@@ -27,6 +27,8 @@ Decision: TypeAlias = Literal[
     "summarized",
 ]
 
+Remark: TypeAlias = tuple[Decision, str, str, Loc]  # what was decided before the passes, its rule and reason, and where
+
 
 @dataclass(frozen=True)
 class Entry:

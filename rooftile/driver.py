@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -25,14 +25,14 @@ from rooftile.dump import dump_folder, write_dump, write_repro
 from rooftile.errors import InternalError, OptionError, nearest
 from rooftile.externs import note_externs, require_none
 from rooftile.first_call import Built
-from rooftile.ir.core import Graph, Loc
+from rooftile.ir.core import Graph
 from rooftile.ir.polynomial import mul
 from rooftile.later import Later
 from rooftile.logs import listen, log_compilation
 from rooftile.measured import Measured
 from rooftile.passes.base import PassContext
 from rooftile.passes.launches import launches
-from rooftile.passes.ledger import Decision
+from rooftile.passes.ledger import Remark
 from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.manager import REQUIRED, Manager
 from rooftile.passes.pipeline import pipeline
@@ -48,7 +48,6 @@ _LOG = logging.getLogger("rooftile.driver")
 _COLLECTED: ContextVar[tuple[list[Compilation], ...]] = ContextVar("collected", default=())
 _TIMED: ContextVar[bool] = ContextVar("timed", default=False)
 _T = TypeVar("_T")
-Note: TypeAlias = tuple[Decision, str, str, Loc]  # an entry of the ledger: decision, rule, reason, where
 
 
 def build_program(
@@ -56,7 +55,7 @@ def build_program(
     options: CompileOptions | None = None,
     device: torch.device | None = None,
     sizes: Mapping[str, int] = MappingProxyType({}),
-    notes: Sequence[Note] = (),
+    notes: Sequence[Remark] = (),
     *,
     wait: bool = True,
 ) -> Built:

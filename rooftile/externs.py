@@ -9,9 +9,9 @@ from torch import fx
 from rooftile.config import CompileOptions
 from rooftile.errors import RequirementError
 from rooftile.frontend.provenance import loc_of
-from rooftile.ir.core import Graph, Loc, Op
+from rooftile.ir.core import Graph, Op
 from rooftile.ir.extern import UPDATES
-from rooftile.passes.ledger import Decision, Ledger
+from rooftile.passes.ledger import Ledger, Remark
 from rooftile.passes.packing import is_packed
 
 # What no kernel does, by the beginning of the op's name.
@@ -91,7 +91,7 @@ def why_call(call: fx.Node) -> str:
     return _CHOICES.get(name, "calls its functions in an order that no kernel does")
 
 
-def notes_of(calls: Sequence[fx.Node]) -> list[tuple[Decision, str, str, Loc]]:
+def notes_of(calls: Sequence[fx.Node]) -> list[Remark]:
     """The entries of the ledger for calls of functions of functions that torch runs."""
     told = "{} {}, so torch runs it, between what is compiled before and behind it; what it calls is compiled by itself"
     return [("extern", "import", told.format(call.target, why_call(call)), loc_of(call)) for call in calls]

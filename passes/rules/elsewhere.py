@@ -114,9 +114,8 @@ class Elsewhere:
         dim = next((d for d, each in enumerate(self.rows.index) if each == place), None)
         if dim is None:
             return None
-        return self.b.expand(
-            self.b.op("iota", (), {"size": self.rows.shape[dim], "dtype": I64}), self.rows.shape, (dim,)
-        )
+        positions = self.b.op("iota", (), {"size": self.rows.shape[dim], "dtype": I64})
+        return self.b.expand(positions, self.rows.shape, (dim,))
 
     def arithmetic(self, fn: str, place: Value, size: Size | Value) -> Value:
         """``place`` combined with a number, or with another place."""
@@ -140,10 +139,6 @@ def _is_read(places: Places) -> bool:
 
 def _elementwise(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | None:
     return at.b.op(op.name, [operand(number, places) for number in range(len(op.inputs))], op.attrs)
-
-
-def _through(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | None:
-    return operand(0, places)
 
 
 def _iota(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | None:
@@ -180,13 +175,12 @@ def _expand(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | 
 
 def _slice(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | None:
     starts, sizes, steps = (op.attrs[name] for name in ("starts", "sizes", "steps"))
-    inner = tuple(
-        None if p is None else _affine(at, p, start, step) for p, start, step in zip(places, starts, steps, strict=True)
-    )
+    each = zip(places, starts, steps, strict=True)
+    inner = tuple(None if p is None else _affine(at, p, start, step) for p, start, step in each)
     kept, first = [d for d, p in enumerate(places) if p is None], len(at.rows.axes)
     attrs = {
         "starts": (*(0,) * first, *(starts[d] for d in kept)),
-        "sizes": (*at.rows.shape, *(sizes[d] for d in kept)),
+        "sizes": at.kept(sizes, places),
         "steps": (*(1,) * first, *(steps[d] for d in kept)),
     }
     return at.b.op("slice", [operand(0, inner)], attrs)
@@ -220,18 +214,17 @@ def _reshape(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value |
     shape = at.kept(out, places)
     if _is_read(tuple(inner)):
         return at.b.reshape(operand(0, tuple(inner)), shape)
-    own_shape, first = shape[len(at.rows.axes) :], len(at.rows.axes)
-    return at.b.expand(at.b.reshape(operand(0, tuple(inner)), own_shape), shape, range(first, len(shape)))
+    first = len(at.rows.axes)
+    return at.b.expand(at.b.reshape(operand(0, tuple(inner)), shape[first:]), shape, range(first, len(shape)))
 
 
 def _moved(at: Elsewhere, places: Sequence[Place | None], out: Sequence[Size], x: Sequence[Size]) -> list[Place] | None:
     """Where dimensions of sizes ``x`` are read, if in their place others of sizes ``out`` are read at ``places``."""
     if len(out) == len(x) == 1:
         return [place for place in places if place is not None]
-    values = [None if place is None else at.as_value(place) for place in places]
     flat: Value | None = None
-    for value, size in zip(values, out, strict=True):
-        if value is None:
+    for place, size in zip(places, out, strict=True):
+        if place is None or (value := at.as_value(place)) is None:
             return None
         flat = value if flat is None else at.arithmetic("add", at.arithmetic("mul", flat, size), value)
     found: list[Place] = []
@@ -343,7 +336,7 @@ def _pad(at: Elsewhere, op: Op, places: Places, operand: Operand) -> Value | Non
 RULES: Mapping[str, Rule] = {
     "pointwise": _elementwise,
     "cast": _elementwise,
-    "positions": _through,
+    "positions": lambda at, op, places, operand: operand(0, places),
     "iota": _iota,
     "permute": _permute,
     "expand": _expand,
