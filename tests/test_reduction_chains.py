@@ -75,23 +75,20 @@ def assert_kept_but_for_luck(graph: Graph, inputs: Sequence[Tensor], ours: Seque
     """The promise, but that a chain of a few numbers, which eager may get right by chance, may be as far off as it is
     in some order of evaluation."""
     exact = truth(graph, inputs)
-    others = [rounding(graph, inputs, n) for n in range(8)]
+    others = [rounding(graph, inputs, n) for n in range(3)]
     for number, accuracy in enumerate(promised(ours, evaluate(graph, inputs), exact)):
         luck = max(error(other[number], exact[number]) for other in others)
         assert accuracy.same_nonfinite and accuracy.ours <= accuracy.allowed + luck, (accuracy, luck)
 
 
 def assert_explained(compilation: Compilation) -> None:
-    """Every kernel beyond one for each output, and every sweep over a row beyond its first, is in the ledger, but that
-    of a row that is stored before another sweep reduces it."""
+    """Every kernel beyond one for each output, and every sweep over a row beyond its first, is in the ledger."""
     ledger = compilation.context.ledger
     regions = [op for op in compilation.graph.ops if op.name == "region"]
     cut = {value for entry in ledger.of("cut") for value in entry.values}
     assert all(v.name in cut for op in regions for v in op.outputs if v not in compilation.graph.outputs)
     again = [entry for entry in ledger.of("recomputed") if entry.rule in ("correct", "roles")]
-    told = {name for entry in again for name in entry.values}
-    early = [v for op in regions for v in op.outputs if v.name not in told and v.shape[-1] != 1]
-    assert sum(n - 1 for op in regions for n in sweeps(op).values()) <= len(again) + len(early)
+    assert sum(n - 1 for op in regions for n in sweeps(op).values()) <= len(again)
 
 
 # The family by name. None of these has a rule of its own.
