@@ -7,10 +7,10 @@ from math import inf
 
 from rooftile.ir.core import Value
 from rooftile.ir.dtypes import F32
-from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES
 from rooftile.passes.dtypes import is_on_narrow_floats
 from rooftile.passes.lowering.kernel import Block, Kernel
+from rooftile.passes.masks.predicates import is_same
 from rooftile.passes.numbers import number_in
 from rooftile.passes.regions.access import Node, Read
 
@@ -45,8 +45,9 @@ def without_factor(kernel: Kernel, node: Node, block: Block) -> tuple[Read, Valu
     product = kernel.access.nodes[rest]
     if product.op is None or product.op.attrs.get("fn") != "mul":
         return None
+    producers = kernel.access.body.producers()
     for factor, other in (product.operands, product.operands[::-1]):
-        number = number_in(factor.value, kernel.access.body.producers().get)
+        number = number_in(factor.value, producers.get)
         if number is not None and 0 < number < inf:
             return other, kernel.emit(factor, block)
     return None
@@ -62,7 +63,7 @@ def _number(kernel: Kernel, read: Read, block: Block) -> float | None:
         if chosen and node.op.name == "constant":
             number: float = node.op.attrs["value"]
             return number
-        if len(node.operands) == 1 and GRAPH_OPS[node.op.name].view and node.op.name != "pad":
+        if is_same(node):
             read = node.operands[0]
         elif node.op.attrs.get("fn") == "where" and (rest := remaining(kernel, node, block)) is not None:
             read, chosen = rest, True

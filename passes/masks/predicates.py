@@ -123,7 +123,7 @@ class Predicates:
             return TRUE if node.op.attrs["value"] else FALSE
         if node.op.name == "cast" and node.operands[0].value.dtype.kind == "int":
             return _COMPARISONS["ne"](self.size(node.operands[0]))
-        return self.of(node.operands[0]) if _is_same(node) else Unknown(read)
+        return self.of(node.operands[0]) if is_same(node) else Unknown(read)
 
     def that(self, read: Read, holds: bool) -> Predicate:
         """The predicate that the boolean ``read`` holds, or that it doesn't."""
@@ -163,7 +163,7 @@ class Predicates:
             if op.name in ("constant", "size"):
                 value: Size = op.attrs["value"]
                 return value
-            if _is_same(node) or (op.name == "cast" and node.operands[0].value.dtype.kind == "int"):
+            if is_same(node) or (op.name == "cast" and node.operands[0].value.dtype.kind == "int"):
                 return self.size(node.operands[0])
             if op.name == "pointwise" and op.attrs["fn"] in _POLYNOMIAL:
                 return _POLYNOMIAL[op.attrs["fn"]](*(self.size(operand) for operand in node.operands))
@@ -194,6 +194,6 @@ class Predicates:
         return found
 
 
-def _is_same(node: Node) -> bool:
+def is_same(node: Node) -> bool:
     """Whether the node's value is its operand's, at another index."""
     return node.op is not None and len(node.operands) == 1 and GRAPH_OPS[node.op.name].view and node.op.name != "pad"

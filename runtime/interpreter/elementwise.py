@@ -230,7 +230,6 @@ def functions() -> dict[str, Callable[..., Any]]:
         "fdiv": divide,
         "div_rn": divide,
         "umulhi": umulhi,
-        "inline_asm_elementwise": inline_asm_elementwise,
     }
 
 

@@ -163,6 +163,7 @@ OWN: dict[str, Any] = {
     "device_print": print,
     "static_print": print,
     "debug_barrier": lambda: None,
+    "inline_asm_elementwise": elementwise.inline_asm_elementwise,
     "dot_scaled": _unsupported("dot_scaled"),
     "constexpr": lambda value: value,
     "tensor": Tensor,
