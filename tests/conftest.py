@@ -13,9 +13,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 # No deadline: the first example of a test may compile a kernel. Derandomized: a failure in CI fails everywhere.
+# `pytest --hypothesis-profile=explore` tries other examples each time.
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
 
@@ -30,6 +34,10 @@ def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name)
         patch.setenv("ROOFTILE_CACHE_DIR", str(run / "rooftile-cache"))
         patch.setenv("ROOFTILE_VERIFY", "1")
+        # Hypothesis also tries numbers that it finds in whatever modules are loaded by then, generated kernels among
+        # them: with tests spread over processes, other ones in each run.
+        if hypothesis.settings.default.derandomize:
+            patch.setattr(providers, "_get_local_constants", Constants)
         yield run
 
 

@@ -288,6 +288,24 @@ def test_positions_of_what_follows_a_mean_take_another_sweep() -> None:
     assert torch.equal(found, (x - x.mean(-1, keepdim=True)).argmax(-1))
 
 
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [
+        (lambda x: (row := x * 2, row.sum(-1)), 1),
+        (lambda x: (row := torch.maximum(x, x.sum(-1, keepdim=True)), row.sum(-1)), 2),
+        (lambda x: (row := x * 2, row - row.mean(-1, keepdim=True)), 2),
+    ],
+    ids=["reduced", "computed from a sum and reduced", "reduced for a row that is stored, too"],
+)
+def test_a_row_is_stored_by_the_sweep_that_reduces_it(function: Callable[..., Tensor], count: int) -> None:
+    x = torch.randn(3, 72, generator=torch.Generator().manual_seed(4))
+    graph = imported(function, (x,))
+    compilation, program = compile_small(graph)
+    assert sum(sweeps(op).total() for op in compilation.graph.ops) == count
+    assert_explained(compilation)
+    assert_kept(graph, (x,), program([x], {}))
+
+
 def test_a_product_of_a_row_with_itself_beside_another() -> None:
     generator = torch.Generator().manual_seed(9)
     inputs = tuple(torch.randn(3, 40, generator=generator) for _ in range(2))

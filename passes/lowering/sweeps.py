@@ -33,7 +33,9 @@ def place_store(kernel: Kernel, number: int, block: Block) -> None:
         _store(kernel, number, block)
     else:
         name = min(missing, key=kernel.order.__getitem__)
-        _sweep(kernel, name, kernel.sweeps.level[read].get(name, 0), block, [], [number])
+        level = kernel.sweeps.level[read].get(name, 0)
+        members, roots = _together(kernel, name, level, block) if len(missing) == 1 else ([], [])
+        _sweep(kernel, name, level, block, members, sorted({number, *roots}))
 
 
 def _store(kernel: Kernel, number: int, block: Block) -> None:
@@ -60,13 +62,18 @@ def _store(kernel: Kernel, number: int, block: Block) -> None:
 def sweep_for(kernel: Kernel, read: Read, node: Node, name: str, block: Block) -> None:
     """Open the loop that computes ``read``, together with every reduction that can share it."""
     level = kernel.sweeps.number[read][name]
+    _sweep(kernel, name, level, block, *_together(kernel, name, level, block))
+
+
+def _together(kernel: Kernel, name: str, level: int, block: Block) -> tuple[list[Read], list[int]]:
+    """The reductions and the stores that can be in sweep ``level`` over axis ``name``, opened in ``block``."""
     members = _in_order(kernel, [r for r in kernel.access.reductions() if _shares(kernel, r, name, level, block)])
     roots = [
         n
         for n, (_, r) in enumerate(kernel.access.roots)
         if n not in kernel.stored and _stores_in(kernel, r, name, level, block)
     ]
-    _sweep(kernel, name, level, block, members, roots)
+    return members, roots
 
 
 def _in_order(kernel: Kernel, members: list[Read]) -> list[Read]:
