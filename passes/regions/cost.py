@@ -75,7 +75,7 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
     moved = _bytes(access, extents) + reread
     vectors = chain is None and _multiplies_vectors(access, target)
     factor = _recomputation(access, chain, extents, target, 1 if vectors else TILE_REUSE)
-    sweeps = _sweep_counts(access, chain)
+    sweeps = {} if chain is None else {a: chain.sweeps.total(a) for a in chain.loops}
     matmul, matmul_seconds = 0, 0.0
     for read in dots:
         flops = 2 * prod(extents[a] * sweeps.get(a, 1) for a in access.free[read])
@@ -307,14 +307,6 @@ def _parts(access: Access, chain: Chain | None, count: int, target: Target) -> i
     if chain is None or len(chain.loops) != 1 or obstacle(chain.sweeps, chain.loops[0]):
         return 1
     return parts_for(access.axes[chain.loops[0]], count, target)
-
-
-def _sweep_counts(access: Access, chain: Chain | None) -> dict[str, int]:
-    """How often a chain runs over each of its loop axes; empty where the region is no chain."""
-    if chain is None:
-        return {}
-    stored = {s for _, read in access.roots for s in access.free[read]}
-    return {a: chain.sweeps.count(a) + (a in stored) for a in chain.loops}
 
 
 def _as_chain(access: Access) -> Chain | None:

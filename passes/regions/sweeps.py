@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rooftile.passes.regions.access import Access, Read
-from rooftile.passes.regions.placing import Placing
+from rooftile.passes.regions.placing import Placing, root_axes
 from rooftile.passes.rules.correct import Correction, corrections, dependencies
 
 
@@ -37,6 +37,11 @@ class Sweeps:
     def count(self, name: str) -> int:
         """How many sweeps over the axis compute its reductions."""
         return max((n[name] + 1 for n in self.number.values() if name in n), default=0)
+
+    def total(self, name: str) -> int:
+        """How many sweeps over the axis compute its reductions and store what varies along it."""
+        along = (self.level[root] for _, root in self.access.roots if name in root_axes(self.access, root))
+        return max(self.count(name), *(level.get(name, 0) + 1 for level in along), 0)
 
     def late(self) -> list[Read]:
         """The reductions that wait for another sweep over their axis to end."""
