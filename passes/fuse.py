@@ -27,6 +27,7 @@ from rooftile.passes.fusion.joining import join
 from rooftile.passes.fusion.partition import Partition, is_heavy
 from rooftile.passes.fusion.resweep import Swept
 from rooftile.passes.fusion.search import Search
+from rooftile.passes.fusion.together import compute_together
 from rooftile.passes.launches import operands_first
 from rooftile.passes.rules.linear import Step
 
@@ -43,7 +44,10 @@ class Fuse:
             return graph
         calls = Calls.of(graph)
         partition = Partition(without_facts(graph), ctx.target)
-        Search(partition, ctx).run()
+        search = Search(partition, ctx)
+        search.run()
+        compute_together(partition, ctx)
+        search.report_cuts()
         compute_again(partition, ctx)
         join(partition, ctx)
         return build_regions(partition, calls, ctx)

@@ -60,15 +60,17 @@ class Partition:
         self._twins = Twins(target)
         self._verdicts: dict[tuple[tuple[Value, ...], frozenset[Value]], Verdict] = {}
 
-    def cone(self, root: Value, buffers: set[Value] | None = None) -> tuple[list[Op], list[Value]]:
-        """The ops that compute ``root`` from buffers and inputs, in graph order, and these."""
-        stops = self.buffers if buffers is None else buffers
+    def cone(
+        self, root: Value, buffers: Collection[Value] | None = None, taps: tuple[Value, ...] = ()
+    ) -> tuple[list[Op], list[Value]]:
+        """The ops that compute ``root`` and ``taps`` from buffers and inputs, in graph order, and these."""
+        stops, roots = self.buffers if buffers is None else buffers, (*taps, root)
         ops: set[Op] = set()
         leaves: dict[Value, None] = {}
-        stack = [root]
+        stack = [*roots]
         while stack:
             value = stack.pop()
-            if value in self.given or (value in stops and value is not root and value not in self.numbers):
+            if value in self.given or (value in stops and value not in roots and value not in self.numbers):
                 leaves[value] = None
             elif (op := self.producers[value]) not in ops:
                 ops.add(op)
@@ -76,11 +78,14 @@ class Partition:
         return sorted(ops, key=self.position.__getitem__), list(leaves)
 
     def body(self, root: Value, buffers: set[Value] | None = None, taps: tuple[Value, ...] | None = None) -> Graph:
-        """The region that computes ``root``, and ``taps`` (those of ``self``, if None) on the way."""
+        """The region that computes ``root``, and with it ``taps`` (those of ``self``, if None)."""
         taps = self.taps.get(root, ()) if taps is None else taps
-        stops = self.buffers if buffers is None else buffers
-        ops, leaves = self.cone(root, stops.difference(taps) if taps else stops)
+        ops, leaves = self.cone(root, buffers, taps)
         return Graph(root.name, tuple(leaves), tuple(ops), (*taps, root))
+
+    def host(self, value: Value) -> Value:
+        """The root of the region that stores ``value``."""
+        return next((root for root, taps in self.taps.items() if value in taps), value)
 
     def verdict(self, root: Value, buffers: set[Value], taps: tuple[Value, ...] | None = None) -> Verdict:
         """Whether and at what price one kernel computes ``root`` (and ``taps``) from ``buffers``; remembered."""

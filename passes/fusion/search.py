@@ -80,6 +80,9 @@ class Search:
             if value in self.partition.buffers and self.gain_of(value) <= 0:
                 self.partition.buffers.discard(value)
         self.share_light_values()
+
+    def report_cuts(self) -> None:
+        """Enter why each value that is stored, but needn't be, is."""
         for op in self.partition.graph.ops:
             for value in self.partition.buffers.difference(self.partition.fixed).intersection(op.outputs):
                 self.report_cut(value)

@@ -1,0 +1,61 @@
+"""A value that several regions read stays on chip if one region with several results computes them all.
+
+Attention that also gives the logarithm of each row's sum reads its scores twice. Neither result is computed from the
+other, and each alone would compute the scores again; in one sweep both come of the same tile.
+"""
+
+from __future__ import annotations
+
+from rooftile.ir.core import Value
+from rooftile.passes.base import PassContext
+from rooftile.passes.dtypes import is_narrow
+from rooftile.passes.fusion.partition import Partition, is_heavy
+from rooftile.passes.regions.sizes import likely
+from rooftile.passes.switches import permitted
+
+
+def compute_together(partition: Partition, ctx: PassContext) -> None:
+    """Take the buffers of values that cost less where one region computes all that is computed from them."""
+    for op in reversed(partition.graph.ops):
+        for value in partition.buffers.difference(partition.fixed, partition.packable).intersection(op.outputs):
+            _in_one_region(partition, value, ctx)
+
+
+def _in_one_region(p: Partition, value: Value, ctx: PassContext) -> None:
+    """Make one region of those that read ``value``, but for products, each of which wants tiles of its own. Its root is
+    the result of most elements, over whose axes the others are computed; what only they read is no result of it."""
+    loc, hosts = p.producers[value].loc, list(dict.fromkeys(map(p.host, p.readers(value))))
+    given = [r for host in hosts for r in (*p.taps.get(host, ()), host)]
+    inside = [r for r in given if r not in p.fixed and set(given).issuperset(p.readers(r))]
+    results = sorted((r for r in given if r not in inside), key=lambda r: likely(r.type.numel))
+    if len(results) < 2 or p.host(value) is not value or sum(_multiplies(p, host) for host in hosts) > 1:
+        return
+    if likely(value.type.bytes) <= sum(likely(r.type.bytes) for r in results):
+        return
+    *taps, root = results
+    buffers = p.buffers.difference((value, *inside))
+    # A narrow result is rounded where it is stored, and not where the same region computes with it.
+    if any(is_narrow(r.dtype) and not set(results).isdisjoint(p.readers(r, buffers)) for r in results):
+        return
+    if p.needs(p.body(root, buffers, tuple(taps)).inputs, results):
+        return
+    before = [p.verdict(v, p.buffers) for v in (value, *hosts)]
+    after = p.verdict(root, buffers, tuple(taps))
+    gain = sum(v.seconds for v in before) - after.seconds
+    if after.reason is not None or gain <= 0 or not permitted("together", value, loc):
+        return
+    p.buffers = buffers
+    p.taps = {host: own for host, own in p.taps.items() if host not in hosts} | {root: tuple(taps)}
+    reason = f"%{value.name} stays on chip in one kernel of {_listed(results)}: {gain * 1e6:.1f} us less by the model"
+    saved = sum(v.bytes for v in before) - after.bytes
+    names = (value.name, *(r.name for r in results))
+    ctx.ledger.add("fused", rule="together", values=names, reason=reason, bytes=saved, locs=[loc])
+
+
+def _multiplies(p: Partition, host: Value) -> bool:
+    return any(op.name == "contract" and is_heavy(op) for op in p.cone(host, taps=p.taps.get(host, ()))[0])
+
+
+def _listed(values: list[Value]) -> str:
+    *others, last = [f"%{v.name}" for v in values]
+    return f"{', '.join(others)} and {last}"
