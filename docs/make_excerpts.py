@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -120,19 +120,28 @@ def kernel_ir() -> str:
     return fenced(print_graph(_region(_projects).regions[1]))
 
 
-def kernel(wanted: Callable[[Op], bool]) -> str:
-    """A kernel as Triton source."""
+def _emitted(wanted: Callable[[Op], bool]) -> list[str]:
+    """The lines of a kernel's function in Triton."""
     region = _region(wanted)
     source = emit(region.regions[1], compilation().target).source
-    function = source[source.rindex("@triton.jit") :].partition("\n\n\n")[0]
-    return f"```py\n{function}\n```"
+    return source[source.rindex("@triton.jit") :].partition("\n\n\n")[0].splitlines()
+
+
+def _triton(lines: Sequence[str]) -> str:
+    """Triton source as a code block, which ``ruff format`` leaves as it was emitted."""
+    return "\n".join(["<!-- fmt:off -->", "```py", *lines, "```", "<!-- fmt:on -->"])
+
+
+def kernel() -> str:
+    """The kernel of the attention's output projection, as Triton source."""
+    return _triton(_emitted(_projects))
 
 
 def sweep() -> str:
     """The attention kernel from its product of queries and keys on: the end of its loop, and what follows."""
-    fence, *lines = kernel(_attends).splitlines()
+    lines = _emitted(_attends)
     first = next(n for n, line in enumerate(lines) if line.strip().startswith("dot = "))
-    return "\n".join([fence, *lines[first:]])
+    return _triton(lines[first:])
 
 
 def plan() -> str:
@@ -150,7 +159,7 @@ EXCERPTS: dict[str, Callable[[], str]] = {
     "excerpt: ledger": lambda: _table("Decisions"),
     "excerpt: schedules": schedules,
     "excerpt: kernel-ir": kernel_ir,
-    "excerpt: kernel": lambda: kernel(_projects),
+    "excerpt: kernel": kernel,
     "excerpt: sweep": sweep,
     "excerpt: derivations": lambda: _table("Derivations"),
     "excerpt: plan": plan,
