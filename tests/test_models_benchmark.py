@@ -47,7 +47,6 @@ def test_a_row_of_the_coverage() -> None:
     assert cells(row) == [
         "llama",
         "1.0e-07 / 5.0e-07",
-        "",
         "failed: more than 70 s",
         "other tokens than eager",
         "forward 1, decode 2",
