@@ -69,7 +69,7 @@ def _row(case: Case) -> tuple[str, ...]:
     return (
         case["title"],
         time_of(best_of(found, ("eager",)), ("eager",)),
-        ", ".join(_mode(name) for name in TORCH if "ms" in found.get(name, {})),
+        modes_of(found),
         time_of(theirs, TORCH),
         *(time_of(best, names) for best, names in zip(ours, _OURS.values(), strict=True)),
         *(f"{theirs[1] / best[1]:.2f}" if best and theirs else "" for best in ours),
@@ -93,6 +93,11 @@ def time_of(best: tuple[str, float] | None, names: Sequence[str]) -> str:
         return ""
     name, ms = best
     return f"{ms:.3f} ms" + ("" if name == names[0] else f" ({_mode(name)})")
+
+
+def modes_of(found: Mapping[str, Found]) -> str:
+    """The modes of torch.compile that were timed."""
+    return ", ".join(_mode(name) for name in TORCH if "ms" in found.get(name, {}))
 
 
 def _mode(contender: str) -> str:

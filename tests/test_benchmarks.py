@@ -14,6 +14,7 @@ from benchmarks.blocks_table import blocks_markdown, blocks_section
 from benchmarks.cases import CASES
 from benchmarks.markdown import between, table
 from benchmarks.records import by_machine, save
+from benchmarks.whole_table import whole_markdown
 
 FOUND = {
     "title": "Llama-8B layer",
@@ -45,6 +46,12 @@ def test_a_row_sets_the_best_of_each_side_against_the_other() -> None:
     assert cells[6:10] == ["1.20", "1.50", "75%", "2 / 1 MiB"]
     assert cells[10:14] == ["90 / 20 us", "50 / - us", "- / 3.2 s", "61.0 / 24.5 s"]
     assert "torch.compile-graphs: RuntimeError: no" in cells[14]
+
+
+def test_a_whole_model_is_held_against_the_modes_that_its_row_names() -> None:
+    found = {"torch.compile-graphs": {"ms": 3.0}, "rooftile-graphs": {"ms": 2.0, "steps": [3, 4]}}
+    (row,) = whole_markdown([{"title": "Llama", "contenders": found}]).splitlines()[2:]
+    assert row == "| Llama | graphs | 3.000 ms (graphs) | 2.000 ms (graphs) | 1.50 | 7 |"
 
 
 def test_columns_that_no_row_fills_are_left_out() -> None:
