@@ -15,14 +15,14 @@ TORCH = ("torch.compile", "torch.compile-graphs", "max-autotune", "max-autotune-
 UNTUNED = ("rooftile", "rooftile-graphs")
 TUNED = ("rooftile-tuned", "rooftile-tuned-graphs")
 WITH_LIBRARY = ("rooftile-library", "rooftile-library-graphs")
+_OURS = {"untuned": UNTUNED, "tuned": TUNED, "tuned, library too": WITH_LIBRARY}
 _COLUMNS = (
     "block",
     "eager",
+    "torch.compile's modes",
     "torch.compile's best",
-    "rooftile, untuned",
-    "tuned",
-    "tuned, library too",
-    "speed against torch.compile",
+    *(f"rooftile, {name}" for name in _OURS),
+    *(f"speed, {name}" for name in _OURS),
     "weights read at",
     "peak memory",
     "host time of a call",
@@ -34,18 +34,19 @@ _COLUMNS = (
 
 
 _TOGETHER = (
-    "From before the host's time was kept apart: a call counts as long as the host takes for it, if that is longer."
+    "From before the host's time was kept apart, so not to be held against the rows above: where the host takes longer "
+    "for a call than the GPU, the time is the host's."
 )
 
 
 def blocks_markdown(cases: Sequence[Case]) -> str:
     """The table of cases.
 
-    Times are the GPU's. A cell with one names the mode that was the fastest, where it isn't the plain one. Where a cell
-    has two numbers, torch.compile's comes first: memory, the host's time of calls, plain and with CUDA graphs, first
-    calls with empty caches (tuning: that of max-autotune). With CUDA graphs memory is kept from call to call, and a
-    call itself takes none. Weights are read at a share of a copy's bandwidth, in our fastest mode, where reading them
-    is what takes the time.
+    Times are the GPU's. A cell with one names the mode that was the fastest, where it isn't the plain one. Speeds are
+    against the fastest mode of torch.compile that was timed. Where a cell has two numbers, torch.compile's comes first:
+    memory, the host's time of calls, plain and with CUDA graphs, first calls with empty caches (tuning: that of
+    max-autotune). With CUDA graphs memory is kept from call to call, and a call itself takes none. Weights are read at
+    a share of a copy's bandwidth, in our fastest mode, where reading them is what takes the time.
     """
     return table(_COLUMNS, [_row(case) for case in cases])
 
@@ -64,13 +65,14 @@ def blocks_section(records: Sequence[Record]) -> str:
 
 def _row(case: Case) -> tuple[str, ...]:
     found = case["contenders"]
-    sides = (("eager",), TORCH, UNTUNED, TUNED, WITH_LIBRARY)
-    theirs, *ours = (best_of(found, names) for names in (TORCH, UNTUNED, TUNED, WITH_LIBRARY))
-    ratios = [f"{theirs[1] / best[1]:.2f}" if best and theirs else "-" for best in ours]
+    theirs, *ours = (best_of(found, names) for names in (TORCH, *_OURS.values()))
     return (
         case["title"],
-        *(time_of(best_of(found, names), names) for names in sides),
-        " / ".join(ratios) if theirs and any(ours) else "",
+        time_of(best_of(found, ("eager",)), ("eager",)),
+        modes_of(found),
+        time_of(theirs, TORCH),
+        *(time_of(best, names) for best, names in zip(ours, _OURS.values(), strict=True)),
+        *(f"{theirs[1] / best[1]:.2f}" if best and theirs else "" for best in ours),
         _bandwidth(case, min((best[1] for best in ours if best), default=None)),
         _pair(_of(found, TORCH[0], "peak_bytes"), _of(found, UNTUNED[0], "peak_bytes"), 2**20, "MiB"),
         *(_pair(_of(found, TORCH[n], "host_us"), _of(found, UNTUNED[n], "host_us"), 1, "us") for n in (0, 1)),
@@ -90,7 +92,17 @@ def time_of(best: tuple[str, float] | None, names: Sequence[str]) -> str:
     if best is None:
         return ""
     name, ms = best
-    return f"{ms:.3f} ms" + ("" if name == names[0] else f" ({name})")
+    return f"{ms:.3f} ms" + ("" if name == names[0] else f" ({_mode(name)})")
+
+
+def modes_of(found: Mapping[str, Found]) -> str:
+    """The modes of torch.compile that were timed."""
+    return ", ".join(_mode(name) for name in TORCH if "ms" in found.get(name, {}))
+
+
+def _mode(contender: str) -> str:
+    """How a contender compiles: its name without whose it is."""
+    return contender.removeprefix("torch.compile").removeprefix("rooftile").removeprefix("-") or "default"
 
 
 def _bandwidth(case: Case, ms: float | None) -> str:

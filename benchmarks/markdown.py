@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with a row of titles."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *rows))
+    """A table with a row of titles. Columns that no row fills are left out."""
+    filled = [n for n in range(len(columns)) if not rows or any(row[n] for row in rows)]
+    lines = ([row[n] for n in filled] for row in (columns, ["---"] * len(columns), *rows))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def between(page: str, marker: str, section: str) -> str:

@@ -49,10 +49,16 @@ def saved(folder: Path) -> list[Record]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
+def heading(record: Record, of: str | None = None) -> str:
+    """What stands above a table: on which device it was measured (or ``of`` what it is), on which day, and with which
+    versions."""
+    told = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return f"**{of or record['device']}, {record['date']}** ({told})"
+
+
 def by_machine(records: Sequence[Record], markdown: Callable[[list[Any]], str]) -> str:
-    """What ``markdown`` makes of the cases of each device, set of versions and day, under these."""
+    """What ``markdown`` makes of the cases of each device, set of versions and day, under these, the latest first."""
     groups: dict[str, list[Any]] = {}
-    for r in records:
-        told = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
-        groups.setdefault(f"{r['device']}, {told}, {r['date']}", []).extend(r["cases"])
-    return "\n\n".join(f"{heading}:\n\n{markdown(cases)}" for heading, cases in groups.items())
+    for record in sorted(records, key=lambda r: str(r["date"]), reverse=True):
+        groups.setdefault(heading(record), []).extend(record["cases"])
+    return "\n\n".join(f"{above}:\n\n{markdown(cases)}" for above, cases in groups.items())

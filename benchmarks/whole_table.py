@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.blocks_table import TORCH, UNTUNED, best_of, faults, time_of
+from benchmarks.blocks_table import TORCH, UNTUNED, best_of, faults, modes_of, time_of
 from benchmarks.markdown import table
 from benchmarks.records import Record, by_machine
 
 _COLUMNS = (
     "model",
     "eager",
+    "torch.compile's modes",
     "torch.compile's best",
     "rooftile",
     "speed against torch.compile",
@@ -41,7 +42,10 @@ def _row(case: Mapping[str, Any]) -> tuple[str, ...]:
     steps = next((found[n]["steps"] for n in UNTUNED if "steps" in found.get(n, {})), [])
     return (
         case["title"],
-        *(time_of(best_of(found, names), names) for names in (("eager",), TORCH, UNTUNED)),
+        time_of(best_of(found, ("eager",)), ("eager",)),
+        modes_of(found),
+        time_of(theirs, TORCH),
+        time_of(ours, UNTUNED),
         f"{theirs[1] / ours[1]:.2f}" if theirs and ours else "",
         str(sum(steps)) if steps else "",
         # Whoever came first had cold caches.

@@ -1,4 +1,4 @@
-"""Writes what how-it-works.md shows, from compiling the demo's block for an H100: ``python docs/make_excerpts.py``.
+"""Writes what these pages show of compiling the demo's block for an H100: ``python docs/make_excerpts.py``.
 
 An excerpt stands between ``<!-- excerpt: name -->`` and ``<!-- /excerpt: name -->``. It shows what was so when it was
 written; only the tables are compared with the code (``make_tables.py``).
@@ -6,14 +6,16 @@ written; only the tables are compared with the code (``make_tables.py``).
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from marked import main
+from rich.console import Console
 
 import rooftile
 from rooftile.codegen.emit import emit
@@ -27,6 +29,8 @@ from rooftile.passes.manager import stage_diff
 from rooftile.passes.regions.space import region_access
 from rooftile.report.collect import report_of
 from rooftile.report.explaining import compile_afresh
+from rooftile.report.terminal import about_values
+from rooftile.report.why import why
 from rooftile.textbook import ON_GPU, Block
 
 PACKAGE = str(Path(rooftile.__file__).parent) + "/"
@@ -110,6 +114,15 @@ def _table(title: str) -> str:
     return fenced("\n".join(next(t for t in tables if t.startswith(title)).splitlines()[1:]))
 
 
+def about(value: str) -> str:
+    """What ``explain --why`` says first of a value."""
+    out = Console(file=io.StringIO(), width=120)
+    with out.capture() as printed:
+        out.print(about_values(why(report_of([compilation()]), value)))
+    facts = printed.get().partition("\n\n")[0]
+    return fenced("\n".join([f"$ rooftile explain dump --why {value}", *map(str.rstrip, facts.splitlines())]))
+
+
 def schedules() -> str:
     """Every region with its schedule."""
     return fenced("\n".join(f"{op.attrs['name']:28} {Schedule.from_attrs(op.attrs)}" for op in _regions()))
@@ -120,19 +133,28 @@ def kernel_ir() -> str:
     return fenced(print_graph(_region(_projects).regions[1]))
 
 
-def kernel(wanted: Callable[[Op], bool]) -> str:
-    """A kernel as Triton source."""
+def _emitted(wanted: Callable[[Op], bool]) -> list[str]:
+    """The lines of a kernel's function in Triton."""
     region = _region(wanted)
     source = emit(region.regions[1], compilation().target).source
-    function = source[source.rindex("@triton.jit") :].partition("\n\n\n")[0]
-    return f"```py\n{function}\n```"
+    return source[source.rindex("@triton.jit") :].partition("\n\n\n")[0].splitlines()
+
+
+def _triton(lines: Sequence[str]) -> str:
+    """Triton source as a code block, which ``ruff format`` leaves as it was emitted."""
+    return "\n".join(["<!-- fmt:off -->", "```py", *lines, "```", "<!-- fmt:on -->"])
+
+
+def kernel() -> str:
+    """The kernel of the attention's output projection, as Triton source."""
+    return _triton(_emitted(_projects))
 
 
 def sweep() -> str:
     """The attention kernel from its product of queries and keys on: the end of its loop, and what follows."""
-    fence, *lines = kernel(_attends).splitlines()
+    lines = _emitted(_attends)
     first = next(n for n, line in enumerate(lines) if line.strip().startswith("dot = "))
-    return "\n".join([fence, *lines[first:]])
+    return _triton(lines[first:])
 
 
 def plan() -> str:
@@ -150,10 +172,11 @@ EXCERPTS: dict[str, Callable[[], str]] = {
     "excerpt: ledger": lambda: _table("Decisions"),
     "excerpt: schedules": schedules,
     "excerpt: kernel-ir": kernel_ir,
-    "excerpt: kernel": lambda: kernel(_projects),
+    "excerpt: kernel": kernel,
     "excerpt: sweep": sweep,
     "excerpt: derivations": lambda: _table("Derivations"),
     "excerpt: plan": plan,
+    "excerpt: why": lambda: about("mul_2"),
 }
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Picture:
 PICTURES = (
     Picture("report-graph", "#graph?kernel={attention}"),
     Picture("report-overview", "#overview", (1280, 860)),
-    Picture("report-passes", "#passes?pass=5", (1180, 620)),
+    Picture("report-passes", "#passes?pass={fuse}", (1180, 620)),
     Picture("report-source", "#graph?kernel={attention}&tab=triton", theme="dark"),
     Picture("report-roofline", "#roofline", (1280, 720), theme="dark"),
     Picture("report-memory", "#memory", (1280, 700)),
@@ -56,13 +56,14 @@ def main() -> None:
     with torch.no_grad():
         report = explain_with(block, (x,), {}, CompileOptions(target="h100"))
     attention = next(number for number, kernel in enumerate(report.kernels) if "reduce.max" in kernel.ops)
+    fuse = [stage.name for stage in report.compilations[0].stages].index("fuse")
     browser = Browser()
     with tempfile.TemporaryDirectory() as folder:
         page = report.save(Path(folder) / "report.html")
         for picture in PICTURES:
             browser.window(*picture.size, phone=picture.phone, scale=1.5 if picture.phone else 1)
             browser.prefer(picture.theme)
-            browser.open(page, picture.address.format(attention=attention))
+            browser.open(page, picture.address.format(attention=attention, fuse=fuse))
             for key in picture.keys:
                 browser.key(key)
             time.sleep(0.6)  # what is coloured when it comes into sight

@@ -16,9 +16,9 @@ from rooftile.passes.packing import is_packed
 
 # What no kernel does, by the beginning of the op's name.
 _UNDONE = {
-    "sort": "sorts",
-    "argsort": "sorts",
-    "topk": "sorts",
+    "sort": "sorts more than one short row of integers",
+    "argsort": "sorts more than one short row of integers",
+    "topk": "takes the largest of long rows",
     "linalg_": "is linear algebra",
     "fft_": "is a Fourier transform",
     "_grouped_mm": "multiplies groups of rows that end where the data say",

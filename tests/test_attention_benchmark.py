@@ -99,8 +99,8 @@ def case(name: str, ms: float, visited: int, **ours: Any) -> dict[str, Any]:
 def test_attention_in_a_table() -> None:
     causal = {**case("causal", 0.5, 33, kept=False), "compiled": [{"name": "swept", "unmet": ["spills"]}]}
     lines = attention_markdown([causal, case("full", 0.8, 64)]).splitlines()
-    assert "| 0.800 ms, 625 TFLOP/s | 1.000 ms, 500 TFLOP/s |  | 1.25 |  | 64 of 64 | 1.00 | 64 MiB |  |" in lines[2]
-    assert "| 2.00 |  | 33 of 64 | 1.21 |" in lines[3] and "promise broken; swept: spills" in lines[3]
+    assert "| 0.800 ms, 625 TFLOP/s | 1.000 ms, 500 TFLOP/s | 1.25 | 64 of 64 | 1.00 | 64 MiB |  |" in lines[2]
+    assert "| 2.00 | 33 of 64 | 1.21 |" in lines[3] and "promise broken; swept: spills" in lines[3]
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -125,4 +125,4 @@ def test_results_of_one_card_share_a_table() -> None:
         {"device": "H100", "versions": {"torch": "2"}, "date": "2026-11-23", "cases": [case(name, 0.8, 64)]}
         for name in ("full", "causal")
     ]
-    assert attention_section(records).count("H100, torch 2, 2026-11-23:") == 1
+    assert attention_section(records).count("**H100, 2026-11-23** (torch 2):") == 1

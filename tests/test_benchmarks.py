@@ -12,8 +12,9 @@ from benchmarks import trial
 from benchmarks.blocks import earlier
 from benchmarks.blocks_table import blocks_markdown, blocks_section
 from benchmarks.cases import CASES
-from benchmarks.markdown import between
-from benchmarks.records import save
+from benchmarks.markdown import between, table
+from benchmarks.records import by_machine, save
+from benchmarks.whole_table import whole_markdown
 
 FOUND = {
     "title": "Llama-8B layer",
@@ -34,16 +35,37 @@ FOUND = {
 def test_a_row_sets_the_best_of_each_side_against_the_other() -> None:
     (row,) = blocks_markdown([FOUND]).splitlines()[2:]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:5] == [
+    assert cells[:6] == [
         "Llama-8B layer",
         "3.715 ms",
+        "default, max-autotune",
         "3.000 ms (max-autotune)",
         "2.500 ms",
-        "2.000 ms (rooftile-tuned-graphs)",
+        "2.000 ms (tuned-graphs)",
     ]
-    assert cells[5:9] == ["", "1.20 / 1.50 / -", "75%", "2 / 1 MiB"]
-    assert cells[9:13] == ["90 / 20 us", "50 / - us", "- / 3.2 s", "61.0 / 24.5 s"]
-    assert "torch.compile-graphs: RuntimeError: no" in cells[13]
+    assert cells[6:10] == ["1.20", "1.50", "75%", "2 / 1 MiB"]
+    assert cells[10:14] == ["90 / 20 us", "50 / - us", "- / 3.2 s", "61.0 / 24.5 s"]
+    assert "torch.compile-graphs: RuntimeError: no" in cells[14]
+
+
+def test_a_whole_model_is_held_against_the_modes_that_its_row_names() -> None:
+    found = {"torch.compile-graphs": {"ms": 3.0}, "rooftile-graphs": {"ms": 2.0, "steps": [3, 4]}}
+    (row,) = whole_markdown([{"title": "Llama", "contenders": found}]).splitlines()[2:]
+    assert row == "| Llama | graphs | 3.000 ms (graphs) | 2.000 ms (graphs) | 1.50 | 7 |"
+
+
+def test_columns_that_no_row_fills_are_left_out() -> None:
+    assert table(("a", "b", "c"), [("1", "", ""), ("", "", "2")]).splitlines()[0] == "| a | c |"
+    assert table(("a", "b"), []).splitlines()[0] == "| a | b |"
+
+
+def test_what_was_measured_last_comes_first() -> None:
+    records = [
+        {"device": device, "versions": {"torch": "2"}, "date": date, "cases": [device]}
+        for device, date in (("H100", "2026-11-28"), ("H200", "2026-11-29"), ("A100", "2026-11-28"))
+    ]
+    heads = [part for part in by_machine(records, "".join).split("\n\n") if part.startswith("**")]
+    assert heads == [f"**{told}** (torch 2):" for told in ("H200, 2026-11-29", "H100, 2026-11-28", "A100, 2026-11-28")]
 
 
 def test_compile_times_are_added_to_what_was_found_before(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 import torch
 
 from rooftile.config import OPTIONS
 from rooftile.extending import registered
+from rooftile.passes.ledger import Decision
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,6 +96,12 @@ def test_every_generated_part_has_a_maker() -> None:
 def test_every_option_is_explained() -> None:
     page = (ROOT / "docs" / "debugging.md").read_text()
     assert [name for name in OPTIONS if f"| `{name}` |" not in page] == []
+
+
+def test_every_decision_is_explained() -> None:
+    page = (ROOT / "docs" / "reading-the-report.md").read_text()
+    rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    assert [name for name in get_args(Decision) if f"`{name}`" not in rows] == []
 
 
 def test_the_readme_s_pages_exist_and_all_are_named() -> None:

@@ -83,11 +83,17 @@ def _verdict(row: BlameRow) -> str:
 
 
 def _shown_sources(row: BlameRow) -> str:
-    names = [source.rpartition("/")[2] for source in row.sources]
+    names = [_without_folder(source) for source in row.sources]
     more = len(names) - _SOURCES_SHOWN
     return ", ".join(names[:_SOURCES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def _without_folder(source: str) -> str:
+    return source.rpartition("/")[2]
+
+
 def _nonfinite(report: CheckReport) -> Table:
-    rows = tuple((row.graph, row.run, row.what, row.op, row.kernel, row.source) for row in report.nonfinite)
+    rows = tuple(
+        (row.graph, row.run, row.what, row.op, row.kernel, _without_folder(row.source)) for row in report.nonfinite
+    )
     return Table("The first to make one", ("graph", "run", "makes", "op", "kernel", "from"), rows)

@@ -15,6 +15,7 @@ from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add
 from rooftile.ir.schedule import Schedule
 from rooftile.ir.steps import loop_steps
+from rooftile.passes.regions.sizes import known_sizes
 from rooftile.report.accounting import Work, extern_work, kernel_work, known, library_work, lines, op_names, sources
 from rooftile.report.data import KernelRow, Loop, MemberRow, Position, ResourcesRow
 from rooftile.report.position import estimate, position
@@ -155,8 +156,9 @@ class KernelRows:
         return position(work, expected, target, self.sizes)
 
     def estimate(self, member: Member) -> float:
-        """What a region is expected to take in a launch of its own."""
-        return estimate(member.op.regions[0], member.schedule, self.compilation.target, self.done(member))
+        """What a region is expected to take in a launch of its own, with the sizes of the call that is told of."""
+        with known_sizes(self.sizes):
+            return estimate(member.op.regions[0], member.schedule, self.compilation.target, self.done(member))
 
     def done(self, member: Member) -> float:
         """The share of a region's arithmetic that is in steps which are run."""

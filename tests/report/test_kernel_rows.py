@@ -44,6 +44,18 @@ def test_a_shared_launch_has_its_members_and_a_place_under_the_roofline(demo: Re
     assert row.times_floor is not None and row.times_floor > 1
 
 
+def test_with_run_time_sizes_a_kernel_is_expected_to_take_what_the_call_s_sizes_take() -> None:
+    x = torch.empty(100_000, 1024, device="meta")
+    expected = []
+    for dynamic in (False, True):
+        torch._dynamo.reset()
+        report = explain_with(lambda x: torch.relu(x) * 2, (x,), {}, CompileOptions(target="h100", dynamic=dynamic))
+        (row,) = report.kernels
+        assert row.roofline is not None
+        expected.append(row.roofline.estimate_us)
+    assert expected[0] == pytest.approx(expected[1])
+
+
 def test_a_shared_launch_has_no_schedule_but_those_of_its_members(demo: Report) -> None:
     row = shared(demo)
     assert "axes" not in row.schedule and row.schedule["num_warps"]
