@@ -102,9 +102,9 @@ class Summarize:
         key = canonical_text(graph), inputs
         made: tuple[Op, ...] = ()
         if key not in around.known:
-            made = _compiled(graph, inputs, around, ctx)
+            made, told = _compiled(graph, inputs, around, ctx)
             pays = self.pays(op, found, made, ctx)
-            around.known[key], made = (made[-1].output, made) if pays else (None, ())
+            around.known[key], made = (told, made) if pays else (None, ())
         operand = around.known[key]
         if operand is None:
             return (op,)
@@ -158,8 +158,8 @@ def _has_conditions(found: Summary) -> bool:
     return any(not mask.read.value.dtype.is_float for mask in found.found.masks.values())
 
 
-def _compiled(graph: Graph, inputs: Sequence[Value], around: Around, ctx: PassContext) -> tuple[Op, ...]:
-    """The regions that compute ``graph`` on ``inputs``, with names that nothing around has."""
+def _compiled(graph: Graph, inputs: Sequence[Value], around: Around, ctx: PassContext) -> tuple[tuple[Op, ...], Value]:
+    """The regions that compute ``graph`` on ``inputs``, with names that nothing around has, and its result."""
     context = PassContext(ctx.target)
     with switched(None, Summarize.name):
         for each in (Canonicalize(), Axes(), Fuse(), Dtypes(), Integers(), Tile()):
@@ -173,4 +173,4 @@ def _compiled(graph: Graph, inputs: Sequence[Value], around: Around, ctx: PassCo
         attrs = freeze_attrs({**op.attrs, "name": around.named(called)})
         operands, results = (tuple(outer[v] for v in values) for values in (op.inputs, op.outputs))
         ops.append(replace(op, inputs=operands, outputs=results, attrs=attrs))
-    return tuple(ops)
+    return tuple(ops), outer[graph.outputs[-1]]

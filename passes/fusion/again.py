@@ -20,11 +20,12 @@ def compute_again(partition: Partition, ctx: PassContext) -> None:
     stored = partition.buffers.difference(partition.fixed, partition.packable)
     for op in partition.graph.ops:
         for value in stored.intersection(op.outputs):
-            _in_each_reader(partition, value, ctx)
+            if partition.host(value) is value:
+                _in_each_reader(partition, value, ctx)
 
 
 def _in_each_reader(p: Partition, value: Value, ctx: PassContext) -> None:
-    readers, loc = p.readers(value), p.producers[value].loc
+    readers, loc = p.hosts(value), p.producers[value].loc
     if len(readers) < 2 or not all(reads_as_much(p, value, r) for r in readers) or not _are_independent(p, readers):
         return
     before = [p.verdict(r, p.buffers) for r in readers]

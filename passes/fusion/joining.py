@@ -19,7 +19,9 @@ def join(partition: Partition, ctx: PassContext) -> None:
     for op in partition.graph.ops:
         for value in partition.buffers.difference(partition.given).intersection(op.outputs):
             # A narrow result is rounded where it is stored, and not where the same region computes with it.
-            if not is_narrow(value.dtype) and any(map(is_heavy, partition.cone(value)[0])):
+            if partition.host(value) is not value or is_narrow(value.dtype):
+                continue
+            if any(map(is_heavy, partition.cone(value)[0])):
                 _join_with_reader(partition, value, ctx)
 
 
@@ -27,7 +29,7 @@ def _join_with_reader(p: Partition, value: Value, ctx: PassContext) -> None:
     """Make the region of ``value`` a part of one that reads it, if both compute the same reduction or contraction, or
     the one reads it to compute what the other has read."""
     shared = _heavy(p, value)
-    for host in p.readers(value):
+    for host in p.hosts(value):
         taps = (*p.taps.get(value, ()), value, *p.taps.get(host, ()))
         alike = not shared.isdisjoint(_heavy(p, host)) or reads_as_much(p, value, host) or _is_step(p, value, host)
         if not alike or _depends(p, host, taps):

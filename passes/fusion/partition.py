@@ -87,6 +87,10 @@ class Partition:
         """The root of the region that stores ``value``."""
         return next((root for root, taps in self.taps.items() if value in taps), value)
 
+    def hosts(self, value: Value) -> list[Value]:
+        """The roots of the regions that read ``value``, directly or by computing it again."""
+        return list(dict.fromkeys(map(self.host, self.readers(value))))
+
     def verdict(self, root: Value, buffers: set[Value], taps: tuple[Value, ...] | None = None) -> Verdict:
         """Whether and at what price one kernel computes ``root`` (and ``taps``) from ``buffers``; remembered."""
         body = self.body(root, buffers, taps)

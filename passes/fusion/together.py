@@ -1,7 +1,7 @@
 """A value that several regions read stays on chip if one region with several results computes them all.
 
-Attention that also gives the logarithm of each row's sum reads its scores twice. Neither result is computed from the
-other, and each alone would compute the scores again; in one sweep both come of the same tile.
+Scores may be read for a mean that they weigh and for the logarithm of each row's sum. Neither is computed from the
+other, and each alone would compute the scores again; in one sweep both come of the same tiles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def compute_together(partition: Partition, ctx: PassContext) -> None:
 def _in_one_region(p: Partition, value: Value, ctx: PassContext) -> None:
     """Make one region of those that read ``value``, but for products, each of which wants tiles of its own. Its root is
     the result of most elements, over whose axes the others are computed; what only they read is no result of it."""
-    loc, hosts = p.producers[value].loc, list(dict.fromkeys(map(p.host, p.readers(value))))
+    loc, hosts = p.producers[value].loc, p.hosts(value)
     given = [r for host in hosts for r in (*p.taps.get(host, ()), host)]
     inside = [r for r in given if r not in p.fixed and set(given).issuperset(p.readers(r))]
     results = sorted((r for r in given if r not in inside), key=lambda r: likely(r.type.numel))

@@ -114,7 +114,22 @@ def test_a_mask_bounds_the_sweep(mask: str) -> None:
     assert steps[0] < steps[1]
 
 
-def steps_of(function: Callable[..., Tensor], *inputs: Any) -> list[Any]:
+def test_rows_sums_come_of_the_same_sweep() -> None:
+    """Neither they nor the mean need the scores stored."""
+    blocks = create_block_mask(MASKS["causal"], None, None, 1024, 1024, device="cpu")
+
+    def alone(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask) -> Tensor:
+        return flex_attention(q, k, v, block_mask=blocks)
+
+    def with_sums(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask) -> tuple[Tensor, ...]:
+        return flex_attention(q, k, v, block_mask=blocks, return_lse=True)
+
+    inputs = [torch.randn(1, 2, 1024, 64, dtype=torch.bfloat16) for _ in range(3)]
+    steps, wanted = (steps_of(f, *inputs, blocks) for f in (with_sums, alone))
+    assert steps == wanted
+
+
+def steps_of(function: Callable[..., Tensor | tuple[Tensor, ...]], *inputs: Any) -> list[Any]:
     """How many steps the only kernel for an H100 visits, of how many, and in which phases."""
     torch._dynamo.reset()
     with torch.no_grad(), collecting() as compilations:

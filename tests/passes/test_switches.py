@@ -95,7 +95,7 @@ def test_every_choice_of_switches_gives_a_right_program() -> None:
     (exact,) = evaluate(parse_graph(SOFTMAX), [x, w], promote=True)
     choices: list[dict[str, object]] = [{"most": {"": n}} for n in range(0, len(run()[1].asked), 3)]
     choices += [{"off": frozenset({each.name})} for each in PIPELINE if each.name not in REQUIRED]
-    rules = ("correct", "skip", "commute", "fused", "again", "joined", "shared")
+    rules = ("correct", "skip", "commute", "fused", "again", "together", "joined", "shared")
     choices += [{"off": frozenset({rule})} for rule in rules]
     for choice in choices:
         graph, _ = run(**choice)
