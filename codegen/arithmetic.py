@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 from rooftile.codegen.align import aligned
@@ -73,12 +74,9 @@ class Arithmetic:
             return str(size)
         ranges = self._ranges(size)
         terms = sorted(size.terms, key=lambda term: self._first_axis(term[0], target))
-        misfits = [not range_of_term(m, c, ranges).fits_int32 for m, c in terms]
-        if not range_of(size, ranges).fits_int32 and not any(misfits):
-            misfits[0] = True
         text = ""
-        for (monomial, coefficient), misfit in zip(terms, misfits, strict=True):
-            body = self._term(monomial, abs(coefficient), target, wide=misfit)
+        for (monomial, coefficient), wide in zip(terms, widened(terms, ranges), strict=True):
+            body = self._term(monomial, abs(coefficient), target, wide=wide)
             sign = "-" if coefficient < 0 else "+"
             text += f" {sign} {body}" if text else (f"-{body}" if coefficient < 0 else body)
         return text
@@ -118,3 +116,15 @@ class Arithmetic:
             return f"{function}({self.text(atom.num, target)}, {self.text(atom.den, target)})", wide, is_tile
         text = f"{self.atom(atom.num, target)} {operator} {self.atom(atom.den, target)}"
         return (text if alone and not wide else f"({text})"), wide, is_tile
+
+
+def widened(terms: Sequence[tuple[Monomial, int]], known: Mapping[str, Range]) -> list[bool]:
+    """Which terms of a sum, in this order, are computed in 64 bits: those that outgrow 32, and the first one where the
+    sum outgrows them before it comes to such a term, or a number does, which has no factor to be widened."""
+    ranges = [range_of_term(monomial, coefficient, known) for monomial, coefficient in terms]
+    wide = [bool(monomial) and not r.fits_int32 for (monomial, _), r in zip(terms, ranges, strict=True)]
+    sums = list(accumulate(ranges, Range.__add__))
+    if not sums[-1].fits_int32 or not all(r.fits_int32 for r in ranges):
+        before = wide.index(True) if any(wide) else len(terms)
+        wide[0] |= not all(r.fits_int32 for r in (*ranges[:before], *sums[:before]))
+    return wide

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
-from rooftile.codegen.bounds import range_of
+from rooftile.codegen.bounds import Range, range_of, range_of_term
 from rooftile.codegen.emit import emit
 from rooftile.codegen.guards import needed
 from rooftile.codegen.space import Space
 from rooftile.ir.builder import TileBuilder
 from rooftile.ir.core import Graph, TensorType
 from rooftile.ir.dtypes import I64
-from rooftile.ir.expr import Size, axis, symbol
+from rooftile.ir.expr import Size, Symbol, axis, symbol, terms_of
 from rooftile.ir.substitution import evaluate
 from rooftile.target import CPU
 from tests.codegen.cases import run
@@ -26,12 +27,28 @@ SIZE = 6
 
 @st.composite
 def sizes(draw: st.DrawFn, depth: int = 3) -> Size:
-    """Expressions over the axes and a run-time size, with products large enough to need 64 bits."""
+    """Expressions over the axes and a run-time size, with products large enough to need 64 bits, though not more."""
+    size = draw(_any_sizes(depth))
+    assume(within_int64(size))
+    return size
+
+
+def within_int64(size: Size) -> bool:
+    """Whether no term of ``size``, and none in what it divides, outgrows 64 bits."""
+    terms = terms_of(size).items()
+    if sum(max(-r.low, r.high) for r in (range_of_term(*term, {"s": Range(1, 100)}) for term in terms)) >= 2**62:
+        return False
+    divided = (a for monomial, _ in terms for a in monomial if not isinstance(a, Symbol))
+    return all(within_int64(a.num) and within_int64(a.den) for a in divided)
+
+
+@st.composite
+def _any_sizes(draw: st.DrawFn, depth: int) -> Size:
     leaves = [axis(name, extent) for name, extent, _, _ in AXES]
     leaf = st.sampled_from([*leaves, symbol("s", lo=1, hi=100)])
     if depth == 0:
         return draw(st.one_of(leaf, st.integers(-20, 20)))
-    a = draw(sizes(depth=depth - 1))
+    a = draw(_any_sizes(depth - 1))
     kind = draw(st.sampled_from(["add", "sub", "mul", "scale", "div", "mod", "leaf"]))
     if kind == "leaf":
         return draw(leaf)
@@ -40,7 +57,7 @@ def sizes(draw: st.DrawFn, depth: int = 3) -> Size:
     if kind in ("div", "mod"):
         by = draw(st.integers(1, 9))
         return a // by if kind == "div" else a % by
-    b = draw(sizes(depth=depth - 1))
+    b = draw(_any_sizes(depth - 1))
     return a + b if kind == "add" else a - b if kind == "sub" else a * b
 
 
@@ -65,14 +82,37 @@ def _positions() -> list[dict[str, int]]:
 POSITIONS = _positions()
 
 
-@settings(max_examples=60)
-@given(sizes())
-def test_text_computes_the_expression(size: Size) -> None:
+def assert_computed(size: Size) -> None:
     kernel = emit(_kernel(size), CPU)
     y = torch.empty(tuple(LAST.values()), dtype=torch.int64)
     run(kernel, [y], {"s": SIZE})
     exact = [evaluate(size, {**at, "s": SIZE}) for at in POSITIONS]
     assert y.flatten().tolist() == exact
+
+
+@settings(max_examples=60)
+@given(sizes())
+def test_text_computes_the_expression(size: Size) -> None:
+    assert_computed(size)
+
+
+ROW, COLUMN, WHOLE = (axis(name, extent) for name, extent, *_ in (AXES[0], AXES[1], AXES[3]))
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        ROW * 3 + 2**40,
+        ROW * -(3 * 2**20) + 2**31,
+        (ROW + COLUMN * 2) % 7 - 2**33,
+        ROW * 2**27 + COLUMN * 2**28 + WHOLE * 2**40,
+        ROW * 2**27 + COLUMN * 2**28 - (ROW * 2**27 + WHOLE),
+        (ROW + 2**33) // 5 % 9,
+    ],
+    ids=str,
+)
+def test_a_sum_has_64_bits_before_it_needs_them(size: Size) -> None:
+    assert_computed(size)
 
 
 @settings(max_examples=100)
