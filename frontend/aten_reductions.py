@@ -206,11 +206,11 @@ def _whole_numbers(im: Import, x: Value) -> Value | None:
     return cast.inputs[0] if cast is not None and is_cast else None
 
 
-def exponentials(im: Import, x: Value, dim: int) -> tuple[Value, Value, Value]:
-    """(maximum, exp(x - maximum), their sum) along ``dim``, which stays as size 1."""
-    top = im.b.reduce("max", x, (dim,), keepdim=True)
+def exponentials(im: Import, x: Value, *dims: int) -> tuple[Value, Value, Value]:
+    """(maximum, exp(x - maximum), their sum) along ``dims``, which stay as size 1."""
+    top = im.b.reduce("max", x, dims, keepdim=True)
     powers = im.b.pointwise("exp", im.b.pointwise("sub", x, top))
-    return top, powers, im.b.reduce("sum", powers, (dim,), keepdim=True)
+    return top, powers, im.b.reduce("sum", powers, dims, keepdim=True)
 
 
 def _softmax_operand(im: Import, x: Value, dtype: torch.dtype | None) -> Value:
@@ -254,11 +254,9 @@ def log_softmax(im: Import, x: Value, dim: int, dtype: Any = None) -> Value:
 
 @row(aten.logsumexp.default)
 def logsumexp(im: Import, x: Value, dim: Dims, keepdim: bool = False) -> Value:
-    """torch takes an infinite maximum as 0, so that rows of minus infinity give minus infinity."""
-    wide, dims = im.wide(im.b.cast(x, im.dtype)), dims_of(x.type.rank, dim)
-    top = im.b.reduce("max", wide, dims, keepdim=True)
-    zero = im.scalar(0, wide.dtype)
-    top = im.b.pointwise("where", im.b.pointwise("isinf", top), zero, top)
-    total = im.b.reduce("sum", im.b.pointwise("exp", im.b.pointwise("sub", wide, top)), dims, keepdim=True)
+    """The sum is that of a softmax, which may be wanted as well. A maximum that is infinite is the result itself."""
+    wide = im.wide(im.b.cast(x, im.dtype))
+    top, _, total = exponentials(im, wide, *dims_of(x.type.rank, dim))
     result = im.b.pointwise("add", im.b.pointwise("log", total), top)
+    result = im.b.pointwise("where", im.b.pointwise("isinf", top), top, result)
     return im.b.cast(im.b.reshape(result, im.shape), im.dtype)

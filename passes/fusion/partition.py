@@ -87,6 +87,10 @@ class Partition:
         """The root of the region that stores ``value``."""
         return next((root for root, taps in self.taps.items() if value in taps), value)
 
+    def results(self, root: Value) -> tuple[Value, ...]:
+        """What the region of ``root`` stores, that last."""
+        return *self.taps.get(root, ()), root
+
     def hosts(self, value: Value) -> list[Value]:
         """The roots of the regions that read ``value``, directly or by computing it again."""
         return list(dict.fromkeys(map(self.host, self.readers(value))))
