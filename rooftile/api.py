@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from os import PathLike, fspath
+from types import MethodType
 from typing import Any, TypeVar, overload
 from zipfile import is_zipfile
 
 import torch
 from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule, innermost_fn
 from torch._dynamo.exc import BackendCompilerFailed, Unsupported
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
@@ -23,6 +25,7 @@ from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importing import tensor_type
 from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.core import Value
+from rooftile.runtime.packed import invalidate_all_of
 
 _Model = TypeVar("_Model", bound=Callable[..., Any])
 
@@ -73,25 +76,46 @@ def compile(
     if not callable(model):
         raise OptionError(f"compile got {model!r}, which cannot be called", fix="give it a module or a function")
     whole = fullgraph or "no-breaks" in checked.require
-    backend = Backend(checked)
-    compiled: Any = torch.compile(model, backend=backend, dynamic=dynamic, fullgraph=whole)
-    if not isinstance(model, nn.Module):
-        compiled = _with_plain_errors(compiled, checked)
-        compiled.invalidate = backend.invalidate
-        return compiled
-    compiled.forward = _with_plain_errors(_fresh_in_training(compiled.forward, model, backend), checked)
-    object.__setattr__(compiled, "invalidate", backend.invalidate)  # torch would set it on the model itself
+    model = _uncompiled(model)
+    compiled = _compiled_module if isinstance(model, nn.Module) else _compiled_function
+    return compiled(model, Backend(checked), dynamic, whole)
+
+
+def _uncompiled(model: Any) -> Any:
+    """What was compiled, where ``model`` is what ``rooftile.compile`` or ``torch.compile`` gave."""
+    if isinstance(model, OptimizedModule):
+        return model._orig_mod
+    if isinstance(model, MethodType):
+        return MethodType(innermost_fn(model.__func__), model.__self__)
+    return innermost_fn(model)
+
+
+def _compiled_function(function: Callable[..., Any], backend: Backend, dynamic: bool | None, whole: bool) -> Any:
+    compiled: Any = torch.compile(function, backend=backend, dynamic=dynamic, fullgraph=whole)
+    compiled = _with_plain_errors(compiled, backend.options)
+    compiled._torchdynamo_wrapper_id = id(compiled)  # without it `innermost_fn` stops here
+    compiled.invalidate = backend.invalidate
     return compiled
 
 
-def _fresh_in_training(function: Callable[..., Any], model: nn.Module, backend: Backend) -> Callable[..., Any]:
+def _compiled_module(model: nn.Module, backend: Backend, dynamic: bool | None, whole: bool) -> Any:
+    compiled: Any = torch.compile(model, backend=backend, dynamic=dynamic, fullgraph=whole)
+    compiled.forward = _with_plain_errors(_fresh_in_training(compiled.forward, model), backend.options)
+    made_again = _compiled_module, (model, backend, dynamic, whole)
+    # Attributes of the compiled module: torch would set them on the model itself.
+    object.__setattr__(compiled, "invalidate", backend.invalidate)
+    object.__setattr__(compiled, "__reduce_ex__", lambda _: made_again)  # torch's copies have none of the above
+    return compiled
+
+
+def _fresh_in_training(function: Callable[..., Any], model: nn.Module) -> Callable[..., Any]:
     """``function`` of ``model``; in training, where weights change in ways that torch may not notice, nothing that was
     computed from them before is used."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if model.training:
-            backend.invalidate()
+            invalidate_all_of((*model.parameters(), *model.buffers()))
         return function(*args, **kwargs)
 
     return call

@@ -11,7 +11,7 @@ every call.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from operator import attrgetter, call, is_
 from typing import Any, TypeAlias
@@ -82,20 +82,22 @@ _READERS_GUARD = threading.Lock()
 
 def invalidate_all_of(weights: Iterable[torch.Tensor]) -> None:
     """Compute whatever is kept of these weights anew, in every program."""
+    readers: dict[Packed, set[int]] = {}
     with _READERS_GUARD:
-        readers = {packed for weight in weights for packed in _READERS.get(weight, ())}
-    for packed in readers:
-        packed.invalidate()
+        for weight in weights:
+            for packed in _READERS.get(weight, ()):
+                readers.setdefault(packed, set()).add(id(weight))
+    for packed, changed in readers.items():
+        packed.invalidate(changed)
 
 
-@torch.compiler.disable
 def _stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """An optimizer has written to its parameters; a fused one does so uncounted."""
     if _READERS:
         invalidate_all_of(weight for group in optimizer.param_groups for weight in group["params"])
 
 
-register_optimizer_step_post_hook(_stepped)
+register_optimizer_step_post_hook(torch.compiler.disable(_stepped))
 
 
 class Packed:
@@ -141,11 +143,14 @@ class Packed:
             self._wait()
         return [*tensors, *kept.results]
 
-    def invalidate(self) -> None:
-        """Compute what is kept anew in the next call."""
+    def invalidate(self, changed: Set[int] | None = None) -> None:
+        """Compute what is kept anew in the next call; only what was computed from one of the weights ``changed``, given
+        by their identities, if these are said."""
         with self._lock:
             self._latest = None
-            self._sets = {key: kept.forgotten() for key, kept in self._sets.items()}
+            for key, kept in self._sets.items():
+                if changed is None or not changed.isdisjoint(key):
+                    self._sets[key] = kept.forgotten()
 
     @property
     def kept_bytes(self) -> int:
