@@ -17,7 +17,7 @@ from rooftile.driver import build_program
 from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.graph_ops import GRAPH_OPS
-from rooftile.ir.parser import parse_graph
+from rooftile.ir.parser import parse_file
 from rooftile.ir.substitution import evaluate as number
 from rooftile.runtime.plan import row_major, span
 
@@ -32,7 +32,7 @@ def reproduce(path: Path, target: str | None = None, device: str | None = None, 
     Raises:
         ParseError: the file does not hold a graph.
     """
-    graph = parse_graph(path.read_text(encoding="utf-8"), path.name)
+    graph = parse_file(path)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tensors, sizes = random_inputs(graph, where, seed)
     program = build_program(graph, CompileOptions.from_user(options={"target": target} if target else {}), where)

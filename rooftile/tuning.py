@@ -108,11 +108,13 @@ def tune(
         progress: show it on the terminal.
 
     Raises:
-        OptionError: an unknown effort, or a lock file that cannot be read or written.
+        OptionError: an unknown effort, no time, or a lock file that cannot be read or written.
         RooftileError: whatever compiling the model raises.
     """
     if effort not in EFFORTS:
         raise OptionError(f"effort cannot be {effort!r}", fix=nearest(effort, EFFORTS))
+    if seconds is not None and not seconds >= 0:
+        raise OptionError(f"seconds cannot be {seconds}", fix="how long tuning may take at most")
     chosen = EFFORTS[effort] if seconds is None else Effort(EFFORTS[effort].candidates, seconds)
     with torch.no_grad():
         compilations, _ = compile_afresh(model, inputs, kwargs, CompileOptions(dynamic=dynamic, autotune="none"))

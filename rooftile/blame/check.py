@@ -15,6 +15,7 @@ from rooftile.blame.nonfinite import nonfinite
 from rooftile.blame.parts import Parts
 from rooftile.blame.subject import Subject, model_subjects
 from rooftile.blame.trial import Trial
+from rooftile.errors import OptionError
 from rooftile.passes.switches import Switches
 from rooftile.report.collect import device_text, versions
 from rooftile.runtime.devices import target_of
@@ -30,6 +31,10 @@ class Wanted:
     nan: bool = False
     budget: float | None = None
     without: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not self.budget >= 0:
+            raise OptionError(f"the budget cannot be {self.budget}", fix="an error that is still allowed, such as 1e-4")
 
 
 def check_model(
