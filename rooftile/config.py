@@ -130,7 +130,10 @@ Reader: TypeAlias = Callable[[object], Any]
 def _path(value: object) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise ValueError("allowed: a path")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # there is no such user, or nobody knows where they live
+        raise ValueError(f"allowed: a path that can be found: {error}") from None
 
 
 def _name(value: object) -> str:

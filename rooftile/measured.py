@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TypeAlias
 import torch
 
 from rooftile.config import Config
+from rooftile.errors import OptionError
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Symbol, of
 from rooftile.passes.launches import sharing
@@ -88,7 +90,7 @@ class Measured:
         """What is kept of the regions in the cache folder, the rest being timed now and kept."""
         kind = self.config.autotune if self.config.library else f"{self.config.autotune}-generated"
         path = self.config.cache_dir / f"tuned-{kind}.lock"
-        known = [e for e in (read_lock(path) if path.exists() else []) if e.made_with == made_with()]
+        known = [e for e in _kept(path) if e.made_with == made_with()]
         here = {(e.region, tuple(e.sizes.items())) for e in known if e.device == device_key(self.target)}
         units = distinct(sharing(regions), self.precision)
         missing = [(u, self._sizes_of(u), times) for u, times in units.items() if not here.issuperset(self._places(u))]
@@ -97,7 +99,7 @@ class Measured:
         for outcome in search.run(missing):
             if outcome.microseconds is not None:
                 known.append(entry_of(outcome, self.target, self.precision))
-                update_lock(path, known[-1:])
+                _keep(path, known[-1])
         return self.matching(known, regions)
 
     def _places(self, unit: Unit) -> set[tuple[str, tuple[tuple[str, int], ...]]]:
@@ -109,6 +111,29 @@ class Measured:
         """A value for each of the regions' run-time sizes."""
         symbols = (s for op in unit for s in op.regions[0].size_symbols())
         return {s.name: self.sizes.get(s.name, _likely(s)) for s in symbols}
+
+
+def _kept(path: Path) -> list[Entry]:
+    """What earlier processes have kept there; a damaged file is thrown away, as all that the cache can make again."""
+    try:
+        return read_lock(path) if path.exists() else []
+    except OptionError as error:
+        _LOG.warning("what was tuned before is damaged and found out again: %s", error.what)
+        with suppress(OSError):
+            path.unlink()
+        return []
+
+
+def _keep(path: Path, entry: Entry) -> None:
+    try:
+        update_lock(path, [entry])
+    except OptionError as error:
+        _say_not_kept(error.what)
+
+
+@cache
+def _say_not_kept(why: str) -> None:
+    _LOG.warning("what is tuned holds for this process only: %s", why)
 
 
 def _likely(s: Symbol) -> int:

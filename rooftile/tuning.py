@@ -137,6 +137,7 @@ def tune_compiled(
     target, device = compilations[0].target, compilations[0].device
     if target.kind != device.type:
         raise OptionError(f"kernels for {target.name} cannot be timed on {device}", fix="leave the target out")
+    update_lock(lock, [])  # whoever cannot write there learns it before hours of timing
     precision = fp32_precision(target)
     clock = clock or clock_for(target, device)
     search = Search(target, device, config or Config.from_env(), precision, effort, clock, progress)

@@ -140,8 +140,14 @@ class KernelCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False) as file:
-                file.write(content)
-            os.replace(file.name, path)
+                partial = Path(file.name)
+                try:
+                    file.write(content)
+                    file.flush()
+                    os.replace(partial, path)
+                except OSError:
+                    partial.unlink(missing_ok=True)  # a full disk keeps none of it
+                    raise
         except OSError as error:
             self._cannot_write(error)
 
@@ -157,7 +163,8 @@ class KernelCache:
             yield
             return
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(OSError):  # some network's folders know no locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _cannot_write(self, error: OSError) -> None:

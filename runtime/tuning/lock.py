@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import inf
@@ -166,15 +166,17 @@ def update_lock(path: Path, entries: Iterable[Entry]) -> None:
     """Put entries into the file at ``path``, in the place of those for the same; made if there is none.
 
     Other processes that do so at the same time wait; a reader sees the file before or after, whenever this is killed.
+    Of a link it is the file that is written.
 
     Raises:
         OptionError: what is there is no lock file, or the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone_in(path.parent):
+        file = path.resolve()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(file.parent):
             kept = read_lock(path) if path.exists() else []
-            _replace(path, lock_text([*kept, *entries]))
+            _replace(file, lock_text([*kept, *entries]))
     except OSError as error:
         raise OptionError(f"the lock file {path} cannot be written: {error.strerror}") from error
 
@@ -192,8 +194,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):  # a full disk keeps none of it
+            partial.unlink()
+        raise
 
 
 def lock_text(entries: Iterable[Entry]) -> str:

@@ -139,3 +139,11 @@ def test_a_report_that_is_none_is_named(
         (files / name).mkdir()
         (files / name / "report.json").write_text(text)
     assert "b/report.json is no report" in refused(monkeypatch, capsys, "diff", "a", "b")
+
+
+@pytest.mark.parametrize("arguments", [("info",), ("cache",), ("explain", "mine.py:twice", "-i", "f32[2]")])
+def test_a_bad_variable_is_one_message(
+    arguments: tuple[str, ...], files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROOFTILE_DEBUG", "much")
+    assert "ROOFTILE_DEBUG='much'" in refused(monkeypatch, capsys, *arguments)

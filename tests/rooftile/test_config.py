@@ -49,6 +49,7 @@ def test_each_variable_sets_its_field(name: str, text: str, field: str, value: o
         ("ROOFTILE_VERIFY", "maybe", "allowed: 1, true, yes, on, 0, false, no, off"),
         ("ROOFTILE_COMPILE_WORKERS", "0", "allowed: a whole number, 1 or more"),
         ("ROOFTILE_COMPILE_WORKERS", "two", "allowed: a whole number, 1 or more"),
+        ("ROOFTILE_CACHE_DIR", "~no-such-user/cache", "allowed: a path that can be found"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:

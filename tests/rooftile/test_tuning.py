@@ -166,6 +166,16 @@ def test_the_report_is_data_and_text(lock: Path) -> None:
     assert row["microseconds"] < row["first_microseconds"] and row["timed"] > 1
 
 
+def test_a_lock_that_cannot_be_written_is_refused_before_anything_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "Search", lambda *_: pytest.fail("timed"))
+    (tmp_path / "file").write_text("")
+    for lock in (tmp_path / "file", tmp_path / "file" / "rooftile.lock", tmp_path):
+        with pytest.raises(OptionError):
+            rooftile.tune(matmul, X, W, lock=lock)
+
+
 def test_an_unknown_effort_is_refused() -> None:
     with pytest.raises(OptionError, match="effort cannot be 'fill'"):
         rooftile.tune(matmul, X, W, effort="fill")
@@ -212,6 +222,24 @@ def test_what_autotuning_finds_is_kept_for_the_next_process(tmp_path: Path, monk
     assert (tmp_path / "tuned-quick.lock").is_file() and len(found) == 1
     monkeypatch.setattr(measured, "entry_of", lambda *_: pytest.fail("timed again"))
     assert known.autotuned(regions) == found
+
+
+@pytest.mark.parametrize("fault", ["damaged", "not writable"])
+def test_autotuning_goes_on_where_the_cache_is_of_no_use(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(measured, "clock_for", lambda target, device: SmallTilesAreFast())
+    regions = [op for op in compiled(matmul, X, W).graph.ops if op.name == "region"]
+    folder, kept = tmp_path / "cache", tmp_path / "cache" / "tuned-quick.lock"
+    if fault == "damaged":
+        folder.mkdir()
+        kept.write_text("format = 1\n[kernel]\n")
+    else:
+        folder.write_text("a file where the folder should be")
+    config = replace(Config.from_env(), cache_dir=folder, autotune="quick")
+    assert len(measured.Measured(CPU, torch.device("cpu"), config, EXACT_FP32, {}).autotuned(regions)) == 1
+    assert ("damaged" in caplog.text, "this process only" in caplog.text) == (fault == "damaged", fault != "damaged")
+    assert kept.is_file() == (fault == "damaged")
 
 
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])

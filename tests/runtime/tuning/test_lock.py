@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -59,6 +60,29 @@ def test_a_new_entry_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     update_lock(path, [replace(ENTRY, microseconds=1.0)])
     assert [(e.device, e.microseconds) for e in read_lock(path)] == [("cpu", 12.35), (DEVICE, 1.0)]
     assert [p.name for p in tmp_path.iterdir()] == ["rooftile.lock"]
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    link, file = tmp_path / "link.lock", tmp_path / "elsewhere" / "rooftile.lock"
+    file.parent.mkdir()
+    link.symlink_to(file)
+    for number in (1, 2):
+        update_lock(link, [replace(ENTRY, parts=number, axes=(), grid=(), group=None, options={})])
+        assert link.is_symlink() and read_lock(file)[0].parts == number
+
+
+def test_a_disk_that_is_full_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, **_: object) -> None:
+        with path.open("w") as file:
+            file.write(text[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "rooftile.lock"
+    update_lock(path, [ENTRY])
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OptionError, match="cannot be written: No space left"):
+        update_lock(path, [replace(ENTRY, device="cpu")])
+    assert read_lock(path) == [replace(ENTRY, microseconds=12.35)] and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
