@@ -35,7 +35,7 @@ def users_code(what: str) -> Iterator[None]:
             raise
         cause = _first_cause(error) if isinstance(error, TorchDynamoException) else error
         text = cause.msg if isinstance(cause, SyntaxError) else str(cause)
-        raise UserError(f"{what} raised {type(cause).__name__}: {text}", where=_line(error)) from error
+        raise UserError(f"{what} raised {type(cause).__name__}: {text}", where=line_of(error)) from error
 
 
 def _is_theirs(error: Exception) -> bool:
@@ -60,7 +60,8 @@ def _whose(frame: FrameSummary) -> _Whose | None:
     return None if is_pythons or frame.filename.startswith("<frozen") else "user"
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
+    """The innermost line of the user's that an error comes from; "" if there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     stack = list(getattr(error, "real_stack", None) or extract_tb(error.__traceback__))

@@ -111,6 +111,8 @@ def test_requirements_are_a_word_or_a_list() -> None:
         ({"options": {"verify": "yes"}}, "option 'verify' cannot be 'yes'\n  fix: allowed: True, False"),
         ({"options": {"dump": 3}}, "option 'dump' cannot be 3\n  fix: allowed: a path"),
         ({"options": {"autotune": "fast"}}, "option 'autotune' cannot be 'fast'\n  fix: allowed: none, quick, full"),
+        ({"options": {"lock": "a\0b"}}, "option 'lock' cannot be 'a\\x00b'\n  fix: allowed: a path"),
+        ({"options": ["verify"]}, "the options are a list\n  fix: a dict"),
         ({"options": {"target": ""}}, "option 'target' cannot be ''\n  fix: allowed: a name"),
     ],
 )
