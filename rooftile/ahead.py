@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from rooftile.backend import compile_captured
 from rooftile.collection import no_collections
@@ -111,10 +111,9 @@ class CompiledProgram:
         wanted_spec = self.exported.call_spec.in_spec
         if kwargs.keys() == set(self._names):  # in whatever order
             kwargs = {name: kwargs[name] for name in self._names}
-        given, spec = tree_flatten_with_path((args, kwargs))
+        arguments, spec = tree_flatten((args, kwargs))
         if spec != wanted_spec:
             raise InputError(f"the program takes arguments structured as {wanted_spec}, got {spec}")
-        arguments = [leaf for _, leaf in given]
         self._check(arguments)
         with torch.no_grad():
             results = self._function(*self._bound, *arguments)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,8 +45,8 @@ class Measured:
     precision: str
     sizes: Mapping[str, int]
 
-    def better(self, graph: Graph) -> dict[Op, Better]:
-        """What is known, or is found out now, of the regions of a lowered graph.
+    def better(self, graph: Graph, sizes: Mapping[str, int] | None = None) -> dict[Op, Better]:
+        """What is known, or is found out now, of the regions of a lowered graph, for other ``sizes`` if they are given.
 
         With a lock file nothing is timed. Without one, and if ``config.autotune`` says so, candidates are timed on a
         GPU; what is found is kept in the cache folder, where the next process finds it.
@@ -56,7 +56,8 @@ class Measured:
         """
         regions = [op for op in graph.ops if op.name == "region" and not is_packed(op)]
         if self.config.lock is not None:
-            found = self.matching(read_lock(self.config.lock), regions)
+            here = self if sizes is None else replace(self, sizes=sizes)
+            found = here.matching(self.locked, regions)
             _say_missing(self.config.lock, len(regions) - len(found), len(regions), device_key(self.target))
             return found
         if self.config.autotune == "none" or not regions:
@@ -65,6 +66,11 @@ class Measured:
             say_nothing_is_timed(self.device.type)
             return {}
         return self.autotuned(regions)
+
+    @cached_property
+    def locked(self) -> list[Entry]:
+        """The entries of the lock file as it is at the first look: what happens to it later is for the next process."""
+        return [] if self.config.lock is None else read_lock(self.config.lock)
 
     def matching(self, entries: Iterable[Entry], regions: Sequence[Op]) -> dict[Op, Better]:
         """What ``entries`` say of the regions; one that does not fit its region is left out, and logged, and so are

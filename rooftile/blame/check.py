@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 import torch
@@ -33,8 +34,8 @@ class Wanted:
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.budget is not None and not self.budget >= 0:
-            raise OptionError(f"the budget cannot be {self.budget}", fix="an error that is still allowed, such as 1e-4")
+        if self.budget is not None and isnan(self.budget):
+            raise OptionError("the budget cannot be nan", fix="an error that is still allowed, such as 1e-4")
 
 
 def check_model(

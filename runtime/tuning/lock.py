@@ -107,8 +107,7 @@ _ROW = re.compile(r"\s*\[\[\s*kernel\s*\]\]")
 
 def _entry(path: Path, row: Mapping[str, Any], line: int) -> Entry:
     """The entry of a table that begins in a line, or in line 0 where that is not known."""
-    unlike = [] if row.keys() & {"library", "parts"} else ["axes", "grid", "options"]
-    missing = [name for name in ("name", "region", "device", *unlike) if name not in row]
+    missing = [name for name in ("name", "region", "device") if name not in row]
     strange = [name for name in row if name not in FIELDS]
     wrong = [name for name, value in row.items() if name in FIELDS and not FIELDS[name].allows(value)]
     if missing:

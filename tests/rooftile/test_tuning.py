@@ -159,6 +159,25 @@ def test_a_call_in_another_bucket_gets_that_ones_schedule(two_buckets: Path, mon
     assert ["grid(16)" in text for text in made] == [True, False]  # each once, for the first call in its bucket
 
 
+def test_a_lock_is_read_once_and_not_when_a_bucket_is_first_called(two_buckets: Path) -> None:
+    torch._dynamo.reset()
+    fast = rooftile.compile(matmul, dynamic=True, options={"lock": two_buckets})
+    fast(torch.randn(40, 64), W)
+    two_buckets.write_text("edited while this runs")
+    x = torch.randn(300, 64)
+    torch.testing.assert_close(fast(x, W), matmul(x, W), rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_without_axes_are_locked_too(tmp_path: Path) -> None:
+    path, x = tmp_path / "rooftile.lock", torch.tensor(2.0)
+    rooftile.tune(lambda t: t.exp() + 1, x, lock=path, effort="quick")
+    (entry,) = read_lock(path)
+    assert entry.axes == () and entry.options
+    torch._dynamo.reset()
+    fast = rooftile.compile(lambda t: t.exp() + 1, options={"lock": path})
+    torch.testing.assert_close(fast(x), x.exp() + 1)
+
+
 def test_the_report_is_data_and_text(lock: Path) -> None:
     report = rooftile.tune(matmul, X, W, lock=lock, effort="quick")
     assert "first choice" in str(report) and "grid" in str(report)
