@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +30,7 @@ from rooftile.runtime.tuning.search import EFFORTS, Effort, Progress, Search, sc
 from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import Target
 
+_LOG = logging.getLogger("rooftile.tuning")
 DEFAULT_LOCK = "rooftile.lock"
 Status = Literal["locked", "missing", "misfit", "other versions"]
 
@@ -137,6 +140,8 @@ def tune_compiled(
     target, device = compilations[0].target, compilations[0].device
     if target.kind != device.type:
         raise OptionError(f"kernels for {target.name} cannot be timed on {device}", fix="leave the target out")
+    if device.type == "cpu":
+        _say_interpreted()
     update_lock(lock, [])  # whoever cannot write there learns it before hours of timing
     precision = fp32_precision(target)
     clock = clock or clock_for(target, device)
@@ -148,6 +153,12 @@ def tune_compiled(
             update_lock(lock, [entry_of(outcome, target, precision)])
     rows = (_row(o) for o in sorted(found, key=lambda o: -(o.microseconds or 0.0)))
     return TuningReport(device_key(target), lock, tuple(rows), search.interrupted)
+
+
+@cache
+def _say_interpreted() -> None:
+    """Say once what times are worth where there is no GPU."""
+    _LOG.warning("without a GPU it is the interpreter that is timed: what it finds tells nothing of a GPU")
 
 
 def _units(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Unit, Mapping[str, int], int]]:

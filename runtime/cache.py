@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 
 from rooftile.codegen.kernel import Kernel
@@ -96,15 +97,23 @@ class KernelCache:
 
     def entries(self) -> list[Path]:
         """The files of the cache, one per kernel."""
-        return sorted(self.path.glob(f"*/*{SUFFIX}"))
+        return self._files(f"*/*{SUFFIX}")
 
     def clear(self) -> int:
-        """Delete every file of the cache, and what is held in memory; how many files there were."""
+        """Delete every file of the cache, and what is held in memory; how many files there were.
+
+        Raises:
+            OSError: one of them cannot be deleted.
+        """
         entries = self.entries()
-        for entry in (*entries, *self.path.glob(f"*/{PARTIAL}*"), *self.path.glob(f"{GRAPHS}/*")):
+        for entry in (*entries, *self._files(f"*/{PARTIAL}*"), *self._files(f"{GRAPHS}/*")):
             entry.unlink(missing_ok=True)
         self._memory.clear()
         return len(entries)
+
+    def _files(self, pattern: str) -> list[Path]:
+        """The files of a pattern, in order; folders that somebody deletes meanwhile have none."""
+        return sorted(self.path / name for name in glob(pattern, root_dir=self.path))
 
     def file_of(self, key: str) -> Path:
         """Where the kernel with this key lies, in one of 256 folders."""

@@ -147,3 +147,11 @@ def test_a_bad_variable_is_one_message(
 ) -> None:
     monkeypatch.setenv("ROOFTILE_DEBUG", "much")
     assert "ROOFTILE_DEBUG='much'" in refused(monkeypatch, capsys, *arguments)
+
+
+def test_a_cache_that_cannot_be_deleted_is_named(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "cache" / "ab" / "cd.kernel.zip").mkdir(parents=True)
+    monkeypatch.setenv("ROOFTILE_CACHE_DIR", str(files / "cache"))
+    assert "ab/cd.kernel.zip cannot be deleted" in refused(monkeypatch, capsys, "cache", "clear")

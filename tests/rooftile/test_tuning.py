@@ -195,6 +195,13 @@ def test_a_lock_that_cannot_be_written_is_refused_before_anything_is_timed(
             rooftile.tune(matmul, X, W, lock=lock)
 
 
+def test_without_a_gpu_it_is_said_once_what_times_are_worth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tuning._say_interpreted.cache_clear()
+    for _ in range(2):
+        rooftile.tune(matmul, X, W, lock=tmp_path / "rooftile.lock", effort="quick", seconds=0)
+    assert caplog.text.count("it is the interpreter that is timed") == 1
+
+
 def test_an_unknown_effort_is_refused() -> None:
     with pytest.raises(OptionError, match="effort cannot be 'fill'"):
         rooftile.tune(matmul, X, W, effort="fill")

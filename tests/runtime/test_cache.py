@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -160,6 +161,27 @@ def test_a_disk_that_is_full_keeps_no_part_of_an_entry(
     with pytest.warns(UserWarning, match="No space left"):
         cache.get_or_build(KERNEL, H100)
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [".lock"]
+
+
+def test_a_folder_that_is_deleted_all_the_time_is_no_error(tmp_path: Path, compiler: Compiler) -> None:
+    over = threading.Event()
+
+    def delete() -> None:
+        while not over.is_set():
+            shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for number in range(100):
+                cache = KernelCache(tmp_path / "cache", compiler)
+                assert cache.get_or_build(changed(num_stages=number % 7), H100).arch == 90
+                cache.entries()
+    finally:
+        over.set()
+        deleting.join()
 
 
 def test_a_folder_without_locks_is_used_all_the_same(
