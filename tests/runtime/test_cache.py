@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-import shutil
+import os
 import subprocess
 import sys
 import textwrap
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,25 +164,21 @@ def test_a_disk_that_is_full_keeps_no_part_of_an_entry(
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [".lock"]
 
 
-def test_a_folder_that_is_deleted_all_the_time_is_no_error(tmp_path: Path, compiler: Compiler) -> None:
-    over = threading.Event()
+def test_a_folder_that_is_deleted_meanwhile_has_no_entries(
+    tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = KernelCache(tmp_path, compiler)
+    cache.get_or_build(KERNEL, H100)
+    (entry,) = cache.entries()
+    look = os.scandir
 
-    def delete() -> None:
-        while not over.is_set():
-            shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    def deleted(path: Any) -> Any:
+        if Path(path).name == entry.parent.name:
+            raise FileNotFoundError(path)
+        return look(path)
 
-    deleting = threading.Thread(target=delete)
-    deleting.start()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for number in range(100):
-                cache = KernelCache(tmp_path / "cache", compiler)
-                assert cache.get_or_build(changed(num_stages=number % 7), H100).arch == 90
-                cache.entries()
-    finally:
-        over.set()
-        deleting.join()
+    monkeypatch.setattr(os, "scandir", deleted)
+    assert cache.entries() == []
 
 
 def test_a_folder_without_locks_is_used_all_the_same(
