@@ -148,3 +148,12 @@ def test_a_layer_is_compiled_inside_of_a_checkpoint() -> None:
     checkpoint(fast, x, use_reentrant=False).sum().backward()
     plain(x).sum().backward()
     torch.testing.assert_close(module[0].weight.grad, plain[0].weight.grad)
+
+
+def test_an_input_may_be_made_in_inference_mode() -> None:
+    weight = nn.Parameter(torch.randn(8))
+    with torch.inference_mode():
+        x = torch.randn(3, 8)
+    fast, _ = compiled(lambda x: (x + weight).sum(0) * 2)
+    fast(x).sum().backward()
+    torch.testing.assert_close(weight.grad, torch.full((8,), 6.0))
