@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.aliasing import resolve_outputs
@@ -30,8 +30,11 @@ def capture(
     """Trace ``module`` over ``fakes`` (one per placeholder) and describe what came out.
 
     Raises:
-        UnsupportedError: a size that depends on data, a metadata mutation, an output that is neither tensor nor size.
+        UnsupportedError: a size that depends on data, a metadata mutation, an output that is neither tensor nor size,
+            an input of a subclass of tensors that computes ops in its own way.
     """
+    for name, fake in zip(names, fakes, strict=True):
+        _require_plain(name, fake)
     trace = functional_trace(module, fakes, fake_mode)
     write_out_definitions(trace.module)
     graph = trace.module.graph
@@ -56,6 +59,14 @@ def capture(
         mutations=found.mutations,
         symbols=_symbol_sources(inputs, graph.nodes),
     )
+
+
+def _require_plain(name: str, fake: Any) -> None:
+    if isinstance(fake, torch.Tensor) and not isinstance(fake, FakeTensor):
+        raise UnsupportedError(
+            f"input {name!r} is a {type(fake).__name__}, which computes ops in its own way",
+            fix="give the model plain tensors, or compile what the class computes with them",
+        )
 
 
 def _input(node: fx.Node, name: str, kind: InputKind, value: torch.Tensor | None) -> CapturedInput:

@@ -17,6 +17,7 @@ import torch
 from torch import fx
 from torch._C import DispatchKey
 from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.utils import _disable_saved_tensors_hooks_during_tracing as no_saved_tensors_hooks
 from torch._functorch._aot_autograd.functional_utils import from_fun, has_data_mutation, to_fun
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -117,7 +118,13 @@ def _trace(
     # Composite ops are taken apart by their rules in Python where sizes are symbols, which those in C++ don't all keep;
     # these are the same otherwise, and a sixth of the whole trace faster.
     rules = enable_python_dispatcher() if any(map(_is_symbolic, inputs)) else nullcontext()
-    with fake_mode, rules, FunctionalTensorMode(pre_dispatch=pre_dispatch, export=pre_dispatch):
+    # What a user keeps of saved tensors (``torch.utils.checkpoint`` counts them) is not to see those of the trace.
+    with (
+        fake_mode,
+        rules,
+        no_saved_tensors_hooks(),
+        FunctionalTensorMode(pre_dispatch=pre_dispatch, export=pre_dispatch),
+    ):
         traced = make_fx(guarded, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
     for node in [n for n in traced.graph.nodes if n.target in _DECIDED]:
         traced.graph.erase_node(node)  # else it keeps alive what it checks

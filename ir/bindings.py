@@ -56,7 +56,8 @@ def _solve(value: Value, d: int, wanted: Expr, got: int, bindings: dict[str, int
     allowed = rest == 0 and size >= symbol.lo and size % symbol.divisor == 0
     if not allowed or (symbol.hi is not None and size > symbol.hi):
         raise InputError(
-            f"input {value.name!r} has size {got} in dimension {d}, which must be {wanted} with {facts(symbol)}"
+            f"input {value.name!r} has size {got} in dimension {d}, which must be {wanted} with {facts(symbol)}",
+            fix="make a program for this size too; torch captures sizes of 0 and 1 apart",
         )
     bindings[symbol.name] = size
 

@@ -7,8 +7,10 @@ of axes and strides.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from rooftile.errors import InputError, ParseError
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.leaf_parser import LeafParser
 from rooftile.ir.lexer import Token, unquote
@@ -19,6 +21,29 @@ from rooftile.ir.text import FUNCTIONS, KEYWORDS, NAME_ATTRS, TILE, USUAL, Level
 
 Names = dict[str, Value]
 GRAPH_OR_KERNEL = ("graph", "kernel")
+
+
+def text_in(path: Path) -> str:
+    """The text of a file of IR.
+
+    Raises:
+        InputError: the file cannot be read.
+        ParseError: it holds something else than text.
+    """
+    try:
+        content = path.read_bytes()
+        return content.decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        before = content[: error.start].split(b"\n")
+        what = f"expected text in UTF-8, found the byte {content[error.start]:#04x}"
+        raise ParseError(what, line=len(before), column=len(before[-1]) + 1, source=path.name) from error
+
+
+def parse_file(path: Path) -> Graph:
+    """The graph that a file holds. Raises InputError and ParseError, as ``text_in`` and ``parse_graph`` do."""
+    return parse_graph(text_in(path), path.name)
 
 
 def parse_graph(text: str, source: str = "") -> Graph:

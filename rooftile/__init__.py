@@ -13,9 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rooftile.ahead import export as export
+    from rooftile.ahead import load as load
     from rooftile.api import compile as compile
-    from rooftile.api import export as export
-    from rooftile.api import load as load
     from rooftile.errors import ConfigError as ConfigError
     from rooftile.errors import InputError as InputError
     from rooftile.errors import InternalError as InternalError
@@ -40,9 +40,9 @@ __version__ = "0.1.0"
 # module in the function's place.
 _HOMES = {
     "compile": "rooftile.api",
-    "export": "rooftile.api",
+    "export": "rooftile.ahead",
     "explain": "rooftile.report.explaining",
-    "load": "rooftile.api",
+    "load": "rooftile.ahead",
     "register_op": "rooftile.extending",
     "register_pass": "rooftile.extending",
     "register_reduction_rule": "rooftile.extending",

@@ -1,28 +1,21 @@
-"""The public functions: ``compile`` for a model that is called, ``export`` for one that is prepared ahead of time."""
+"""``compile``, for a model that is called; ``rooftile.ahead`` is for one that is prepared ahead of time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import wraps
-from os import PathLike, fspath
+from types import MethodType
 from typing import Any, TypeVar, overload
-from zipfile import is_zipfile
 
 import torch
 from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule, innermost_fn
 from torch._dynamo.exc import BackendCompilerFailed, Unsupported
-from torch.export import ExportedProgram
-from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
 
-from rooftile.backend import Backend, compile_captured
-from rooftile.collection import no_collections
+from rooftile.backend import Backend
 from rooftile.config import CompileOptions
-from rooftile.errors import InputError, OptionError, RequirementError, RooftileError
-from rooftile.frontend.captured import CapturedInput
-from rooftile.frontend.exported import capture_exported
-from rooftile.frontend.importing import tensor_type
-from rooftile.ir.bindings import bind_sizes
-from rooftile.ir.core import Value
+from rooftile.errors import OptionError, RequirementError, RooftileError
+from rooftile.runtime.packed import invalidate_all_of
 
 _Model = TypeVar("_Model", bound=Callable[..., Any])
 
@@ -73,25 +66,46 @@ def compile(
     if not callable(model):
         raise OptionError(f"compile got {model!r}, which cannot be called", fix="give it a module or a function")
     whole = fullgraph or "no-breaks" in checked.require
-    backend = Backend(checked)
-    compiled: Any = torch.compile(model, backend=backend, dynamic=dynamic, fullgraph=whole)
-    if not isinstance(model, nn.Module):
-        compiled = _with_plain_errors(compiled, checked)
-        compiled.invalidate = backend.invalidate
-        return compiled
-    compiled.forward = _with_plain_errors(_fresh_in_training(compiled.forward, model, backend), checked)
-    object.__setattr__(compiled, "invalidate", backend.invalidate)  # torch would set it on the model itself
+    model = _uncompiled(model)
+    compiled = _compiled_module if isinstance(model, nn.Module) else _compiled_function
+    return compiled(model, Backend(checked), dynamic, whole)
+
+
+def _uncompiled(model: Any) -> Any:
+    """What was compiled, where ``model`` is what ``rooftile.compile`` or ``torch.compile`` gave."""
+    if isinstance(model, OptimizedModule):
+        return model._orig_mod
+    if isinstance(model, MethodType):
+        return MethodType(innermost_fn(model.__func__), model.__self__)
+    return innermost_fn(model)
+
+
+def _compiled_function(function: Callable[..., Any], backend: Backend, dynamic: bool | None, whole: bool) -> Any:
+    compiled: Any = torch.compile(function, backend=backend, dynamic=dynamic, fullgraph=whole)
+    compiled = _with_plain_errors(compiled, backend.options)
+    compiled._torchdynamo_wrapper_id = id(compiled)  # without it `innermost_fn` stops here
+    compiled.invalidate = backend.invalidate
     return compiled
 
 
-def _fresh_in_training(function: Callable[..., Any], model: nn.Module, backend: Backend) -> Callable[..., Any]:
+def _compiled_module(model: nn.Module, backend: Backend, dynamic: bool | None, whole: bool) -> Any:
+    compiled: Any = torch.compile(model, backend=backend, dynamic=dynamic, fullgraph=whole)
+    compiled.forward = _with_plain_errors(_fresh_in_training(compiled.forward, model), backend.options)
+    made_again = _compiled_module, (model, backend, dynamic, whole)
+    # Attributes of the compiled module: torch would set them on the model itself.
+    object.__setattr__(compiled, "invalidate", backend.invalidate)
+    object.__setattr__(compiled, "__reduce_ex__", lambda _: made_again)  # torch's copies have none of the above
+    return compiled
+
+
+def _fresh_in_training(function: Callable[..., Any], model: nn.Module) -> Callable[..., Any]:
     """``function`` of ``model``; in training, where weights change in ways that torch may not notice, nothing that was
     computed from them before is used."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if model.training:
-            backend.invalidate()
+            invalidate_all_of((*model.parameters(), *model.buffers()))
         return function(*args, **kwargs)
 
     return call
@@ -122,104 +136,3 @@ def _broken(failure: Unsupported) -> RequirementError:
     reason = (failure.msg or str(failure)).strip().splitlines()[0]
     fix = "take that code out of the model, or drop the requirement to run it between two graphs"
     return RequirementError("no-breaks", reason, where=where, fix=fix)
-
-
-def export(
-    model: nn.Module,
-    inputs: Sequence[Any],
-    *,
-    kwargs: Mapping[str, Any] | None = None,
-    dynamic_shapes: Any = None,
-    options: Mapping[str, Any] | None = None,
-) -> CompiledProgram:
-    """Compile ``model`` ahead of time for inputs like ``inputs``, for inference.
-
-    Args:
-        inputs: example positional inputs; ``kwargs`` are example keyword inputs.
-        dynamic_shapes: which sizes may vary, as in ``torch.export.export``.
-        options: as in ``compile``.
-
-    Raises:
-        OptionError: an unknown option or value.
-        UnsupportedError: the model cannot be captured.
-    """
-    checked = CompileOptions.from_user(None, None, options)
-    with torch.no_grad():
-        exported = torch.export.export(
-            model, tuple(inputs), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
-        )
-    return CompiledProgram(exported, checked)
-
-
-def load(path: str | PathLike[str], *, options: Mapping[str, Any] | None = None) -> CompiledProgram:
-    """A program that ``CompiledProgram.save`` wrote. Its kernels come from the cache, or are compiled again.
-
-    Raises:
-        OptionError: an unknown option or value.
-        InputError: the file is not there, or holds something else.
-    """
-    checked = CompileOptions.from_user(None, None, options)
-    if not is_zipfile(path):  # as all programs are
-        raise InputError(f"{fspath(path)} is no file that holds a saved program", fix="write one: program.save(path)")
-    return CompiledProgram(torch.export.load(path), checked)
-
-
-class CompiledProgram:
-    """A model compiled ahead of time. It is called like the model, with tensors of the shapes it was made for."""
-
-    def __init__(self, exported: ExportedProgram, options: CompileOptions) -> None:
-        self.exported = exported
-        with no_collections():
-            self._captured = capture_exported(exported)
-            self._function = compile_captured(self._captured, options)
-        self._bound = [i.value for i in self._captured.inputs if i.value is not None]
-        self._free = [i for i in self._captured.inputs if i.value is None]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run on ``args`` and ``kwargs``.
-
-        Raises:
-            InputError: arguments of another structure, rank, size, dtype or device than the program is for.
-        """
-        given, spec = tree_flatten_with_path((args, kwargs))
-        wanted_spec = self.exported.call_spec.in_spec
-        if spec != wanted_spec:
-            raise InputError(f"the program takes arguments structured as {wanted_spec}, got {spec}")
-        arguments = [leaf for _, leaf in given]
-        self._check(arguments)
-        with torch.no_grad():
-            results = self._function(*self._bound, *arguments)
-        out_spec = self.exported.call_spec.out_spec
-        return results if out_spec is None else tree_unflatten(list(results), out_spec)
-
-    def _check(self, arguments: Sequence[Any]) -> None:
-        for described, argument in zip(self._free, arguments, strict=True):
-            _check_kind(described, argument)
-        tensors = [(i, a) for i, a in zip(self._free, arguments, strict=True) if i.kind != "size"]
-        values = [Value(i.name, tensor_type(i.node.meta["val"])) for i, _ in tensors]
-        bind_sizes(values, [tuple(a.shape) for _, a in tensors])
-
-    def invalidate(self) -> None:
-        """Compute what is kept of weights anew in the next call: after a weight was written to in a way that torch
-        does not notice, such as ``weight.data.mul_(2)``."""
-        self._function.invalidate()
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the program, with its parameters, to be read by ``rooftile.load``."""
-        torch.export.save(self.exported, path)
-
-
-def _check_kind(described: CapturedInput, argument: Any) -> None:
-    if described.kind == "size":
-        if described.size != argument and isinstance(described.size, int):
-            raise InputError(f"input {described.name!r} is {argument!r}; the program is for {described.size}")
-        return
-    wanted = described.node.meta["val"]
-    if not isinstance(argument, torch.Tensor):
-        raise InputError(f"input {described.name!r} is a {type(argument).__name__}, which must be a tensor")
-    if argument.dtype != wanted.dtype or argument.device.type != wanted.device.type:
-        raise InputError(
-            f"input {described.name!r} is {argument.dtype} on {argument.device}; "
-            f"the program is for {wanted.dtype} on {wanted.device}",
-            fix=f"{described.name}.to({str(wanted.device)!r}, {wanted.dtype})",
-        )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakSet
 
@@ -29,6 +30,8 @@ from rooftile.known import KnownGraph
 from rooftile.runtime.compile_client import compile_client
 
 _log = logging.getLogger("rooftile")
+_MADE: dict[CompileOptions, WeakSet[CompiledFunction]] = {}
+_MADE_GUARD = threading.Lock()
 
 
 def rooftile_backend(
@@ -49,10 +52,15 @@ def rooftile_backend(
 
 @dataclass(frozen=True)
 class Backend:
-    """The backend with its options checked; ``made`` is what it has compiled."""
+    """The backend with its options checked. Dynamo takes backends with the same options for one, and calls what the
+    first has compiled for all of them: ``made`` is what they have compiled together."""
 
     options: CompileOptions
-    made: WeakSet[CompiledFunction] = field(default_factory=WeakSet, compare=False, repr=False)
+
+    @property
+    def made(self) -> WeakSet[CompiledFunction]:
+        """What was compiled with these options."""
+        return _MADE.setdefault(self.options, WeakSet())
 
     def __call__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         """Compile, or where the graph cannot be captured return it as it is and say so."""
@@ -64,7 +72,8 @@ class Backend:
             with no_collections():
                 captured = capture_dynamo(module, example_inputs)
                 compiled = compile_captured(captured, self.options, module.forward, why_again(), wait=False)
-            self.made.add(compiled)
+            with _MADE_GUARD:
+                self.made.add(compiled)
             if known is not None:
                 known.remember()
             return compiled
@@ -74,17 +83,11 @@ class Backend:
             _log.warning("a graph runs uncompiled: %s", error)
             return module.forward
 
-    def __deepcopy__(self, _: dict[int, Any]) -> Backend:
-        """Itself: a copy of a compiled module has the same programs, and what is said to either holds for both."""
-        return self
-
-    def __reduce__(self) -> tuple[type[Backend], tuple[CompileOptions]]:
-        """Without what was compiled, which is made again where it is needed."""
-        return Backend, (self.options,)
-
     def invalidate(self) -> None:
         """Compute what is kept of weights anew in the next calls of all that was compiled."""
-        for function in list(self.made):
+        with _MADE_GUARD:
+            made = list(self.made)
+        for function in made:
             function.invalidate()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.autograd import forward_ad
 
 from rooftile.compilation import Runnable
 from rooftile.frontend.captured import Captured, FromInput, FromResult, Output, Plain, ViewOf
@@ -23,8 +24,9 @@ class CompiledFunction:
     """What runs in place of a captured graph. It takes the graph's arguments in order and returns a tuple.
 
     ``original`` is the uncompiled function; it serves calls whose written inputs overlap other inputs in memory, where
-    the order of reads and writes matters. ``invalidate`` makes the program forget what it keeps of the weights. A call
-    that records gradients makes all programs forget it: whoever makes it is about to change weights.
+    the order of reads and writes matters, and calls with tangents, which torch carries forward. ``invalidate`` makes
+    the program forget what it keeps of the weights. A call that records gradients makes all programs forget it: whoever
+    makes it is about to change weights.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class CompiledFunction:
 
     def __call__(self, *arguments: Any) -> tuple[Any, ...]:
         sizes = bind_sizes(self.captured.symbols, arguments)
-        if self.captured.mutations and self._written_input_overlaps(arguments, sizes):
+        if _have_tangents(arguments) or (self.captured.mutations and self._written_input_overlaps(arguments, sizes)):
             return tuple(self._original(*arguments))
         results: Sequence[torch.Tensor]
         if self._tracks_gradients and torch.is_grad_enabled():
@@ -94,6 +96,13 @@ class CompiledFunction:
         )
         self._apart = None if overlaps else here
         return overlaps
+
+
+def _have_tangents(arguments: Sequence[Any]) -> bool:
+    """Whether derivatives are wanted forwards (``torch.autograd.forward_ad``)."""
+    if forward_ad._current_level < 0:
+        return False
+    return any(isinstance(a, torch.Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in arguments)
 
 
 def _uncommon_layouts(captured: Captured) -> dict[int, tuple[Size, ...]]:

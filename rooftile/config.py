@@ -91,6 +91,8 @@ class CompileOptions:
             "mode": _read_option("mode", _one_of(MODES), "default" if mode is None else mode),
             "dynamic": _read_option("dynamic", _one_of((None, True, False)), dynamic),
         }
+        if not isinstance(options, Mapping | None):
+            raise OptionError(f"the options are a {type(options).__name__}", fix='a dict: {"verify": True}')
         for name, value in (options or {}).items():
             if name not in OPTIONS:
                 raise OptionError(f"unknown option {name!r}", fix=nearest(str(name), OPTIONS))
@@ -128,9 +130,12 @@ Reader: TypeAlias = Callable[[object], Any]
 
 
 def _path(value: object) -> Path:
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value):
         raise ValueError("allowed: a path")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # there is no such user, or nobody knows where they live
+        raise ValueError(f"allowed: a path that can be found: {error}") from None
 
 
 def _name(value: object) -> str:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -173,7 +172,7 @@ def bucketed(
         plans = Plans.of(shared.graph, emit_all(shared, measured.target))
         return plans.loaded(measured.target, measured.device, measured.config, options.mode)
 
-    return Bucketed(program, better, lambda sizes: replace(measured, sizes=sizes).better(lowered), make)
+    return Bucketed(program, better, lambda sizes: measured.better(lowered, sizes), make)
 
 
 def _dump(compilation: Compilation, base: Path) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rooftile.compilation import Compilation
+from rooftile.errors import OptionError
 from rooftile.ir.core import Graph
 from rooftile.ir.printer import print_graph
 from rooftile.passes.manager import write_stages
@@ -27,7 +28,10 @@ from rooftile.runtime.plan import Buffer, Call, Launch, Layout, Plan, Step
 from rooftile.target import Target
 
 IMPORT = "00-import.ir"
-_PRODUCTS = ("*.ir", "*.diff", "kernels/*.py", "plan.txt", "index.html", "report.json", "repro.py")
+_PRODUCTS = (
+    *("[0-9][0-9]-*.ir", "[0-9][0-9]-*.diff", "kernels/*.py"),
+    *("plan.txt", "index.html", "report.json", "repro.py"),
+)
 
 _REPRO = '''"""Builds the program of {import_file} for {target} and checks it on random inputs against float64."""
 
@@ -57,18 +61,31 @@ def dump_folder(base: Path) -> Path:
     """Where the next dump under ``base`` goes: ``base`` itself, then, for further graphs of this process,
     ``base/graph-2``, ...
 
-    What an earlier process left in the folder is deleted, as far as it is a dump's.
+    What an earlier process left in the folder is deleted, with its further graphs.
+
+    Raises:
+        OptionError: there are files of such names in the folder, and no dump that they could be of.
+        OSError: they cannot be deleted.
     """
     base = base.absolute()
     folder, number = base, 1
     while folder in _written:
         number += 1
         folder = base / f"graph-{number}"
+    if stale := _left_in(folder):
+        if not (folder / IMPORT).exists():
+            raise OptionError(f"{folder} holds {stale[0].name}, which no dump has left", fix="name another folder")
+        further = [file for each in base.glob("graph-*") if (each / IMPORT).exists() for file in _left_in(each)]
+        for file in (*further, *stale) if folder == base else stale:
+            file.unlink()
     _written.add(folder)
-    for pattern in _PRODUCTS:
-        for stale in folder.glob(pattern):
-            stale.unlink()
     return folder
+
+
+def _left_in(folder: Path) -> list[Path]:
+    """The files that a dump may have left in a folder; the last is the one that says that it did."""
+    files = [file for pattern in _PRODUCTS for file in folder.glob(pattern)]
+    return sorted(files, key=lambda file: file.name == IMPORT)
 
 
 def forget_dumps(base: Path) -> None:

@@ -3,6 +3,7 @@ left."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -33,14 +34,17 @@ class Built:
         self._waiting: Compilation | None = compilation
         self._looked_at = looked_at
         self._timed = timed
+        self._guard = threading.Lock()
 
     def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> list[torch.Tensor]:
         results = self.program(tensors, sizes)
         if self._waiting is not None:
-            if isinstance(self.program, Later):
-                self.program = self.program.made()
-            self._tell(self._waiting, tensors, sizes)
-            self._waiting = None
+            with self._guard:  # other threads' first calls wait, and find it told
+                if isinstance(self.program, Later):
+                    self.program = self.program.made()
+                if self._waiting is not None:
+                    self._tell(self._waiting, tensors, sizes)
+                    self._waiting = None
         return results
 
     def invalidate(self) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 import torch
 
 from rooftile.config import Config
+from rooftile.errors import OptionError
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Symbol, of
 from rooftile.passes.launches import sharing
@@ -43,8 +45,8 @@ class Measured:
     precision: str
     sizes: Mapping[str, int]
 
-    def better(self, graph: Graph) -> dict[Op, Better]:
-        """What is known, or is found out now, of the regions of a lowered graph.
+    def better(self, graph: Graph, sizes: Mapping[str, int] | None = None) -> dict[Op, Better]:
+        """What is known, or is found out now, of the regions of a lowered graph, for other ``sizes`` if they are given.
 
         With a lock file nothing is timed. Without one, and if ``config.autotune`` says so, candidates are timed on a
         GPU; what is found is kept in the cache folder, where the next process finds it.
@@ -54,7 +56,8 @@ class Measured:
         """
         regions = [op for op in graph.ops if op.name == "region" and not is_packed(op)]
         if self.config.lock is not None:
-            found = self.matching(read_lock(self.config.lock), regions)
+            here = self if sizes is None else replace(self, sizes=sizes)
+            found = here.matching(self.locked, regions)
             _say_missing(self.config.lock, len(regions) - len(found), len(regions), device_key(self.target))
             return found
         if self.config.autotune == "none" or not regions:
@@ -63,6 +66,11 @@ class Measured:
             say_nothing_is_timed(self.device.type)
             return {}
         return self.autotuned(regions)
+
+    @cached_property
+    def locked(self) -> list[Entry]:
+        """The entries of the lock file as it is at the first look: what happens to it later is for the next process."""
+        return [] if self.config.lock is None else read_lock(self.config.lock)
 
     def matching(self, entries: Iterable[Entry], regions: Sequence[Op]) -> dict[Op, Better]:
         """What ``entries`` say of the regions; one that does not fit its region is left out, and logged, and so are
@@ -88,7 +96,7 @@ class Measured:
         """What is kept of the regions in the cache folder, the rest being timed now and kept."""
         kind = self.config.autotune if self.config.library else f"{self.config.autotune}-generated"
         path = self.config.cache_dir / f"tuned-{kind}.lock"
-        known = [e for e in (read_lock(path) if path.exists() else []) if e.made_with == made_with()]
+        known = [e for e in _kept(path) if e.made_with == made_with()]
         here = {(e.region, tuple(e.sizes.items())) for e in known if e.device == device_key(self.target)}
         units = distinct(sharing(regions), self.precision)
         missing = [(u, self._sizes_of(u), times) for u, times in units.items() if not here.issuperset(self._places(u))]
@@ -97,7 +105,7 @@ class Measured:
         for outcome in search.run(missing):
             if outcome.microseconds is not None:
                 known.append(entry_of(outcome, self.target, self.precision))
-                update_lock(path, known[-1:])
+                _keep(path, known[-1])
         return self.matching(known, regions)
 
     def _places(self, unit: Unit) -> set[tuple[str, tuple[tuple[str, int], ...]]]:
@@ -109,6 +117,29 @@ class Measured:
         """A value for each of the regions' run-time sizes."""
         symbols = (s for op in unit for s in op.regions[0].size_symbols())
         return {s.name: self.sizes.get(s.name, _likely(s)) for s in symbols}
+
+
+def _kept(path: Path) -> list[Entry]:
+    """What earlier processes have kept there; a damaged file is thrown away, as all that the cache can make again."""
+    try:
+        return read_lock(path) if path.exists() else []
+    except OptionError as error:
+        _LOG.warning("what was tuned before is damaged and found out again: %s", error.what)
+        with suppress(OSError):
+            path.unlink()
+        return []
+
+
+def _keep(path: Path, entry: Entry) -> None:
+    try:
+        update_lock(path, [entry])
+    except OptionError as error:
+        _say_not_kept(error.what)
+
+
+@cache
+def _say_not_kept(why: str) -> None:
+    _LOG.warning("what is tuned holds for this process only: %s", why)
 
 
 def _likely(s: Symbol) -> int:

@@ -18,8 +18,9 @@ from torch import nn
 
 from rooftile.errors import OptionError, nearest
 from rooftile.ir.dtypes import DTYPES
+from rooftile.users_code import users_code
 
-_TYPE = re.compile(r"\s*(\w+)\s*\[([\d\s,]*)\]\s*")
+_TYPE = re.compile(r"\s*(\w+)\s*\[\s*((?:\d+\s*(?:,\s*\d+\s*)*)?)\]\s*", re.ASCII)
 _LARGEST_INTEGER = 16  # random token numbers and the like must be valid indices of small tables
 
 
@@ -42,9 +43,10 @@ def named_model(name: str, inputs: Sequence[str], device: torch.device, *, by_sh
     Raises:
         OptionError: there is no such file, module or object, a type cannot be read, there are no inputs, or a module
             has no values where they are wanted.
+        UserError: what is named raises something when it is imported or called; with its line.
     """
-    place, colon, attribute = name.rpartition(":")
-    if not colon:
+    place, _, attribute = name.rpartition(":")
+    if not place:
         raise OptionError(f"{name!r} names no model", fix="file.py:object or package.module:object")
     with device:  # on the meta device, weights are not even allocated
         module = _module(place)
@@ -74,9 +76,10 @@ def named_object(name: str) -> Any:
 
     Raises:
         OptionError: there is no such file, module or object.
+        UserError: the file raises something when it is imported.
     """
-    place, colon, attribute = name.rpartition(":")
-    if not colon:
+    place, _, attribute = name.rpartition(":")
+    if not place:
         raise OptionError(f"{name!r} names nothing", fix="file.py:object or package.module:object")
     return _attribute(_module(place), attribute, name)
 
@@ -86,8 +89,9 @@ def _module(place: str) -> ModuleType:
     if path.suffix != ".py":
         sys.path.insert(0, "")  # as `python -m` does
         try:
-            return importlib.import_module(place)
-        except ModuleNotFoundError as error:
+            with users_code(place):
+                return importlib.import_module(place)
+        except ModuleNotFoundError as error:  # asked for by no line of theirs
             raise OptionError(f"no module {error.name!r}", fix="file.py:object or package.module:object") from None
     if not path.is_file():
         raise OptionError(f"no file {place!r}", fix="file.py:object or package.module:object")
@@ -96,7 +100,12 @@ def _module(place: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        with users_code(place):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]  # as import does: it is half a module
+        raise
     return module
 
 
@@ -117,7 +126,8 @@ def _model(found: Any, name: str) -> tuple[Callable[..., Any], Sequence[Any] | N
         )
     if needs_arguments or isinstance(found, nn.Module):
         return found, None
-    made = found()
+    with users_code(f"{name}()"):
+        made = found()
     pair = isinstance(made, tuple) and len(made) == 2
     model, inputs = made if pair else (made, None)
     if not isinstance(model, nn.Module):
@@ -136,9 +146,12 @@ def _has_required_parameters(function: Callable[..., Any]) -> bool:
 
 def _inputs(texts: Sequence[str], module: ModuleType) -> tuple[Any, ...]:
     if len(texts) == 1 and texts[0].isidentifier():
-        made = _attribute(module, texts[0], texts[0])()
-        return made if isinstance(made, tuple) else (made,)
-    return tuple(random_tensor(text) for text in texts)
+        function = _attribute(module, texts[0], texts[0])
+        with users_code(f"{texts[0]}()"):
+            made = function()
+        return tuple(made) if isinstance(made, tuple | list) else (made,)
+    with users_code(f"an input of {', '.join(texts)}"):
+        return tuple(random_tensor(text) for text in texts)
 
 
 def random_tensor(text: str) -> torch.Tensor:

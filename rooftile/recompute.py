@@ -64,7 +64,9 @@ class _Recompute(torch.autograd.Function):
         ctx.restore_random_state = _random_state(arguments) if captured.is_random else nullcontext
         ctx.is_tensor = [isinstance(a, torch.Tensor) for a in arguments]
         ctx.plain = [None if is_tensor else a for a, is_tensor in zip(arguments, ctx.is_tensor, strict=True)]
-        kept = [a.clone() if number in written and ctx.is_tensor[number] else a for number, a in enumerate(arguments)]
+        # What is written to, and what was made in inference mode, which autograd keeps no tensor of.
+        copied = [t and (n in written or arguments[n].is_inference()) for n, t in enumerate(ctx.is_tensor)]
+        kept = [a.clone() if copy else a for a, copy in zip(arguments, copied, strict=True)]
         ctx.save_for_backward(*(a for a, is_tensor in zip(kept, ctx.is_tensor, strict=True) if is_tensor))
         ctx.set_materialize_grads(False)
         results = function.run(arguments, sizes)

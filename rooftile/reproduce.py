@@ -5,7 +5,7 @@ The script in every dump calls this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,8 +17,9 @@ from rooftile.driver import build_program
 from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.graph_ops import GRAPH_OPS
-from rooftile.ir.parser import parse_graph
+from rooftile.ir.parser import parse_file
 from rooftile.ir.substitution import evaluate as number
+from rooftile.runtime.arguments import laid_out_copy
 from rooftile.runtime.plan import row_major, span
 
 _OF_POSITIVE = frozenset({"sqrt", "rsqrt", "log", "log2"})
@@ -32,17 +33,24 @@ def reproduce(path: Path, target: str | None = None, device: str | None = None, 
     Raises:
         ParseError: the file does not hold a graph.
     """
-    graph = parse_graph(path.read_text(encoding="utf-8"), path.name)
+    graph = parse_file(path)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tensors, sizes = random_inputs(graph, where, seed)
     program = build_program(graph, CompileOptions.from_user(options={"target": target} if target else {}), where)
-    ours = program(tensors, sizes)
+    ours = program(copies_of_written(graph, tensors), sizes)
     with torch.no_grad(), where:
         eager = evaluate(graph, tensors, sizes)
     found = promised(ours, eager, truth(graph, tensors, sizes))
     for value, accuracy in zip(graph.outputs, found, strict=True):
         print(f"%{value.name}: {accuracy}")
     return found
+
+
+def copies_of_written(graph: Graph, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors of a call, with copies of those that its program writes over: whoever calls it again, or asks the
+    reference, wants them as they were."""
+    written = {number for _, number in graph.attrs.get("updates") or ()}
+    return [laid_out_copy(tensor) if number in written else tensor for number, tensor in enumerate(tensors)]
 
 
 def random_inputs(graph: Graph, device: torch.device, seed: int = 0) -> tuple[list[torch.Tensor], dict[str, int]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +30,7 @@ from rooftile.runtime.tuning.search import EFFORTS, Effort, Progress, Search, sc
 from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import Target
 
+_LOG = logging.getLogger("rooftile.tuning")
 DEFAULT_LOCK = "rooftile.lock"
 Status = Literal["locked", "missing", "misfit", "other versions"]
 
@@ -108,11 +111,13 @@ def tune(
         progress: show it on the terminal.
 
     Raises:
-        OptionError: an unknown effort, or a lock file that cannot be read or written.
+        OptionError: an unknown effort, no time, or a lock file that cannot be read or written.
         RooftileError: whatever compiling the model raises.
     """
     if effort not in EFFORTS:
         raise OptionError(f"effort cannot be {effort!r}", fix=nearest(effort, EFFORTS))
+    if seconds is not None and not seconds >= 0:
+        raise OptionError(f"seconds cannot be {seconds}", fix="how long tuning may take at most")
     chosen = EFFORTS[effort] if seconds is None else Effort(EFFORTS[effort].candidates, seconds)
     with torch.no_grad():
         compilations, _ = compile_afresh(model, inputs, kwargs, CompileOptions(dynamic=dynamic, autotune="none"))
@@ -135,6 +140,9 @@ def tune_compiled(
     target, device = compilations[0].target, compilations[0].device
     if target.kind != device.type:
         raise OptionError(f"kernels for {target.name} cannot be timed on {device}", fix="leave the target out")
+    if device.type == "cpu":
+        _say_interpreted()
+    update_lock(lock, [])  # whoever cannot write there learns it before hours of timing
     precision = fp32_precision(target)
     clock = clock or clock_for(target, device)
     search = Search(target, device, config or Config.from_env(), precision, effort, clock, progress)
@@ -145,6 +153,12 @@ def tune_compiled(
             update_lock(lock, [entry_of(outcome, target, precision)])
     rows = (_row(o) for o in sorted(found, key=lambda o: -(o.microseconds or 0.0)))
     return TuningReport(device_key(target), lock, tuple(rows), search.interrupted)
+
+
+@cache
+def _say_interpreted() -> None:
+    """Say once what times are worth where there is no GPU."""
+    _LOG.warning("without a GPU it is the interpreter that is timed: what it finds tells nothing of a GPU")
 
 
 def _units(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Unit, Mapping[str, int], int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -18,6 +19,12 @@ from rooftile.runtime.binary import Binary, DescriptorLayout
 
 SOURCE, CUBIN, TTGIR, LAUNCH, KEY = "kernel.py", "kernel.cubin", "kernel.ttgir", "launch.json", "key.json"
 _OUTSIDE_LAUNCH = ("cubin", "ttgir")
+# What reading an archive in memory raises where it is not whole: a flipped bit may also say that a member is encrypted,
+# or compressed in another way.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError),
+    *(KeyError, ValueError, TypeError),
+)
 
 
 class DamagedArchive(ValueError):
@@ -49,7 +56,7 @@ def parts_in(file: bytes) -> dict[str, Any] | None:
                 return None
             parts: dict[str, Any] = dict(json.loads(archive.read(KEY)))
             return parts
-    except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise DamagedArchive(str(error)) from error
 
 
@@ -63,5 +70,5 @@ def unpack(file: bytes) -> Binary:
             found = launch.get("descriptors", ())
             launch["descriptors"] = tuple(DescriptorLayout(x["swizzle"], tuple(x["box"])) for x in found)
             return Binary(cubin=members[CUBIN], ttgir=members[TTGIR].decode(), **launch)
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise DamagedArchive(str(error)) from error

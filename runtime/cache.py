@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 
 from rooftile.codegen.kernel import Kernel
@@ -96,15 +97,23 @@ class KernelCache:
 
     def entries(self) -> list[Path]:
         """The files of the cache, one per kernel."""
-        return sorted(self.path.glob(f"*/*{SUFFIX}"))
+        return self._files(f"*/*{SUFFIX}")
 
     def clear(self) -> int:
-        """Delete every file of the cache, and what is held in memory; how many files there were."""
+        """Delete every file of the cache, and what is held in memory; how many files there were.
+
+        Raises:
+            OSError: one of them cannot be deleted.
+        """
         entries = self.entries()
-        for entry in (*entries, *self.path.glob(f"*/{PARTIAL}*"), *self.path.glob(f"{GRAPHS}/*")):
+        for entry in (*entries, *self._files(f"*/{PARTIAL}*"), *self._files(f"{GRAPHS}/*")):
             entry.unlink(missing_ok=True)
         self._memory.clear()
         return len(entries)
+
+    def _files(self, pattern: str) -> list[Path]:
+        """The files of a pattern, in order; folders that somebody deletes meanwhile have none."""
+        return sorted(self.path / name for name in glob(pattern, root_dir=self.path))
 
     def file_of(self, key: str) -> Path:
         """Where the kernel with this key lies, in one of 256 folders."""
@@ -140,8 +149,14 @@ class KernelCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False) as file:
-                file.write(content)
-            os.replace(file.name, path)
+                partial = Path(file.name)
+                try:
+                    file.write(content)
+                    file.flush()
+                    os.replace(partial, path)
+                except OSError:
+                    partial.unlink(missing_ok=True)  # a full disk keeps none of it
+                    raise
         except OSError as error:
             self._cannot_write(error)
 
@@ -157,7 +172,8 @@ class KernelCache:
             yield
             return
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(OSError):  # some network's folders know no locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _cannot_write(self, error: OSError) -> None:

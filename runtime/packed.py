@@ -1,21 +1,24 @@
 """A program with values that are computed from weights alone: once, and again when a weight has changed.
 
-A weight is taken to be unchanged as long as it is the same tensor object, at the same address, of the same version.
-torch counts a version up for every write in place that it knows of. It does not for writes through ``.data`` or from
-outside torch: ``invalidate`` is for these. Tensors made in inference mode have no version, and what depends on one is
-computed in every call.
+A weight is taken to be unchanged as long as it is the same tensor object, in the same storage, at the same address, of
+the same version. The storage counts since memory that one weight gave back is likely to be handed out to the next, as
+in ``module.half().float()``. torch counts a version up for every write in place that it knows of. It does not for those
+of fused optimizers, whose steps are watched instead, nor for writes through ``.data`` or from outside torch:
+``invalidate`` is for these. Tensors made in inference mode have no version, and what depends on one is computed in
+every call.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from operator import attrgetter, call, is_
 from typing import Any, TypeAlias
 from weakref import WeakSet, ref
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
 from rooftile.errors import InputError
@@ -34,6 +37,7 @@ class Stamps:
     """Weights as they were when something was computed from them. Each call asks after all, which may be thousands."""
 
     tensors: tuple[ref[torch.Tensor], ...]
+    storages: tuple[ref[torch.UntypedStorage], ...]
     addresses: Sequence[int]
     versions: Sequence[int] | None
 
@@ -41,13 +45,15 @@ class Stamps:
     def of(tensors: Sequence[torch.Tensor]) -> Stamps:
         """Of tensors one of which has no version, such that they fit none."""
         versions = None if any(map(torch.Tensor.is_inference, tensors)) else list(map(_VERSION, tensors))
-        return Stamps(tuple(map(ref, tensors)), list(map(ADDRESS, tensors)), versions)
+        storages = tuple(ref(tensor.untyped_storage()) for tensor in tensors)
+        return Stamps(tuple(map(ref, tensors)), storages, list(map(ADDRESS, tensors)), versions)
 
     def fits(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether ``tensors`` are these weights, unchanged as far as torch can say."""
         return (
             self.versions is not None
             and all(map(is_, map(call, self.tensors), tensors))
+            and None not in map(call, self.storages)
             and list(map(ADDRESS, tensors)) == self.addresses
             and list(map(_VERSION, tensors)) == self.versions
         )
@@ -71,13 +77,27 @@ class _Kept:
 
 
 _READERS: Any = WeakIdKeyDictionary()  # for each weight, what keeps something that was computed from it
+_READERS_GUARD = threading.Lock()
 
 
 def invalidate_all_of(weights: Iterable[torch.Tensor]) -> None:
     """Compute whatever is kept of these weights anew, in every program."""
-    for weight in weights:
-        for packed in list(_READERS.get(weight, ())):
-            packed.invalidate()
+    readers: dict[Packed, set[int]] = {}
+    with _READERS_GUARD:
+        for weight in weights:
+            for packed in _READERS.get(weight, ()):
+                readers.setdefault(packed, set()).add(id(weight))
+    for packed, changed in readers.items():
+        packed.invalidate(changed)
+
+
+def _stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """An optimizer has written to its parameters; a fused one does so uncounted."""
+    if _READERS:
+        invalidate_all_of(weight for group in optimizer.param_groups for weight in group["params"])
+
+
+register_optimizer_step_post_hook(torch.compiler.disable(_stepped))
 
 
 class Packed:
@@ -123,11 +143,14 @@ class Packed:
             self._wait()
         return [*tensors, *kept.results]
 
-    def invalidate(self) -> None:
-        """Compute what is kept anew in the next call."""
+    def invalidate(self, changed: Set[int] | None = None) -> None:
+        """Compute what is kept anew in the next call; only what was computed from one of the weights ``changed``, given
+        by their identities, if these are said."""
         with self._lock:
             self._latest = None
-            self._sets = {key: kept.forgotten() for key, kept in self._sets.items()}
+            for key, kept in self._sets.items():
+                if changed is None or not changed.isdisjoint(key):
+                    self._sets[key] = kept.forgotten()
 
     @property
     def kept_bytes(self) -> int:
@@ -154,8 +177,9 @@ class Packed:
             stamps = Stamps.of(weights)
             with torch.inference_mode(False), torch.no_grad():
                 results = self._compute(weights, free[-1].results if free else None)
-            for weight in weights:
-                _READERS.setdefault(weight, WeakSet()).add(self)
+            with _READERS_GUARD:
+                for weight in weights:
+                    _READERS.setdefault(weight, WeakSet()).add(self)
             while len(self._sets) >= MOST_SETS:
                 del self._sets[next(iter(self._sets))]
             kept = self._latest = self._sets[key] = _Kept(results, stamps)

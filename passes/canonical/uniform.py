@@ -99,8 +99,11 @@ def _fold_empty_contract(op: Op, rw: Rewriter) -> Make | None:
 
 
 def _no_elements(op: Op, rw: Rewriter) -> Make | None:
-    """A tensor without elements needs no computation."""
-    return filled(_as_kind(0.0, op.output.dtype), op.output.type, rw) if 0 in op.output.shape else None
+    """A tensor without elements needs no computation, nor anything to be read for it."""
+    is_canonical = op.name == "expand" and not op.inputs[0].type.rank
+    if is_canonical or 0 not in op.output.shape:
+        return None
+    return filled(_as_kind(0.0, op.output.dtype), op.output.type, rw)
 
 
 def _as_kind(number: float, dtype: DType) -> Number:
@@ -120,15 +123,15 @@ def _fold_iota(op: Op, rw: Rewriter) -> Make | None:
 
 
 UNIFORM_RULES: Rules = {
-    "expand": (_view_of_uniform,),
-    "reshape": (_view_of_uniform,),
-    "permute": (_view_of_uniform,),
-    "slice": (_view_of_uniform,),
-    "gather": (_view_of_uniform,),
-    "concat": (_joined,),
-    "pad": (_joined,),
-    "pointwise": (_fold_pointwise,),
-    "cast": (_fold_cast,),
+    "expand": (_no_elements, _view_of_uniform),
+    "reshape": (_no_elements, _view_of_uniform),
+    "permute": (_no_elements, _view_of_uniform),
+    "slice": (_no_elements, _view_of_uniform),
+    "gather": (_no_elements, _view_of_uniform),
+    "concat": (_no_elements, _joined),
+    "pad": (_no_elements, _joined),
+    "pointwise": (_no_elements, _fold_pointwise),
+    "cast": (_no_elements, _fold_cast),
     "reduce": (_no_elements, _fold_combine, _fold_empty),
     "contract": (_no_elements, _fold_empty_contract),
     "scan": (_no_elements, _fold_combine),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from rooftile.blame.nonfinite import nonfinite
 from rooftile.blame.parts import Parts
 from rooftile.blame.subject import Subject, model_subjects
 from rooftile.blame.trial import Trial
+from rooftile.errors import OptionError
 from rooftile.passes.switches import Switches
 from rooftile.report.collect import device_text, versions
 from rooftile.runtime.devices import target_of
@@ -30,6 +32,10 @@ class Wanted:
     nan: bool = False
     budget: float | None = None
     without: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and isnan(self.budget):
+            raise OptionError("the budget cannot be nan", fix="an error that is still allowed, such as 1e-4")
 
 
 def check_model(

@@ -15,7 +15,7 @@ from rooftile.blame.subject import Subject
 from rooftile.blame.trial import Trial, laid_out
 from rooftile.driver import fp32_precision
 from rooftile.ir.core import Graph, TensorType
-from rooftile.ir.parser import parse_graph
+from rooftile.ir.parser import parse_file
 from rooftile.ir.substitution import evaluate as number
 from rooftile.passes.lower import Lower
 from rooftile.passes.opt import pass_named
@@ -78,7 +78,7 @@ def write_inputs(tensors: Sequence[torch.Tensor], sizes: Mapping[str, int], fold
 
 
 def _read(folder: Path) -> Subject:
-    graph = parse_graph((folder / GRAPH).read_text(encoding="utf-8"), GRAPH)
+    graph = parse_file(folder / GRAPH)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not (folder / INPUTS).exists():
         return on_random_inputs(graph, device)

@@ -22,7 +22,7 @@ from rooftile.frontend.importer import import_captured
 from rooftile.frontend.provenance import loc_of
 from rooftile.ir.core import Graph, Loc
 from rooftile.ir.evaluator import evaluate
-from rooftile.ir.parser import parse_graph
+from rooftile.ir.parser import parse_file
 from rooftile.ir.substitution import evaluate as number
 from rooftile.reproduce import random_inputs
 
@@ -184,7 +184,7 @@ def dump_subjects(path: Path, device: torch.device, seed: int = 0) -> list[Subje
 
 
 def _from_text(file: Path, device: torch.device, seed: int) -> Subject:
-    graph = parse_graph(file.read_text(encoding="utf-8"), file.name)
+    graph = parse_file(file)
     tensors, sizes = random_inputs(graph, device, seed)
     name = file.parent.name if file.parent.name.startswith("graph-") else graph.name
     return Subject(name, graph, tuple(tensors), sizes)

@@ -26,6 +26,7 @@ from rooftile.passes.manager import Manager, Stage
 from rooftile.passes.pipeline import pipeline
 from rooftile.passes.switches import Switches
 from rooftile.plans import Plans
+from rooftile.reproduce import copies_of_written
 from rooftile.runtime.arguments import laid_out_copy
 from rooftile.runtime.loading import load
 from rooftile.runtime.plan import make_plan
@@ -95,7 +96,7 @@ class Trial:
             return self.by_kernels
         program = self.program()
         with torch.no_grad(), seeded():
-            return program(list(self.subject.tensors), self.subject.sizes)
+            return program(copies_of_written(self.subject.graph, self.subject.tensors), self.subject.sizes)
 
     @cached_property
     def by_kernels(self) -> list[torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rooftile.cli.arguments import AsJson, Dynamic, Inputs, TargetName
 from rooftile.cli.check import Subject
 from rooftile.cli.models import subjects
 from rooftile.cli.printing import show_json
+from rooftile.errors import OptionError
 
 Predicate = Annotated[
     str | None,
@@ -38,10 +40,16 @@ def bisect(
     from rooftile.named_model import named_object
     from rooftile.runtime.devices import default_target
     from rooftile.target import target_named
+    from rooftile.users_code import users_code
 
     found, _ = subjects(model, inputs, dynamic)
     judge: Any = keeps_promise if predicate is None else named_object(predicate)
-    culprit = bisect(found, target_named(target) if target else default_target(), judge)
+    try:
+        signature(judge).bind([], [], [])
+    except TypeError as error:
+        raise OptionError(f"{predicate}: {error}", fix="a function of three lists of results") from error
+    with users_code(predicate or ""):
+        culprit = bisect(found, target_named(target) if target else default_target(), judge)
     if culprit is None:
         show_json(asdict(BisectReport(None))) if as_json else typer.echo("nothing breaks it")
         return

@@ -97,8 +97,13 @@ def why(
 @cache.command("clear")
 def clear_cache() -> None:
     """Delete all compiled kernels."""
+    from rooftile.errors import OptionError
+
     kernels = _cache()
-    typer.echo(f"{kernels.path}: {kernels.clear()} kernels deleted")
+    try:
+        typer.echo(f"{kernels.path}: {kernels.clear()} kernels deleted")
+    except OSError as error:
+        raise OptionError(f"{error.filename} cannot be deleted: {error.strerror}") from error
 
 
 @cache.command("export")

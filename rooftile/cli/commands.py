@@ -17,7 +17,7 @@ from rooftile.cli.info import info
 from rooftile.cli.opt import opt
 from rooftile.cli.tune import tune
 from rooftile.config import Config
-from rooftile.errors import RooftileError
+from rooftile.errors import ConfigError, RooftileError
 
 # Modules that import torch are imported inside the commands that need them: `rooftile --help` is to be quick.
 COMMANDS = (demo, explain, dump, check, bisect, diff, opt, info, tune)
@@ -41,7 +41,14 @@ def main() -> None:
     try:
         app()
     except RooftileError as error:
-        if Config.from_env().debug:
+        if _debugging():
             raise
         typer.echo(f"rooftile: {error}", err=True)
         sys.exit(2)
+
+
+def _debugging() -> bool:
+    try:
+        return Config.from_env().debug > 0
+    except ConfigError:  # which is the error, or comes next
+        return False

@@ -46,12 +46,13 @@ def compiled_model(
     import torch
 
     from rooftile.report.explaining import compile_afresh, compile_files
+    from rooftile.users_code import users_code
 
     if ":" not in name and Path(name).exists():
         compilations = compile_files(Path(name), options, meta=meta)
         return compilations, len(compilations)
     found = found_model(name, inputs, meta=meta, by_shape=True)
-    with torch.no_grad():
+    with torch.no_grad(), users_code(name):
         return compile_afresh(found.model, found.inputs, {}, options)
 
 
@@ -64,12 +65,14 @@ def subjects(name: str, inputs: list[str] | None, dynamic: bool | None) -> tuple
     import torch
 
     from rooftile.blame.subject import dump_subjects, model_subjects
+    from rooftile.users_code import users_code
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if is_on_disk(name):
         return dump_subjects(Path(name), device), 0
     found = found_model(name, inputs)
-    return model_subjects(found.model, found.inputs, dynamic)
+    with users_code(name):
+        return model_subjects(found.model, found.inputs, dynamic)
 
 
 def emitted_kernels(

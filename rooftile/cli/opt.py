@@ -17,12 +17,13 @@ def opt(
     target: Annotated[str, typer.Option("--target", "-t", help="The device to compile for.")] = "h100",
 ) -> None:
     """Run passes on IR text and print the result."""
+    from rooftile.ir.parser import text_in
     from rooftile.passes.opt import run_named
     from rooftile.target import target_named
 
     if str(file) != "-" and not file.is_file():
         raise OptionError(f"no file {str(file)!r}", fix="a file with IR text, or - for standard input")
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    text = sys.stdin.read() if str(file) == "-" else text_in(file)
     typer.echo(run_named(text, split_passes(passes), target_named(target), file.name), nl=False)
 
 

@@ -33,6 +33,7 @@ def tune(
     With --check the exit code is 1 if a kernel has no entry that fits, made with these versions, for the device.
     """
     from rooftile import tuning
+    from rooftile.users_code import users_code
 
     if check:
         _check(model, inputs, lock, CompileOptions.from_user(None, dynamic, given(target=target)), as_json, meta)
@@ -40,16 +41,17 @@ def tune(
     if target or meta:
         raise OptionError("kernels are timed on the device that is here", fix="--target and --meta go with --check")
     found = found_model(model, inputs)
-    report = tuning.tune(
-        found.model,
-        *found.inputs,
-        lock=lock,
-        effort=effort,
-        seconds=seconds,
-        dynamic=dynamic,
-        library=library,
-        progress=not as_json,
-    )
+    with users_code(model):
+        report = tuning.tune(
+            found.model,
+            *found.inputs,
+            lock=lock,
+            effort=effort,
+            seconds=seconds,
+            dynamic=dynamic,
+            library=library,
+            progress=not as_json,
+        )
     if as_json:
         show_json(report.to_dict())
     else:

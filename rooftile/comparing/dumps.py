@@ -60,10 +60,22 @@ def _graphs(folder: Path) -> Iterator[_Dumped]:
         if (each / _REPORT).is_file():
             yield _Dumped(
                 name="" if each == folder else each.name,
-                report=json.loads((each / _REPORT).read_text(encoding="utf-8")),
+                report=_report(each / _REPORT),
                 stages={p.stem.partition("-")[2]: p.read_text(encoding="utf-8") for p in sorted(each.glob("*.ir"))},
                 sources={p.stem: p.read_text(encoding="utf-8") for p in sorted((each / "kernels").glob("*.py"))},
             )
+
+
+def _report(file: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+        return found
+    except ValueError as error:
+        raise OptionError(
+            f"{file} is no report: {error}", fix="write it anew: rooftile dump MODEL --out FOLDER"
+        ) from error
 
 
 def _facts(graph: str, a: _Dumped, b: _Dumped) -> Iterator[Change]:

@@ -270,12 +270,16 @@ class Report:
         """Write the report and return where: as JSON, or as a page for a browser that needs nothing else.
 
         Raises:
-            OptionError: the name ends in neither ``.json`` nor ``.html``.
+            OptionError: the name ends in neither ``.json`` nor ``.html``, or the file cannot be written.
         """
         path = Path(path)
         if path.suffix not in _AS_TEXT:
             raise OptionError(f"a report cannot be saved as {path.name!r}", fix="a name that ends in .json or .html")
-        path.write_text(_AS_TEXT[path.suffix](self), encoding="utf-8")
+        text = _AS_TEXT[path.suffix](self)
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OptionError(f"{path} cannot be written: {error.strerror}", fix="name another file") from error
         return path
 
     def __str__(self) -> str:

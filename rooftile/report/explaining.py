@@ -17,7 +17,7 @@ from rooftile.config import CompileOptions
 from rooftile.driver import build_program, collecting
 from rooftile.dump import IMPORT
 from rooftile.errors import OptionError, RooftileError
-from rooftile.ir.parser import parse_graph
+from rooftile.ir.parser import parse_file
 from rooftile.named_model import has_no_values
 from rooftile.report.breaks import breaks_seen
 from rooftile.report.collect import report_of
@@ -103,7 +103,7 @@ def compile_files(path: Path, options: CompileOptions, *, meta: bool) -> list[Co
     device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
     with collecting(timed=True) as compilations, torch.no_grad():
         for file in files:
-            graph = parse_graph(file.read_text(encoding="utf-8"), file.name)
+            graph = parse_file(file)
             tensors, sizes = random_inputs(graph, device)
             build_program(graph, options, device)(tensors, sizes)
     return compilations

@@ -9,15 +9,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from rooftile.errors import OptionError
+from rooftile.errors import OptionError, nearest
 from rooftile.ir.canonical import fingerprint
 from rooftile.ir.core import Graph
 from rooftile.target import Target
@@ -82,7 +84,8 @@ def read_lock(path: Path) -> list[Entry]:
         OptionError: there is no such file, or it is not a lock file of this format; the message has the line.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text)
     except OSError as error:
         raise OptionError(f"the lock file {path} cannot be read: {error.strerror}", fix=_FIX) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -90,48 +93,89 @@ def read_lock(path: Path) -> list[Entry]:
     if found.get("format") != FORMAT:
         text = f"{path} is of format {found.get('format')!r}, this version reads {FORMAT}"
         raise OptionError(text, fix=_FIX)
-    return [_entry(path, row) for row in found.get("kernel", [])]
+    rows = found.get("kernel", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise OptionError(f"{path}: 'kernel' is no list of tables, each of which begins with [[kernel]]", fix=_FIX)
+    heads = [number for number, line in enumerate(text.splitlines(), start=1) if _ROW.match(line)]
+    places = heads if len(heads) == len(rows) else [0] * len(rows)
+    return [_entry(path, row, line) for row, line in zip(rows, places, strict=True)]
 
 
 _FIX = "write it anew: rooftile tune MODEL --lock FILE"
+_ROW = re.compile(r"\s*\[\[\s*kernel\s*\]\]")
 
 
-def _entry(path: Path, row: Mapping[str, Any]) -> Entry:
-    try:
-        group = row.get("group")
-        schedule = {"axes": (), "grid": (), "options": {}} if row.keys() & {"library", "parts"} else row
-        return Entry(
-            name=str(row["name"]),
-            region=str(row["region"]),
-            device=str(row["device"]),
-            axes=tuple(map(str, schedule["axes"])),
-            grid=tuple(map(str, schedule["grid"])),
-            group=None if group is None else (str(group[0]), int(group[1])),
-            options=dict(schedule["options"]),
-            library=tuple(map(str, row.get("library", ()))),
-            parts=None if "parts" not in row else int(row["parts"]),
-            sizes=dict(row.get("sizes", {})),
-            microseconds=row.get("microseconds"),
-            first_choice=row.get("first_choice"),
-            made_with=str(row.get("made_with", "")),
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise OptionError(f"{path}: the kernel {row.get('name')!r} is not whole: {error!r}", fix=_FIX) from error
+def _entry(path: Path, row: Mapping[str, Any], line: int) -> Entry:
+    """The entry of a table that begins in a line, or in line 0 where that is not known."""
+    missing = [name for name in ("name", "region", "device") if name not in row]
+    strange = [name for name in row if name not in FIELDS]
+    wrong = [name for name, value in row.items() if name in FIELDS and not FIELDS[name].allows(value)]
+    if missing:
+        what, fix = f"has no {missing[0]!r}", _FIX
+    elif strange:
+        what, fix = f"has a field {strange[0]!r}, which means nothing", nearest(strange[0], FIELDS)
+    elif wrong:
+        what, fix = f"has {wrong[0]} = {row[wrong[0]]!r}", f"what it holds is {FIELDS[wrong[0]].what}"
+    else:
+        fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in row.items()}
+        return Entry(**fields)
+    where = f"{path}:{line}" if line else str(path)
+    raise OptionError(f"the kernel {row.get('name')!r} of a lock file {what}", where=where, fix=fix)
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a field of an entry may hold: in words, and whether a value is such a one."""
+
+    what: str
+    allows: Callable[[Any], bool]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+_TEXT = Field("text", lambda value: isinstance(value, str))
+_TEXTS = Field("a list of texts", lambda value: isinstance(value, list) and all(isinstance(x, str) for x in value))
+_TIME = Field("a number of microseconds", lambda value: type(value) in (int, float) and 0 <= value < inf)
+FIELDS: Mapping[str, Field] = {
+    "name": _TEXT,
+    "region": _TEXT,
+    "device": _TEXT,
+    "axes": _TEXTS,
+    "grid": _TEXTS,
+    "group": Field(
+        "the name of an axis and a number of tiles",
+        lambda value: isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and _is_count(value[1]),
+    ),
+    "options": Field(
+        "a table of numbers and switches",
+        lambda value: isinstance(value, dict) and all(type(x) is bool or _is_count(x) for x in value.values()),
+    ),
+    "library": _TEXTS,
+    "parts": Field("a number of parts", _is_count),
+    "sizes": Field("a table of sizes", lambda value: isinstance(value, dict) and all(map(_is_count, value.values()))),
+    "microseconds": _TIME,
+    "first_choice": _TIME,
+    "made_with": _TEXT,
+}
 
 
 def update_lock(path: Path, entries: Iterable[Entry]) -> None:
     """Put entries into the file at ``path``, in the place of those for the same; made if there is none.
 
     Other processes that do so at the same time wait; a reader sees the file before or after, whenever this is killed.
+    Of a link it is the file that is written.
 
     Raises:
         OptionError: what is there is no lock file, or the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone_in(path.parent):
+        file = path.resolve()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(file.parent):
             kept = read_lock(path) if path.exists() else []
-            _replace(path, lock_text([*kept, *entries]))
+            _replace(file, lock_text([*kept, *entries]))
     except OSError as error:
         raise OptionError(f"the lock file {path} cannot be written: {error.strerror}") from error
 
@@ -149,8 +193,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):  # a full disk keeps none of it
+            partial.unlink()
+        raise
 
 
 def lock_text(entries: Iterable[Entry]) -> str:

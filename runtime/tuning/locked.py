@@ -12,8 +12,9 @@ from typing import Any
 from rooftile import __version__
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import AxisRole, Schedule
-from rooftile.passes.regions.sizes import LIKELY_SIZE, next_power
+from rooftile.passes.regions.sizes import LIKELY_SIZE, likely, next_power
 from rooftile.passes.reschedule import Choice
+from rooftile.passes.schedules.candidates import LEAST_OF_DOT
 from rooftile.passes.schedules.library import Library, libraries_of
 from rooftile.passes.splitting.choice import InParts, part_ops
 from rooftile.runtime.tuning.lock import Entry, device_key, region_key
@@ -22,6 +23,8 @@ from rooftile.target import Target
 
 # Fields of a schedule that an entry has in a form of its own; the axes' definitions are the region's, not a choice.
 _NOT_OPTIONS = frozenset({"axes", "defs", "grid", "group"})
+_ANY_NUMBER = frozenset({"num_stages"})  # other numbers are powers of two
+MOST_WARPS = 32  # of a program, on any GPU
 
 
 class Misfit(ValueError):
@@ -111,7 +114,7 @@ def schedule_of(entry: Entry, first: Schedule) -> Schedule:
     for text, axis in zip(entry.axes, first.axes, strict=True):
         name, _, rest = text.partition(": ")
         role, _, tile = rest.partition(" ")
-        if role != axis.role or not tile.isdecimal() or next_power(int(tile)) != int(tile):
+        if role != axis.role or not (tile.isascii() and tile.isdecimal()) or int(tile) not in _tiles_of(axis):
             raise Misfit(f"{text!r} is no role of {axis.name}, which is {axis.role} there")
         names[name] = axis.name
         axes.append(replace(axis, tile=int(tile)))
@@ -119,6 +122,11 @@ def schedule_of(entry: Entry, first: Schedule) -> Schedule:
     strange = [name for name, value in entry.options.items() if type(value) is not type(known.get(name))]
     if strange:
         raise Misfit(f"there is no option {strange[0]} = {entry.options[strange[0]]}")
+    for name, value in entry.options.items():
+        if name not in _ANY_NUMBER and next_power(value) != value:
+            raise Misfit(f"{name} = {value} is no power of two")
+    if entry.options.get("num_warps", 1) > MOST_WARPS:
+        raise Misfit(f"a program has at most {MOST_WARPS} warps")
     try:
         grid = tuple(names[name] for name in entry.grid)
         group = None if entry.group is None else (names[entry.group[0]], entry.group[1])
@@ -126,8 +134,18 @@ def schedule_of(entry: Entry, first: Schedule) -> Schedule:
         raise Misfit(f"it has no axis {missing.args[0]}") from None
     if sorted(grid) != sorted(first.grid):
         raise Misfit(f"its grid is {', '.join(grid)}, the region's {', '.join(first.grid)}")
+    if group is not None and group[0] not in grid:
+        raise Misfit(f"it groups tiles of {group[0]}, which is not on the grid")
     usual = {name: value for name, value in _usual().items() if name in known}
     return Schedule(tuple(axes), first.defs, grid, group, **(usual | dict(entry.options)))  # type: ignore[arg-type]
+
+
+def _tiles_of(axis: AxisRole) -> list[int]:
+    """The tiles that an axis may have: what is whole has no choice, and no other is longer than it needs to be."""
+    if axis.role == "whole":
+        return [axis.tile]
+    most = max(axis.tile, LEAST_OF_DOT, next_power(likely(axis.extent)))
+    return [1 << n for n in range(most.bit_length())]
 
 
 def _usual() -> dict[str, object]:

@@ -28,6 +28,22 @@ def overflows() -> tuple[nn.Module, tuple[Tensor, ...]]:
     return Overflows(), (torch.linspace(0.0, 2.0, 12).reshape(3, 4),)
 
 
+class Counting(nn.Module):
+    """Adds what it is given to a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.total.add_(x.sum(0))
+        return x + self.total
+
+
+def counting() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    return Counting(), (torch.ones(3, 4),)
+
+
 def has_the_right_shape(ours: list[Tensor], eager: list[Tensor], exact: list[Tensor]) -> bool:
     return all(a.shape == b.shape for a, b in zip(ours, eager, strict=True))
 

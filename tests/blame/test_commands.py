@@ -13,6 +13,7 @@ from rooftile.blame.bisect import bisect
 from rooftile.blame.check import Wanted, check_model, check_subjects
 from rooftile.blame.subject import model_subjects
 from rooftile.cli import app
+from rooftile.reproduce import reproduce
 from rooftile.target import CPU
 from tests.blame.plants import PLANTS, block_and_inputs
 from tests.models import BLOCKS
@@ -106,3 +107,11 @@ def test_run_time_sizes_are_those_of_the_call() -> None:
     assert subjects[0].sizes
     assert check_subjects(subjects, None, Wanted()).kept
     assert bisect(subjects, CPU) is None
+
+
+def test_what_a_model_writes_to_is_the_same_in_every_run(tmp_path: Path) -> None:
+    counting = (f"{BLAMED}:counting",)
+    found = json.loads(run("check", *counting, "--json"))
+    assert found["kept"] and not [row for row in found["blame"] if row["wrong"]]
+    run("dump", *counting, "-o", str(tmp_path))
+    assert all(result.kept for result in reproduce(tmp_path / "00-import.ir"))

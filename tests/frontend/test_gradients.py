@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rooftile import recompute
 from tests.frontend.captures import Recorder
@@ -125,3 +126,34 @@ def test_recomputation_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         fast(torch.randn(3, requires_grad=True)).sum().backward()
     assert [r.message for r in caplog.records if "backward" in r.message] == [caplog.records[0].message]
+
+
+def test_saved_tensors_are_those_of_the_call_though_it_compiles() -> None:
+    """Checkpoints count them: the first call, which compiles, must save what later calls do."""
+    module, x = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU()), torch.randn(3, 8)
+    fast, _ = compiled(module)
+    counts: list[list[type]] = []
+    for _ in range(2):
+        seen: list[type] = []
+        counts.append(seen)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, seen=seen: seen.append(type(t)) or t, lambda t: t):
+            fast(x)
+    assert counts[0] == counts[1]
+
+
+def test_a_layer_is_compiled_inside_of_a_checkpoint() -> None:
+    module, x = nn.Sequential(nn.Linear(8, 8), nn.Tanh()), torch.randn(3, 8)
+    plain = copy.deepcopy(module)
+    fast, _ = compiled(module)
+    checkpoint(fast, x, use_reentrant=False).sum().backward()
+    plain(x).sum().backward()
+    torch.testing.assert_close(module[0].weight.grad, plain[0].weight.grad)
+
+
+def test_an_input_may_be_made_in_inference_mode() -> None:
+    weight = nn.Parameter(torch.randn(8))
+    with torch.inference_mode():
+        x = torch.randn(3, 8)
+    fast, _ = compiled(lambda x: (x + weight).sum(0) * 2)
+    fast(x).sum().backward()
+    torch.testing.assert_close(weight.grad, torch.full((8,), 6.0))

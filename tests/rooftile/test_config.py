@@ -49,6 +49,7 @@ def test_each_variable_sets_its_field(name: str, text: str, field: str, value: o
         ("ROOFTILE_VERIFY", "maybe", "allowed: 1, true, yes, on, 0, false, no, off"),
         ("ROOFTILE_COMPILE_WORKERS", "0", "allowed: a whole number, 1 or more"),
         ("ROOFTILE_COMPILE_WORKERS", "two", "allowed: a whole number, 1 or more"),
+        ("ROOFTILE_CACHE_DIR", "~no-such-user/cache", "allowed: a path that can be found"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
@@ -110,6 +111,8 @@ def test_requirements_are_a_word_or_a_list() -> None:
         ({"options": {"verify": "yes"}}, "option 'verify' cannot be 'yes'\n  fix: allowed: True, False"),
         ({"options": {"dump": 3}}, "option 'dump' cannot be 3\n  fix: allowed: a path"),
         ({"options": {"autotune": "fast"}}, "option 'autotune' cannot be 'fast'\n  fix: allowed: none, quick, full"),
+        ({"options": {"lock": "a\0b"}}, "option 'lock' cannot be 'a\\x00b'\n  fix: allowed: a path"),
+        ({"options": ["verify"]}, "the options are a list\n  fix: a dict"),
         ({"options": {"target": ""}}, "option 'target' cannot be ''\n  fix: allowed: a name"),
     ],
 )

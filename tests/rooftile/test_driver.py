@@ -157,7 +157,8 @@ def test_further_graphs_get_folders_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_dump_replaces_what_an_earlier_process_left(tmp_path: Path) -> None:
-    (tmp_path / "09-old.ir").write_text("stale")
+    for name in ("00-import.ir", "09-old.ir"):
+        (tmp_path / name).write_text("stale")
     (tmp_path / "notes.txt").write_text("the user's own")
     build_program(attention_like(), CompileOptions(dump=tmp_path), CPU)
     assert not (tmp_path / "09-old.ir").exists() and (tmp_path / "notes.txt").exists()

@@ -25,6 +25,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "no elements, in the middle": (lambda x, y: x * 2 + y, ((3, 0, 5), (5,))),
     "no elements, last": (lambda x: x.exp().transpose(0, 1), ((3, 5, 0),)),
     "an empty part of a concat": (lambda x, y: torch.cat([x, y]) * 2, ((0, 5), (2, 5))),
+    "a concat of empty parts": (lambda x, y: torch.cat([x, y, x]) * 2, ((0, 5), (0, 5))),
+    "nothing, repeated": (lambda x: x.repeat(2, 1) + 1, ((0, 5),)),
+    "rows without elements, repeated": (lambda x: x.repeat(2, 3), ((5, 0),)),
+    "a concat of rows without elements": (lambda x, y: torch.cat([x, y], 1) * 2, ((0, 5), (0, 2))),
 }
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from rooftile.compilation import Runnable
 from rooftile.config import CompileOptions
 from rooftile.driver import build_program, collecting
 from rooftile.errors import InternalError
+from rooftile.first_call import Built
 from rooftile.later import Later
 from rooftile.plans import Plans
 from rooftile.runtime.build import CompileError
@@ -48,6 +50,22 @@ def test_what_goes_wrong_is_told_at_every_call() -> None:
     for _ in range(2):
         with pytest.raises(CompileError, match="too large"):
             later([], {})
+
+
+def test_first_calls_of_several_threads_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(Built, "_tell", lambda *_: (told.append(1), time.sleep(0.05)))
+    together = Barrier(4)
+
+    def program(tensors: Sequence[torch.Tensor], _: Any) -> list[torch.Tensor]:
+        together.wait()
+        return list(tensors)
+
+    compilation: Any = object()
+    built = Built(compilation, program, looked_at=False, timed=False)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: built([torch.ones(1)], {}), range(4)))
+    assert told == [1]
 
 
 @pytest.fixture

@@ -159,11 +159,47 @@ def test_a_call_in_another_bucket_gets_that_ones_schedule(two_buckets: Path, mon
     assert ["grid(16)" in text for text in made] == [True, False]  # each once, for the first call in its bucket
 
 
+def test_a_lock_is_read_once_and_not_when_a_bucket_is_first_called(two_buckets: Path) -> None:
+    torch._dynamo.reset()
+    fast = rooftile.compile(matmul, dynamic=True, options={"lock": two_buckets})
+    fast(torch.randn(40, 64), W)
+    two_buckets.write_text("edited while this runs")
+    x = torch.randn(300, 64)
+    torch.testing.assert_close(fast(x, W), matmul(x, W), rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_without_axes_are_locked_too(tmp_path: Path) -> None:
+    path, x = tmp_path / "rooftile.lock", torch.tensor(2.0)
+    rooftile.tune(lambda t: t.exp() + 1, x, lock=path, effort="quick")
+    (entry,) = read_lock(path)
+    assert entry.axes == () and entry.options
+    torch._dynamo.reset()
+    fast = rooftile.compile(lambda t: t.exp() + 1, options={"lock": path})
+    torch.testing.assert_close(fast(x), x.exp() + 1)
+
+
 def test_the_report_is_data_and_text(lock: Path) -> None:
     report = rooftile.tune(matmul, X, W, lock=lock, effort="quick")
     assert "first choice" in str(report) and "grid" in str(report)
     (row,) = json.loads(json.dumps(report.to_dict()))["kernels"]
     assert row["microseconds"] < row["first_microseconds"] and row["timed"] > 1
+
+
+def test_a_lock_that_cannot_be_written_is_refused_before_anything_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "Search", lambda *_: pytest.fail("timed"))
+    (tmp_path / "file").write_text("")
+    for lock in (tmp_path / "file", tmp_path / "file" / "rooftile.lock", tmp_path):
+        with pytest.raises(OptionError):
+            rooftile.tune(matmul, X, W, lock=lock)
+
+
+def test_without_a_gpu_it_is_said_once_what_times_are_worth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tuning._say_interpreted.cache_clear()
+    for _ in range(2):
+        rooftile.tune(matmul, X, W, lock=tmp_path / "rooftile.lock", effort="quick", seconds=0)
+    assert caplog.text.count("it is the interpreter that is timed") == 1
 
 
 def test_an_unknown_effort_is_refused() -> None:
@@ -212,6 +248,24 @@ def test_what_autotuning_finds_is_kept_for_the_next_process(tmp_path: Path, monk
     assert (tmp_path / "tuned-quick.lock").is_file() and len(found) == 1
     monkeypatch.setattr(measured, "entry_of", lambda *_: pytest.fail("timed again"))
     assert known.autotuned(regions) == found
+
+
+@pytest.mark.parametrize("fault", ["damaged", "not writable"])
+def test_autotuning_goes_on_where_the_cache_is_of_no_use(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(measured, "clock_for", lambda target, device: SmallTilesAreFast())
+    regions = [op for op in compiled(matmul, X, W).graph.ops if op.name == "region"]
+    folder, kept = tmp_path / "cache", tmp_path / "cache" / "tuned-quick.lock"
+    if fault == "damaged":
+        folder.mkdir()
+        kept.write_text("format = 1\n[kernel]\n")
+    else:
+        folder.write_text("a file where the folder should be")
+    config = replace(Config.from_env(), cache_dir=folder, autotune="quick")
+    assert len(measured.Measured(CPU, torch.device("cpu"), config, EXACT_FP32, {}).autotuned(regions)) == 1
+    assert ("damaged" in caplog.text, "this process only" in caplog.text) == (fault == "damaged", fault != "damaged")
+    assert kept.is_file() == (fault == "damaged")
 
 
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import subprocess
 import sys
 import textwrap
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,7 +113,20 @@ def flipped(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("damage", [truncated, flipped, lambda _: b"", lambda _: b"PK garbage"])
+def encrypted(content: bytes) -> bytes:
+    """One bit says that the first member is."""
+    at = content.index(b"PK\x01\x02") + 8
+    return content[:at] + bytes([content[at] | 1]) + content[at + 1 :]
+
+
+def compressed_otherwise(content: bytes) -> bytes:
+    at = content.index(b"PK\x01\x02") + 10
+    return content[:at] + bytes([zipfile.ZIP_BZIP2]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [encrypted, compressed_otherwise, truncated, flipped, lambda _: b"", lambda _: b"PK garbage"]
+)
 def test_a_damaged_entry_is_rebuilt(
     tmp_path: Path, compiler: Compiler, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -133,6 +149,47 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, compiler: 
         warnings.simplefilter("error")
         cache.get_or_build(changed(num_warps=8), H100)
     assert compiler.calls == 2 and cache.stats().unwritten > 0
+
+
+def test_a_disk_that_is_full_keeps_no_part_of_an_entry(
+    tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache = KernelCache(tmp_path, compiler)
+    monkeypatch.setattr("rooftile.runtime.cache.os.replace", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        cache.get_or_build(KERNEL, H100)
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [".lock"]
+
+
+def test_a_folder_that_is_deleted_meanwhile_has_no_entries(
+    tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = KernelCache(tmp_path, compiler)
+    cache.get_or_build(KERNEL, H100)
+    (entry,) = cache.entries()
+    look = os.scandir
+
+    def deleted(path: Any) -> Any:
+        if Path(path).name == entry.parent.name:
+            raise FileNotFoundError(path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", deleted)
+    assert cache.entries() == []
+
+
+def test_a_folder_without_locks_is_used_all_the_same(
+    tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("rooftile.runtime.cache.fcntl.flock", refuse)
+    KernelCache(tmp_path, compiler).get_or_build(KERNEL, H100)
+    assert len(KernelCache(tmp_path, compiler).entries()) == 1
 
 
 def test_threads_compile_a_kernel_once(tmp_path: Path, compiler: Compiler) -> None:

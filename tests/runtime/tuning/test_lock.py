@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ ENTRY = Entry(
     first_choice=20.0,
     made_with="rooftile 0.1.0, triton 3.6.0",
 )
+WHOLE = "format = 1\n[[kernel]]\nname = 'x'\nregion = 'r'\ndevice = 'd'\n"
 FIRST = Schedule((AxisRole("m", 512, "grid", 128), AxisRole("c", 512, "loop", 64)), {}, ("m",), None, 4, 2)
 
 
@@ -60,17 +62,54 @@ def test_a_new_entry_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["rooftile.lock"]
 
 
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    link, file = tmp_path / "link.lock", tmp_path / "elsewhere" / "rooftile.lock"
+    file.parent.mkdir()
+    link.symlink_to(file)
+    for number in (1, 2):
+        update_lock(link, [replace(ENTRY, parts=number, axes=(), grid=(), group=None, options={})])
+        assert link.is_symlink() and read_lock(file)[0].parts == number
+
+
+def test_a_disk_that_is_full_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, **_: object) -> None:
+        with path.open("w") as file:
+            file.write(text[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "rooftile.lock"
+    update_lock(path, [ENTRY])
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OptionError, match="cannot be written: No space left"):
+        update_lock(path, [replace(ENTRY, device="cpu")])
+    assert read_lock(path) == [replace(ENTRY, microseconds=12.35)] and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("kernel = 3 3", "is no lock file: .*line 1"),
         ("format = 99", "is of format 99, this version reads 1"),
         ("[[kernel]]\nname = 'x'", "is of format None"),
-        ("format = 1\n[[kernel]]\nname = 'x'\n", "the kernel 'x' is not whole: KeyError"),
+        ("format = 1\n[[kernel]]\nname = 'x'\n", "the kernel 'x' of a lock file has no 'region'"),
+        ("format = 1\n[kernel]\nname = 'x'\n", "'kernel' is no list of tables"),
+        ("format = 1\nkernel = [1]", "'kernel' is no list of tables"),
+        ("format = 1\nkernel = 'x'", "'kernel' is no list of tables"),
         (
-            "format = 1\n[[kernel]]\nname='x'\nregion='r'\ndevice='d'\naxes=3\n",
-            "the kernel 'x' is not whole: TypeError",
+            f"{WHOLE}axes = 3\ngrid = []\noptions = {{}}",
+            "'x' of a lock file has axes = 3\n  at: .*rooftile.lock:2\n  fix: .* a list of texts",
         ),
+        (f"{WHOLE}axes = []\ngrid = 'i'\noptions = {{}}", "has grid = 'i'"),
+        (f"{WHOLE}axes = []\ngrid = []\noptions = [['num_warps', 4]]", "has options = "),
+        (f"{WHOLE}axes = []\ngrid = []\noptions = {{ num_warps = 0 }}", "has options = "),
+        (f"{WHOLE}parts = 0", "has parts = 0"),
+        (f"{WHOLE}library = 'aten.mm.default'", "has library = 'aten.mm.default'"),
+        (f"{WHOLE}parts = 2\nsizes = {{ n = 0 }}", "has sizes = "),
+        (f"{WHOLE}parts = 2\nsizes = {{ n = 'many' }}", "has sizes = "),
+        (f"{WHOLE}parts = 2\nmicroseconds = 'few'", "has microseconds = 'few'"),
+        (f"{WHOLE}parts = 2\nfirst_choice = nan", "has first_choice = nan"),
+        (f"{WHOLE}axes = []\ngrid = []\noptions = {{}}\ngruop = ['i', 8]", "'gruop', .*\n.*\n.* did you mean 'group'"),
+        (f"{WHOLE}axes = []\ngrid = []\noptions = {{}}\ngroup = ['i']", "has group = "),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_place(tmp_path: Path, text: str, message: str) -> None:
@@ -100,6 +139,13 @@ def test_an_entry_becomes_a_schedule_whatever_the_axes_are_called() -> None:
         ({"axes": ("i: grid 64",)}, "it has 1 axes, the region 2"),
         ({"axes": ("i: grid 64", "k: whole 32")}, "'k: whole 32' is no role of c, which is loop there"),
         ({"axes": ("i: grid 65", "k: loop 32")}, "'i: grid 65' is no role of m"),
+        ({"axes": ("i: grid 1024", "k: loop 32")}, "'i: grid 1024' is no role of m"),
+        ({"axes": ("i: grid 0", "k: loop 32")}, "'i: grid 0' is no role of m"),
+        ({"axes": ("i: grid ٢", "k: loop 32")}, "'i: grid ٢' is no role of m"),
+        ({"options": {"num_warps": 3}}, "num_warps = 3 is no power of two"),
+        ({"options": {"num_warps": 64}}, "at most 32 warps"),
+        ({"options": {"epilogue": 3}}, "epilogue = 3 is no power of two"),
+        ({"group": ("k", 8)}, "it groups tiles of c, which is not on the grid"),
         ({"options": {"num_warps": 8, "warp_speed": 9}}, "there is no option warp_speed = 9"),
         ({"options": {"num_warps": True}}, "there is no option num_warps = True"),
         ({"grid": ("j",)}, "it has no axis j"),
@@ -109,6 +155,14 @@ def test_an_entry_becomes_a_schedule_whatever_the_axes_are_called() -> None:
 def test_an_entry_that_does_not_fit_says_why(changes: dict[str, object], message: str) -> None:
     with pytest.raises(Misfit, match=message):
         schedule_of(replace(ENTRY, **changes), FIRST)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tile", [8, 32])
+def test_what_is_whole_has_no_choice(tile: int) -> None:
+    first = Schedule((AxisRole("m", 512, "grid", 128), AxisRole("d", 16, "whole", 16)), {}, ("m",))
+    schedule_of(replace(ENTRY, axes=("i: grid 64", "k: whole 16")), first)
+    with pytest.raises(Misfit, match=f"'k: whole {tile}' is no role of d"):
+        schedule_of(replace(ENTRY, axes=("i: grid 64", f"k: whole {tile}")), first)
 
 
 def test_only_entries_for_the_device_count() -> None:

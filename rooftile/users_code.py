@@ -1,0 +1,76 @@
+"""What the user's code raises where the command line runs it: one message with the line, without our stack above it."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import FrameSummary, extract_tb
+from typing import Literal, TypeAlias
+
+import torch
+from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+
+import rooftile
+from rooftile.errors import RooftileError, UserError
+
+_Whose: TypeAlias = Literal["ours", "torch", "user"]
+
+_OURS = Path(rooftile.__path__[0]).resolve()
+_TORCH = Path(torch.__path__[0]).resolve()
+_PYTHON = Path(sysconfig.get_path("stdlib")).resolve()
+
+
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Inside the ``with`` block ``what`` runs: a module, a function or a model of the user's. Whatever is raised there
+    and is not our fault becomes a UserError with the user's line."""
+    try:
+        yield
+    except RooftileError:
+        raise
+    except Exception as error:
+        if isinstance(error, BackendCompilerFailed) or not _is_theirs(error):
+            raise
+        cause = _first_cause(error) if isinstance(error, TorchDynamoException) else error
+        text = cause.msg if isinstance(cause, SyntaxError) else str(cause)
+        raise UserError(f"{what} raised {type(cause).__name__}: {text}", where=line_of(error)) from error
+
+
+def _is_theirs(error: Exception) -> bool:
+    """Whether a file of theirs is no Python; or the innermost frame that is not torch's is theirs, or is ours and does
+    nothing but call torch or Python with what the user gave: no frame is theirs where a call has too many arguments.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return True
+    frames = [whose for frame in extract_tb(error.__traceback__) if (whose := _whose(frame)) is not None]
+    inner = max(number for number, whose in enumerate(frames) if whose != "torch")
+    return frames[inner] == "user" or (set(frames[:inner]) <= {"ours"} and inner < len(frames) - 1)
+
+
+def _whose(frame: FrameSummary) -> _Whose | None:
+    """None for a frame of Python's own library."""
+    path = Path(frame.filename).resolve()
+    if path.is_relative_to(_OURS):
+        return "ours"
+    if path.is_relative_to(_TORCH):
+        return "torch"
+    is_pythons = path.is_relative_to(_PYTHON) and not path.is_relative_to(sysconfig.get_path("purelib"))
+    return None if is_pythons or frame.filename.startswith("<frozen") else "user"
+
+
+def line_of(error: Exception) -> str:
+    """The innermost line of the user's that an error comes from; "" if there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    stack = list(getattr(error, "real_stack", None) or extract_tb(error.__traceback__))
+    theirs = [frame for frame in stack if _whose(frame) == "user"]
+    return f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What was raised first, which Dynamo has wrapped in its own words."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
