@@ -18,6 +18,7 @@ from rooftile.ir.tile_ops import loop_ranges, loop_starts
 from rooftile.ir.visits import ENDS, placed_axis, visits_of
 
 Run: TypeAlias = tuple[str, int, int]  # a phase, and half-open steps
+AGAIN = "again"  # the phase of a loop that only programs run whose numbers are infinite
 MOST_PROGRAMS = 2**16  # more are not counted one by one
 
 _SCALARS: dict[str, Callable[..., int]] = {
@@ -80,10 +81,11 @@ def loop_visits(kernel: Graph, sizes: Mapping[str, int], most: int, visits: torc
 
 
 def _sweeps(graph: Graph) -> Iterator[list[Op]]:
-    """The loops of a graph, those together that take up one another's states over one axis."""
+    """The loops of a graph, those together that take up one another's states over one axis; without those that only
+    programs run whose numbers are infinite."""
     found: list[list[Op]] = []
     for op in graph.ops:
-        if op.name != "loop":
+        if op.name != "loop" or op.attrs["phase"] == AGAIN:
             continue
         before = found[-1][-1] if found else None
         follows = before is not None and op.inputs and before.attrs["axis"] == op.attrs["axis"]

@@ -209,8 +209,8 @@ TILE_OPS: dict[str, OpDef] = {
             "loop",
             "Run the body for each tile of axis in order; operands are the carried state's start, results its end. "
             "Before them stand the first position and the end of each of the ranges (0: the whole axis) that alone are "
-            "run; a range starts where a tile does. The phase, for the reader: all, bare (no mask), masked, rest. "
-            "Stages, where Triton may give it others than the kernel's.",
+            "run; a range starts where a tile does. The phase, for the reader: all, bare (no mask), masked, rest, "
+            "again. Stages, where Triton may give it others than the kernel's.",
             ("axis", "ranges", "phase", "stages"),
             _infer_loop,
             None,

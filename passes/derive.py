@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rooftile.ir.core import Graph
+from rooftile.ir.core import Graph, Op
+from rooftile.ir.expr import symbols
 from rooftile.passes.extensions import REDUCTION_RULES
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.contractions import contractions
@@ -21,6 +22,7 @@ from rooftile.passes.regions.ragged import loose_segments
 from rooftile.passes.regions.space import region_access
 from rooftile.passes.rules import correct, counts, gathers, linear, pieces
 from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.scales import Scales
 from rooftile.passes.switches import permitted
 
 MOST_STEPS = 16
@@ -48,7 +50,7 @@ def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
         body, counted = counts.apply(body, loose[0].value)
         access, steps = region_access(body)[1], (*steps, *counted)
     while reasons := blocked(access):
-        rewritten = _rewritten(body, reasons)
+        rewritten = _rewritten(body, reasons, access)
         if rewritten is None or len(steps) > MOST_STEPS:
             return reasons[-1]
         body, more = rewritten
@@ -57,18 +59,36 @@ def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
     return Derivation(body.outputs[-1].name, body, access, steps + corrected(access))
 
 
-def _rewritten(body: Graph, reasons: tuple[Reason, ...]) -> tuple[Graph, tuple[Step, ...]] | None:
+def _rewritten(body: Graph, reasons: tuple[Reason, ...], access: Access) -> tuple[Graph, tuple[Step, ...]] | None:
     """What the first rule that applies makes of ``body``."""
-    attempts = _attempts(body, reasons)
+    attempts = _attempts(body, reasons, Scales(access))
     return next((attempt for attempt in attempts if attempt is not None and are_permitted(body, attempt[1])), None)
 
 
-def _attempts(body: Graph, reasons: tuple[Reason, ...]) -> Iterator[tuple[Graph, tuple[Step, ...]] | None]:
-    yield from (linear.apply(body, r.reduction) for r in reasons if r.reduction is not None)
+def _attempts(
+    body: Graph, reasons: tuple[Reason, ...], scales: Scales
+) -> Iterator[tuple[Graph, tuple[Step, ...]] | None]:
+    yield from (_without_factors(body, r.reduction, scales) for r in reasons if r.reduction is not None)
     yield pieces.apply(body)
     yield from (gathers.apply(body, r.value) for r in reasons if r.rule == "recompute")
     for rule in REDUCTION_RULES.values():
         yield from (rule(body, r.reduction) for r in reasons if r.reduction is not None)
+
+
+def _without_factors(body: Graph, op: Op, scales: Scales) -> tuple[Graph, tuple[Step, ...]] | None:
+    """``body`` with invariant factors taken out of ``op``. A matrix product has them taken out even where they may be
+    infinite, or terms that may be of either sign: its operand would have to be stored otherwise, while a row is only
+    read again."""
+    return linear.apply(body, op) if _has_own_axes(op) else linear.apply(body, op, False, scales.leaves)
+
+
+def _has_own_axes(op: Op) -> bool:
+    """Whether the result of ``op`` has an axis along which one operand is the same."""
+    if op.name != "contract":
+        return False
+    along = [{s.name for expr in entries for s in symbols(expr)} for entries in op.attrs["maps"]]
+    sizes = dict(op.attrs["axes"])
+    return not {name for name in op.attrs["out"] if sizes[name] != 1} <= set.intersection(*along)
 
 
 def are_permitted(body: Graph, steps: tuple[Step, ...]) -> bool:

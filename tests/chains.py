@@ -1,7 +1,8 @@
 """Random chains of reductions over one axis, and how much rounding each can be expected to show.
 
 ``x[R, N]`` and what is computed from it along ``N`` (*wide* values) are reduced to *row* values ``[R, 1]``, which later
-wide values use again: ``exp(x - max)``, ``(x - mean)^2``, ``x / sum``. Intervals keep every value finite and tame.
+wide values use again: ``exp(x - max)``, ``(x - mean)^2``, ``x / sum``. Intervals keep every value finite and tame,
+unless anything may follow anything: the interval that all values are then taken to be in allows every step.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rooftile.ir.graph_ops import GRAPH_OPS
 LARGEST = 1e4
 LENGTHS = (1, 7, 33, 48, 64, 90)
 INPUT_RANGE = (-2.0, 2.0)
+ANY_RANGE = (0.5, 2.0)  # what allows every step
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ class Known:
 
 @dataclass
 class Chain:
-    """A chain under construction; ``rows`` and ``wides`` are what later steps may use."""
+    """A chain under construction; ``rows`` and ``wides`` are what later steps may use. Only a ``tame`` one knows which
+    numbers these may be."""
 
     draw: Callable[[Any], Any]
     length: int
+    tame: bool
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     wides: list[Known] = field(default_factory=list)
     rows: list[Known] = field(default_factory=list)
@@ -205,12 +209,12 @@ ALONE: tuple[Step, ...] = (_exp, _exp, _log, _square, _abs, _times_wide, _plus_w
 
 
 @st.composite
-def chains(draw: Any) -> Graph:
+def chains(draw: Any, tame: bool = True) -> Graph:
     """A chain of 2 to 5 reductions over an axis of 1 to 90 elements, which ends in a row value or in a stored row."""
-    chain = Chain(draw, draw(st.sampled_from(LENGTHS)))
+    chain, interval = Chain(draw, draw(st.sampled_from(LENGTHS)), tame), INPUT_RANGE if tame else ANY_RANGE
     rows = draw(st.integers(1, 3))
     for name in ("x", "y")[: draw(st.integers(1, 2))]:
-        chain.wides.append(Known(chain.builder.input(name, TensorType(F32, (rows, chain.length))), *INPUT_RANGE))
+        chain.wides.append(Known(chain.builder.input(name, TensorType(F32, (rows, chain.length))), *interval))
     for _ in range(draw(st.integers(2, 5))):
         steps = [draw(st.sampled_from(WITH_ROWS))] if chain.rows else []
         steps += draw(st.lists(st.sampled_from(ALONE), max_size=2))
@@ -233,9 +237,23 @@ def _take(chain: Chain, into: list[Known], step: Step) -> None:
     made = len(chain.builder.ops), len(chain.builder.inputs)
     known = step(chain)
     if known is not None and known.largest <= LARGEST:
-        into.append(known)
+        into.append(known if chain.tame else Known(known.value, *ANY_RANGE))
     else:
         del chain.builder.ops[made[0] :], chain.builder.inputs[made[1] :]
+
+
+def overflows(graph: Graph, inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether something in ``graph`` is no finite number in fp32 that is one in float64: then the order of evaluation
+    decides where infinities stand."""
+    values = {p: dict(zip(graph.inputs, inputs, strict=True)) for p in (False, True)}
+    for op in graph.ops:
+        reference = GRAPH_OPS[op.name].reference
+        assert reference is not None
+        for promote, known in values.items():
+            results = reference(op, [known[v] for v in op.inputs], Evaluation(promote=promote))
+            known.update(zip(op.outputs, results, strict=True))
+    exact = values[True]
+    return any(bool((exact[v].isfinite() & ~x.isfinite()).any()) for v, x in values[False].items())
 
 
 def rounding(graph: Graph, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:

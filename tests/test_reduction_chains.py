@@ -27,6 +27,7 @@ from rooftile.frontend.importer import import_captured
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.expr import Size
+from rooftile.ir.steps import AGAIN
 from rooftile.passes.base import PassContext
 from rooftile.passes.launches import launches
 from rooftile.passes.manager import Manager
@@ -46,12 +47,13 @@ def compile_small(graph: Graph, target: Target = SMALL_TILES) -> tuple[Compilati
 
 
 def sweeps(op: Op) -> Counter[str]:
-    """How often a region's kernel runs over each of its axes."""
+    """How often a region's kernel runs over each of its axes, where numbers are finite."""
     found: Counter[str] = Counter()
     stack = list(op.regions[1].ops)
     while stack:
         inner = stack.pop()
-        found.update([inner.attrs["axis"]] if inner.name == "loop" else [])
+        if inner.name == "loop" and inner.attrs["phase"] != AGAIN:
+            found.update([inner.attrs["axis"]])
         stack.extend(o for region in inner.regions for o in region.ops)
     return found
 

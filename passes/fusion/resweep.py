@@ -19,6 +19,7 @@ from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
 from rooftile.passes.rules import correct, linear
+from rooftile.passes.rules.scales import Scales
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.target import Target
 
@@ -115,8 +116,9 @@ def _with_less_waiting(
     body: Graph, swept: Swept, target: Target
 ) -> tuple[Graph, tuple[linear.Step, ...], Swept] | None:
     """``body`` with an invariant factor taken out of a sum that waits for another sweep, where fewer then wait."""
+    scales = Scales(swept.access)
     for op in _late_ops(body, swept):
-        rewritten = linear.apply(body, op, split=False)
+        rewritten = linear.apply(body, op, split=False, leaves=scales.leaves)
         if rewritten is not None:
             attempt = Swept.of(rewritten[0], target)
             if attempt.waits < swept.waits:

@@ -55,6 +55,11 @@ def run_members(kernel: Kernel, members: Sequence[Read], state: Sequence[Value],
     return [*ends, *lost.values()]
 
 
+def run_again(kernel: Kernel, members: Sequence[Read], state: Sequence[Value], body: Block) -> list[Value]:
+    """Every member's state after one more tile, where what all are computed from is known."""
+    return [_step(kernel, member, old, body) for member, old in zip(members, state, strict=True)]
+
+
 def _position(kernel: Kernel, read: Read, old: Value, extreme: tuple[Value, Value], body: Block) -> Value:
     """Where the extreme stands, given what it was and is: in this tile, if that changed it. A NaN, which no other
     follows, stays where it was first."""

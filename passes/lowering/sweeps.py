@@ -9,12 +9,13 @@ import networkx as nx
 from rooftile.ir.blocks import rows_aligned
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import Symbol, axis, of
+from rooftile.passes.lowering.again import EVERY_STEP_AGAIN, is_needed, start, steps, uncertain
 from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.compensation import compensated
 from rooftile.passes.lowering.indices import checked_indices
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.ragged import steps_with_rows
-from rooftile.passes.lowering.states import identity, run_members, settle
+from rooftile.passes.lowering.states import identity, run_again, run_members, settle
 from rooftile.passes.lowering.visits import Visiting, step_axis
 from rooftile.passes.masks.phases import EVERY_STEP, Phase, plan_phases, skip_step
 from rooftile.passes.masks.summary import Summary
@@ -132,7 +133,27 @@ def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequenc
             ends = bounds.ranges(phase, members, state[: len(members)])
             ends = steps_with_rows(kernel, name, block) if phase == EVERY_STEP else ends
             state = _loop(kernel, name, block, members, (), state, phase, ends)
-    settle(kernel, members, state[: len(members)], block)
+    _end(kernel, name, block, members, state[: len(members)])
+
+
+def _end(kernel: Kernel, name: str, block: Block, members: Sequence[Read], state: Sequence[Value]) -> None:
+    """Make the results of a sweep known in ``block``, behind further sweeps of the programs that need these."""
+    levels = uncertain(kernel, members)
+    if not levels:
+        settle(kernel, members, state, block)
+        return
+    swept = block.within()
+    swept.running.update(members)  # what is computed from these stays where they may still be wrong
+    settle(kernel, members, state, swept)
+    doubtful = [m for level in levels for m in level]
+    block.known.update((m, swept.known[m]) for m in members if m not in doubtful)
+    needed = is_needed(kernel, doubtful, swept)
+    ends = steps(kernel, name, needed, swept)
+    for level in levels:
+        results = _loop(
+            kernel, name, block, level, (), [start(kernel, m, needed, swept) for m in level], EVERY_STEP_AGAIN, ends
+        )
+        block.known.update((m, kernel.cast(v, m.value.dtype, block)) for m, v in zip(level, results, strict=True))
 
 
 def _permitted_to_skip(kernel: Kernel, read: Read) -> bool:
@@ -170,7 +191,7 @@ def _loop(
     fresh = kernel.builder.fresh
     names = [m.value.name for m in members] + [f"{m.value.name}_lost" for m in compensated(kernel, members)]
     state = [Value(fresh(f"{n}_part"), s.type) for n, s in zip(names, starts, strict=True)]
-    after = run_members(kernel, members, state, body)
+    after = (run_again if phase is EVERY_STEP_AGAIN else run_members)(kernel, members, state, body)
     for number in roots:
         kernel.stored.add(number)
         place_store(kernel, number, body)

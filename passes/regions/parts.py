@@ -16,6 +16,7 @@ from rooftile.ir.substitution import evaluate
 from rooftile.passes.regions.access import Access, Read
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.sweeps import Sweeps
+from rooftile.passes.rules.infinities import is_certain
 from rooftile.target import Target
 
 LEAST_PART = 256  # the shortest part whose programs do more than start and end
@@ -70,6 +71,8 @@ def _obstacle(sweeps: Sweeps, read: Read, name: str) -> str:
         return f"{what} is corrected by sums that the model doesn't have"
     if correction is not None and not all(is_extreme(sweeps.access, r) for r in correction.references):
         return f"{what} is computed with a sum over {name}, and parts of that may be zero"
+    if correction is not None and not is_certain(sweeps, read):
+        return f"{what} has to be computed again where numbers are infinite"
     return ""
 
 

@@ -16,10 +16,21 @@ from itertools import combinations
 from typing import Literal
 
 from rooftile.ir.core import UNKNOWN, Loc
-from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.regions.access import Access, Read, joined
-from rooftile.passes.rules.changes import Factor, Fixed, Joint, Other, Part, Shift, Term, Terms, Walk, reads_of
+from rooftile.passes.rules.changes import (
+    Factor,
+    Fixed,
+    Joint,
+    Other,
+    Part,
+    Shift,
+    Term,
+    Terms,
+    Walk,
+    behind_views,
+    reads_of,
+)
 from rooftile.passes.rules.changes import product as product_of
 from rooftile.passes.rules.linear import Step
 from rooftile.passes.rules.moments import Extension
@@ -106,7 +117,7 @@ def _consistent(grown: Extension, found: dict[Read, Correction], blocked: dict[R
     otherwise."""
     scales = {reduction for c in found.values() for s in c.scales for reduction in grown.depends[s]}
     for read, correction in found.items():
-        plain = {r for t in _differences(correction) for each in reads_of(t) for r in grown.depends[each]}
+        plain = {r for t in differences(correction) for each in reads_of(t) for r in grown.depends[each]}
         if plain & scales:
             blocked.setdefault(read, next(iter(plain & scales)))
     while late := [r for r, c in found.items() if r in blocked or any(m.sum in blocked for m in c.moments)]:
@@ -128,7 +139,8 @@ def _references(access: Access, read: Read, depends: Mapping[Read, frozenset[Rea
     return frozenset().union(*(depends[o] for o in access.nodes[read].operands))
 
 
-def _differences(correction: Correction) -> Iterable[Terms]:
+def differences(correction: Correction) -> Iterable[Terms]:
+    """What stands in shifts, moments and exponents."""
     yield correction.terms
     yield from (part.terms for part in correction.parts if part.fn)
     yield from (terms for moment in correction.moments for terms in moment.differences)
@@ -246,12 +258,3 @@ class _Formulas:
         read = behind_views(self.access, read)
         op = self.access.nodes[read].op
         return f"{op.attrs['value']:g}" if op is not None and op.name == "constant" else f"%{read.value.name}"
-
-
-def behind_views(access: Access, read: Read) -> Read:
-    """What ``read`` is the elements of, under other indices."""
-    node = access.nodes[read]
-    while node.op is not None and GRAPH_OPS[node.op.name].view and len(node.operands) == 1:
-        read = node.operands[0]
-        node = access.nodes[read]
-    return read

@@ -13,7 +13,7 @@ where it is rounded alike for all terms: ``sum_k (x_mk - a_m) g_k w_kn = sum_k x
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,7 +23,7 @@ from rooftile.ir.dtypes import F32, DType
 from rooftile.ir.expr import axis, symbols
 from rooftile.passes.editing import replaced
 from rooftile.passes.rules.invariance import is_invariant
-from rooftile.passes.rules.terms import Applied, Term, Varying, terms
+from rooftile.passes.rules.terms import Applied, Factor, Term, Varying, terms
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,12 @@ class Step:
     after: str
 
 
-def apply(body: Graph, reduction: Op, split: bool = True) -> tuple[Graph, tuple[Step, ...]] | None:
+def apply(
+    body: Graph, reduction: Op, split: bool = True, leaves: Callable[[Term, Factor], bool] = lambda *_: True
+) -> tuple[Graph, tuple[Step, ...]] | None:
     """``body`` with invariant factors taken out of ``reduction`` (a sum or a contraction), and the steps; None where no
-    rule applies. Without ``split`` a sum of terms stays one."""
+    rule applies. Without ``split`` a sum of terms stays one; factors of terms stay where they are not to be one that
+    ``leaves``."""
     if reduction.name not in ("reduce", "contract") or reduction.attrs.get("fn", "sum") != "sum":
         return None
     producers = body.producers()
@@ -46,7 +49,7 @@ def apply(body: Graph, reduction: Op, split: bool = True) -> tuple[Graph, tuple[
         found = terms(operand, reduced, producers, split) if reduced else []
         if len(found) > 1 and any(_is_rounded(t, operand.dtype, producers) for t in found):
             found = _with_moved(reduction, position, found, producers) or terms(operand, reduced, producers, False)
-        if any(t.invariant for t in found):
+        if any(t.invariant for t in found) and all(leaves(t, factor) for t in found for factor in t.invariant):
             summed = partial(_sum_of_terms, op=reduction, position=position, found=found)
             return replaced(body, reduction, summed), _steps(reduction, position, found)
     return None

@@ -22,8 +22,8 @@ from rooftile.ir.substitution import substitute
 from rooftile.passes.lowering.reductions import identity_value
 from rooftile.passes.regions.access import Read
 from rooftile.passes.regions.sweeps import Sweeps
-from rooftile.passes.rules.changes import Part, Term, Terms, reads_of
-from rooftile.passes.rules.correct import Correction, behind_views
+from rooftile.passes.rules.changes import Part, Term, Terms, behind_views, reads_of
+from rooftile.passes.rules.correct import Correction
 from rooftile.passes.splitting.copies import Copies
 
 Axes: TypeAlias = tuple[tuple[str, Size], ...]

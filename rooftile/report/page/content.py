@@ -10,7 +10,7 @@ from typing import Any
 
 from rooftile.compilation import Compilation
 from rooftile.ir.printer import print_graph
-from rooftile.ir.steps import loop_visits
+from rooftile.ir.steps import AGAIN, loop_visits
 from rooftile.report.data import Report
 from rooftile.report.page.diagram import diagram_of
 from rooftile.report.page.texts import Texts
@@ -57,7 +57,8 @@ def _kernel(step: Step, compilation: Compilation, texts: Texts) -> dict[str, Any
     told = compilation.visits.get(-1 if step.visits is None else step.visits)
     known = all(s.name in compilation.sizes for kernel in kernels for s in kernel.size_symbols())
     visits = [v for k in kernels for v in loop_visits(k, compilation.sizes, _MOST_ROWS, told)] if known else []
-    chosen = any(loop.attrs["ranges"] for kernel in kernels for loop in kernel.ops if loop.name == "loop")
+    loops = [op for kernel in kernels for op in kernel.ops if op.name == "loop" and op.attrs["phase"] != AGAIN]
+    chosen = any(loop.attrs["ranges"] for loop in loops)
     return {
         "source": texts.add(step.kernel.source.splitlines()),
         "masks": [asdict(v) for v in visits],
