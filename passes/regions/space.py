@@ -21,6 +21,7 @@ from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
+from rooftile.passes.regions.forms import Reason, Unschedulable
 from rooftile.passes.regions.ragged import ragged_axes
 from rooftile.passes.rules.correct import dependencies
 
@@ -198,7 +199,14 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
     where the strides allow.
 
     Returns the new space and accesses, and the name that the merged axis got.
+
+    Raises:
+        Unschedulable: a reduction runs over some of the axes only; over the merged one it would count each position of
+            those once for every position of the others.
     """
+    if (torn := _runs_over_some(access, names)) is not None:
+        text = f"{', '.join(names)} are to be one axis, and %{torn.value.name} runs over some of them only"
+        raise Unschedulable(Reason("roles", torn.value, text))
     merged = unique_name(merged, access.names.difference(names).union(space.defs))
     extents = [access.axes[n] for n in names]
     whole = axis(merged, product(extents))
@@ -213,6 +221,19 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
     defs = values | {n: substitute(e, values) for n, e in space.defs.items()}
     grown = replace(space, defs=defs, leaves=space.leaves | {merged: product(extents)})
     return grown, compose(body, grown), merged
+
+
+def _runs_over_some(access: Access, names: Iterable[str]) -> Read | None:
+    """A reduction that runs over some of the axes and not over all of them."""
+    together = set(names)
+    shared = ((read, together.intersection(access.nodes[read].bound)) for read in access.reductions())
+    return next((read for read, some in shared if some and some != together), None)
+
+
+def are_swept_apart(access: Access) -> bool:
+    """Whether a reduction over several axes has one beside it that runs over some of them only."""
+    several = {bound for r in access.reductions() if len(bound := access.nodes[r].bound) > 1}
+    return any(_runs_over_some(access, bound) is not None for bound in several)
 
 
 def merge_freely(
