@@ -63,42 +63,27 @@ def identify(body: Graph, space: Space, access: Access | None = None) -> tuple[S
 
 
 def _identifiable(access: Access) -> dict[str, str]:
-    """Reduced axes with the axes that they can be made the same as, all at once: none varies beside another."""
-    bound: dict[str, list[Read]] = {}
-    for read in access.reductions():
-        for name in access.nodes[read].bound:
-            bound.setdefault(name, []).append(read)
-    order = {name: number for number, name in enumerate(bound)}
+    """Reduced axes with the axes that they can be made the same as, all at once: none varies beside another, neither
+    where it is reduced nor, if it was made the same as an axis of the result before, anywhere else."""
+    order = {name: number for number, name in enumerate(access.bound_axes())}
     found: dict[str, str] = {}
     moved: set[str] = set()
-    for name, reads in bound.items():
-        dependent = _varying_operands(access, reads, name)
-        near = (*reads, *dependent)
+    for name in order:
+        varying = [read for read, free in access.free.items() if name in free]
+        near = [*varying, *(r for r in access.reductions() if name in access.nodes[r].bound)]
         beside = {a for r in near for a in (*access.nodes[r].bound, *access.free[r])}
         if name in moved or not beside.isdisjoint(found):
             continue
         for other, extent in access.axes.items():
-            later = other in bound and order[other] >= order[name]
+            later = other in order and order[other] >= order[name]
             if later or other in beside or other in found or not equal(extent, access.axes[name]):
                 continue
             renaming = {name: axis(other, extent)}
-            if any(_renamed(r, renaming) in access.nodes for r in dependent):
+            if any(_renamed(r, renaming) in access.nodes for r in varying):
                 found[name] = other
                 moved |= beside | {other}
                 break
     return found
-
-
-def _varying_operands(access: Access, reads: Sequence[Read], name: str) -> list[Read]:
-    found: dict[Read, None] = {}
-    stack = [operand for read in reads for operand in access.nodes[read].operands]
-    while stack:
-        current = stack.pop()
-        if current in found or name not in access.free[current]:
-            continue
-        found[current] = None
-        stack.extend(access.nodes[current].operands)
-    return list(found)
 
 
 def _renamed(read: Read, renaming: Mapping[str, Size]) -> Read:

@@ -338,7 +338,7 @@ def test_what_is_kept_is_reported(runs: list[int]) -> None:
 def test_what_a_call_may_write_to_is_not_kept_and_the_report_says_so(runs: list[int]) -> None:
     """A table of zeros, small as it is, is made anew for the ATen call that adds to it."""
 
-    def counted(x: Tensor, number: Tensor) -> Tensor:
+    def counted(x: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
         return torch.zeros(4, 32).index_add(0, number, x)
 
     report = rooftile.explain(counted, torch.randn(9, 32), torch.arange(9) % 4)
