@@ -42,6 +42,7 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "row_sum": lambda x, y: masked_product(x, y) + x[:, 0].sum(1, keepdim=True),
     "rows_of_a_variance": lambda x, y: (x - x.sum(2, keepdim=True)).pow(2).sum((1, 2)),
     "columns_of_a_variance": lambda x, y: (x - x.sum(1, keepdim=True)).pow(2).sum((1, 2)),
+    "product_of_products": lambda x, y: torch.einsum("ik,ak,in->in", x[:, 0], y[0], x[:, 1] @ y[1].T),
     "running_and_total": lambda x, y: (x.exp().cumsum(0) + x.exp().sum(0)) * x,
     "running_and_total_of_less": lambda x, y: ((x + x).cumsum(0) + x.sum(0)) * x,
     "all_and_rows": lambda x, y: x.exp() / x.exp().sum((1, 2), keepdim=True) * x.amax(2, keepdim=True),
