@@ -1,6 +1,7 @@
 """Reductions over several axes with others beside or beneath them that run over some of these axes only.
 
-A sweep runs over one axis, so that several are merged for it: not where that would count a position more than once.
+A sweep runs over one axis, so that several are merged for it: not where that would count a position more than once. And
+of two sweeps one is within the other, or they follow one another: not each within the other.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "product_of_products": lambda x, y: torch.einsum("ik,ak,in->in", x[:, 0], y[0], x[:, 1] @ y[1].T),
     "running_and_total": lambda x, y: (x.exp().cumsum(0) + x.exp().sum(0)) * x,
     "running_and_total_of_less": lambda x, y: ((x + x).cumsum(0) + x.sum(0)) * x,
+    "columns_and_a_total": lambda x, y: x - x.mean(0, keepdim=True) - y.sum(),
+    "columns_and_rows": lambda x, y: x[0] - x[0].mean(0, keepdim=True) - x[0].mean(1, keepdim=True),
+    "columns_rows_and_a_total": lambda x, y: x - x.mean(0, keepdim=True) - x.amax(1, keepdim=True) - y.sum(),
     "all_and_rows": lambda x, y: x.exp() / x.exp().sum((1, 2), keepdim=True) * x.amax(2, keepdim=True),
 }
 
