@@ -118,7 +118,20 @@ def _stores_in(kernel: Kernel, read: Read, name: str, level: int, block: Block) 
     return (
         root_axes(kernel.access, read) & kernel.loops == block.loops | {name}
         and kernel.sweeps.level[read].get(name, 0) == level
+        and all(_is_done(r, block) for r in kernel.sweeps.depends[read] if block.loops & set(_bound(kernel, r)))
     )
+
+
+def _bound(kernel: Kernel, read: Read) -> tuple[str, ...]:
+    return kernel.access.nodes[read].bound
+
+
+def _is_done(read: Read, block: Block) -> bool:
+    """Whether the reduction ``read`` has ended before ``block``."""
+    around: Block | None = block
+    while around is not None and read not in around.known:
+        around = around.parent
+    return around is not None and read not in around.running
 
 
 def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequence[Read], roots: Sequence[int]) -> None:
