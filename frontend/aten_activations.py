@@ -57,6 +57,14 @@ def softplus(im: Import, x: Value, beta: Scalar = 1, threshold: Scalar = 20) -> 
     return im.b.cast(im.where(linear, wide, soft, wide.dtype), x.dtype)
 
 
+@row(aten.prelu.default)
+def prelu(im: Import, x: Value, weight: Value) -> Value:
+    """The slope below zero is one number, or one for each channel, the second dimension."""
+    channels = weight.shape if x.type.rank > 1 else ()
+    slope = im.b.reshape(weight, (*channels, *(1,) * max(0, x.type.rank - 2)))
+    return im.where(im.pointwise("gt", x, 0), x, im.pointwise("mul", slope, x), im.dtype)
+
+
 @row(aten.dropout.default, aten.alpha_dropout.default, aten.feature_dropout.default)
 def dropout(im: Import, x: Value, p: float, train: bool) -> Value:
     decline_if(train and p > 0, "dropout in training")

@@ -22,11 +22,15 @@ def topk(
 ) -> tuple[Value, Value]:
     """The element of each rank below ``k`` is a sum of one: that over all, where the rank is that. Its place is the
     largest of one, so that it is known to be less than the row is long."""
-    decline_if(x.type.rank == 0 or dim % x.type.rank != x.type.rank - 1, "elements that are not a row")
-    count = x.shape[-1]
+    decline_if(x.type.rank == 0, "a number alone")
+    dim, last = dim % x.type.rank, x.type.rank
+    count = x.shape[dim]
     decline_if(not isinstance(count, int) or not isinstance(k, int) or count > MOST_CHOSEN_FROM, "a long row")
     assert isinstance(count, int) and isinstance(k, int)
-    shape, last = (*x.shape[:-1], k, count), x.type.rank
+    there = [*(d for d in range(last) if d != dim), dim]
+    back = [there.index(d) for d in range(last)]
+    x = im.b.permute(x, there)
+    shape = (*x.shape[:-1], k, count)
     ranks = im.b.reshape(rank(im.b, x, count, descending=largest), (*x.shape[:-1], 1, count))
     found = im.b.pointwise("eq", im.b.broadcast(ranks, shape), numbers_along(im.b, shape, last - 1))
     values = im.b.broadcast(im.b.reshape(x, (*x.shape[:-1], 1, count)), shape)
@@ -34,7 +38,7 @@ def topk(
     chosen = im.b.reduce("sum", im.b.pointwise("where", found, values, nothing), (last,))
     places = im.b.pointwise("where", found, numbers_along(im.b, shape, last), im.full(0, I32, shape))
     numbers = im.b.cast(im.b.reduce("max", places, (last,)), I64)
-    return chosen, im.b.positions(numbers, count, last - 1)
+    return im.b.permute(chosen, back), im.b.positions(im.b.permute(numbers, back), count, dim)
 
 
 def _sorted(im: Import, x: Value, descending: bool) -> tuple[Value, Value]:

@@ -28,6 +28,7 @@ from rooftile.frontend import (  # noqa: F401  (each fills its part of the table
     aten_indexing,
     aten_normalization,
     aten_pointwise,
+    aten_pooling,
     aten_reductions,
     aten_sorting,
     aten_views,

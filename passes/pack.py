@@ -43,8 +43,12 @@ class Pack:
                 kept.update(op.outputs)
                 left -= bytes
                 op = replace(op, attrs=freeze_attrs({**op.attrs, "packed": True}))
-            if fixed:
-                _enter(op, bytes, left, ctx)
+            if is_packed(op) and fixed:
+                _enter(op, bytes, ctx)
+            elif fixed and ready and bytes > left:
+                _enter_cut(op, "memory", f"{bytes} bytes are more than the {left} that may still be kept", ctx)
+            elif fixed and not shown.isdisjoint(op.outputs):
+                _enter_cut(op, "call", "an ATen call reads it, and may write to what it reads", ctx)
             ops.append(op)
         return replace(graph, ops=tuple(ops)) if kept else graph
 
@@ -54,13 +58,22 @@ def _enter_stack(op: Op, bytes: int, ctx: PassContext) -> None:
     ctx.ledger.add("packed", rule="stack", values=[op.output.name], reason=reason, bytes=-bytes, locs=[op.loc])
 
 
-def _enter(op: Op, bytes: int, left: int, ctx: PassContext) -> None:
+def _enter(op: Op, bytes: int, ctx: PassContext) -> None:
     price = cost(region_access(op.regions[0])[1], ctx.target)
-    values = [v.name for v in op.outputs]
-    what = f"{', '.join(f'%{name}' for name in values)} depends on no input but weights"
-    if is_packed(op):
-        text = f"{what}: {bytes} bytes are kept, {price.seconds * 1e6:.1f} us less in each call by the model"
-        ctx.ledger.add("packed", rule="weights", values=values, reason=text, bytes=price.bytes, locs=[op.loc])
-    else:
-        text = f"{what}, yet {bytes} bytes are more than the {left} that may still be kept"
-        ctx.ledger.add("cut", rule="memory", values=values, reason=text, bytes=-price.bytes, locs=[op.loc])
+    saved = f"{price.seconds * 1e6:.1f} us less in each call by the model"
+    reason = f"{_lasting(op)}: {bytes} bytes are kept, {saved}"
+    ctx.ledger.add("packed", rule="weights", values=_names(op), reason=reason, bytes=price.bytes, locs=[op.loc])
+
+
+def _enter_cut(op: Op, rule: str, why: str, ctx: PassContext) -> None:
+    price = cost(region_access(op.regions[0])[1], ctx.target)
+    reason = f"{_lasting(op)}, yet {why}"
+    ctx.ledger.add("cut", rule=rule, values=_names(op), reason=reason, bytes=-price.bytes, locs=[op.loc])
+
+
+def _names(op: Op) -> list[str]:
+    return [v.name for v in op.outputs]
+
+
+def _lasting(op: Op) -> str:
+    return f"{', '.join(f'%{name}' for name in _names(op))} depends on no input but weights"

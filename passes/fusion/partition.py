@@ -105,7 +105,9 @@ class Partition:
         return self._verdicts[key]
 
     def needs(self, values: Iterable[Value], targets: Collection[Value]) -> bool:
-        """Whether one of ``values`` is one of ``targets``, or computed from one."""
+        """Whether one of ``values`` is one of ``targets``, or computed from one; what a region stores beside its last
+        result is there when that is."""
+        hosts = {tap: host for host, taps in self.taps.items() for tap in taps}
         first = min(self.position[self.producers[target]] for target in targets)  # what comes before needs none
         seen: set[Value] = set()
         stack = list(values)
@@ -113,8 +115,12 @@ class Partition:
             value = stack.pop()
             if value in targets:
                 return True
-            if value in self.producers and self.position[self.producers[value]] > first and value not in seen:
-                seen.add(value)
+            if value in seen or value not in self.producers:
+                continue
+            seen.add(value)
+            if value in hosts:
+                stack.append(hosts[value])
+            if hosts or self.position[self.producers[value]] > first:
                 stack.extend(self.producers[value].inputs)
         return False
 

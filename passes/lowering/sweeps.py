@@ -33,10 +33,20 @@ def place_store(kernel: Kernel, number: int, block: Block) -> None:
     if not missing:
         _store(kernel, number, block)
     else:
-        name = min(missing, key=kernel.order.__getitem__)
+        name = min(missing, key=lambda a: (_is_swept_within(kernel, read, a, missing), kernel.order[a]))
         level = kernel.sweeps.level[read].get(name, 0)
         members, roots = _together(kernel, name, level, block) if len(missing) == 1 else ([], [])
         _sweep(kernel, name, level, block, members, sorted({number, *roots}))
+
+
+def _is_swept_within(kernel: Kernel, read: Read, name: str, missing: frozenset[str]) -> bool:
+    """Whether ``read`` is computed from a reduction over ``name`` for each position of another axis whose loop is
+    missing: that loop is then around both the sweep and the store."""
+    access = kernel.access
+    return any(
+        name in access.nodes[r].bound and not missing.isdisjoint(access.free[r] - {name})
+        for r in kernel.sweeps.depends[read]
+    )
 
 
 def _store(kernel: Kernel, number: int, block: Block) -> None:
@@ -109,7 +119,20 @@ def _stores_in(kernel: Kernel, read: Read, name: str, level: int, block: Block) 
     return (
         root_axes(kernel.access, read) & kernel.loops == block.loops | {name}
         and kernel.sweeps.level[read].get(name, 0) == level
+        and all(_is_done(r, block) for r in kernel.sweeps.depends[read] if block.loops & set(_bound(kernel, r)))
     )
+
+
+def _bound(kernel: Kernel, read: Read) -> tuple[str, ...]:
+    return kernel.access.nodes[read].bound
+
+
+def _is_done(read: Read, block: Block) -> bool:
+    """Whether the reduction ``read`` has ended before ``block``."""
+    around: Block | None = block
+    while around is not None and read not in around.known:
+        around = around.parent
+    return around is not None and read not in around.running
 
 
 def _sweep(kernel: Kernel, name: str, level: int, block: Block, members: Sequence[Read], roots: Sequence[int]) -> None:

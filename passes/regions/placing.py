@@ -51,13 +51,13 @@ class Placing:
                 level[name] = max(level.get(name, 0), ended)
         below = joined([self._below[o] for o in operands])
         around = self.access.free[read] & self.swept
-        for name in self.swept.intersection(node.bound):
+        for name in (axis for axis in node.bound if axis in self.swept):
             turn = self._shared(read, Turn(name, 0, around), below)
             if turn is None:
                 self.corrected.pop(read, None)
                 turn = self._first(read, Turn(name, level.get(name, 0), around), below)
             self._take(turn, below)
-            self.number[read] = {name: turn.number}
+            self.number.setdefault(read, {})[name] = turn.number
             level[name] = turn.number + 1
             below = frozenset({turn})
         self.level[read], self._below[read] = level, below
@@ -73,13 +73,16 @@ class Placing:
 
     def _shared(self, read: Read, turn: Turn, below: frozenset[Turn]) -> Turn | None:
         """The sweep like ``turn`` that a corrected state shares with its references, a position with its extreme; None
-        where it can't, or the sums that correct it are complete by then."""
+        where it can't, one of these is no sum over the axis, or the sums that correct it are complete by then."""
         correction = self.corrected.get(read)
         if correction is None:
             return None
         references = correction.references if correction.extreme is None else {correction.extreme}
+        sums = [moment.sum for moment in correction.moments]
+        if any(turn.axis not in self.number[r] for r in (*references, *sums)):
+            return None
         turn = turn._replace(number=max((self.number[r][turn.axis] for r in references), default=0))
-        complete = any(self.number[moment.sum][turn.axis] != turn.number for moment in correction.moments)
+        complete = any(self.number[r][turn.axis] != turn.number for r in sums)
         return turn if self._joins(read, turn, below) and not complete else None
 
     def _first(self, read: Read, turn: Turn, below: frozenset[Turn]) -> Turn:

@@ -21,6 +21,7 @@ from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Access, Read, Space, address
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
+from rooftile.passes.regions.forms import Reason, Unschedulable
 from rooftile.passes.regions.ragged import ragged_axes
 from rooftile.passes.rules.correct import dependencies
 
@@ -62,42 +63,27 @@ def identify(body: Graph, space: Space, access: Access | None = None) -> tuple[S
 
 
 def _identifiable(access: Access) -> dict[str, str]:
-    """Reduced axes with the axes that they can be made the same as, all at once: none varies beside another."""
-    bound: dict[str, list[Read]] = {}
-    for read in access.reductions():
-        for name in access.nodes[read].bound:
-            bound.setdefault(name, []).append(read)
-    order = {name: number for number, name in enumerate(bound)}
+    """Reduced axes with the axes that they can be made the same as, all at once: none varies beside another, neither
+    where it is reduced nor, if it was made the same as an axis of the result before, anywhere else."""
+    order = {name: number for number, name in enumerate(access.bound_axes())}
     found: dict[str, str] = {}
     moved: set[str] = set()
-    for name, reads in bound.items():
-        dependent = _varying_operands(access, reads, name)
-        near = (*reads, *dependent)
+    for name in order:
+        varying = [read for read, free in access.free.items() if name in free]
+        near = [*varying, *(r for r in access.reductions() if name in access.nodes[r].bound)]
         beside = {a for r in near for a in (*access.nodes[r].bound, *access.free[r])}
         if name in moved or not beside.isdisjoint(found):
             continue
         for other, extent in access.axes.items():
-            later = other in bound and order[other] >= order[name]
+            later = other in order and order[other] >= order[name]
             if later or other in beside or other in found or not equal(extent, access.axes[name]):
                 continue
             renaming = {name: axis(other, extent)}
-            if any(_renamed(r, renaming) in access.nodes for r in dependent):
+            if any(_renamed(r, renaming) in access.nodes for r in varying):
                 found[name] = other
                 moved |= beside | {other}
                 break
     return found
-
-
-def _varying_operands(access: Access, reads: Sequence[Read], name: str) -> list[Read]:
-    found: dict[Read, None] = {}
-    stack = [operand for read in reads for operand in access.nodes[read].operands]
-    while stack:
-        current = stack.pop()
-        if current in found or name not in access.free[current]:
-            continue
-        found[current] = None
-        stack.extend(access.nodes[current].operands)
-    return list(found)
 
 
 def _renamed(read: Read, renaming: Mapping[str, Size]) -> Read:
@@ -198,7 +184,14 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
     where the strides allow.
 
     Returns the new space and accesses, and the name that the merged axis got.
+
+    Raises:
+        Unschedulable: a reduction runs over some of the axes only; over the merged one it would count each position of
+            those once for every position of the others.
     """
+    if (torn := _runs_over_some(access, names)) is not None:
+        text = f"{', '.join(names)} are to be one axis, and %{torn.value.name} runs over some of them only"
+        raise Unschedulable(Reason("roles", torn.value, text))
     merged = unique_name(merged, access.names.difference(names).union(space.defs))
     extents = [access.axes[n] for n in names]
     whole = axis(merged, product(extents))
@@ -213,6 +206,19 @@ def merge(body: Graph, space: Space, access: Access, names: Sequence[str], merge
     defs = values | {n: substitute(e, values) for n, e in space.defs.items()}
     grown = replace(space, defs=defs, leaves=space.leaves | {merged: product(extents)})
     return grown, compose(body, grown), merged
+
+
+def _runs_over_some(access: Access, names: Iterable[str]) -> Read | None:
+    """A reduction that runs over some of the axes and not over all of them."""
+    together = set(names)
+    shared = ((read, together.intersection(access.nodes[read].bound)) for read in access.reductions())
+    return next((read for read, some in shared if some and some != together), None)
+
+
+def are_swept_apart(access: Access) -> bool:
+    """Whether a reduction over several axes has one beside it that runs over some of them only."""
+    several = {bound for r in access.reductions() if len(bound := access.nodes[r].bound) > 1}
+    return any(_runs_over_some(access, bound) is not None for bound in several)
 
 
 def merge_freely(

@@ -12,11 +12,11 @@ from rooftile.passes.regions.access import Access, Space
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
 from rooftile.passes.regions.sizes import likely
-from rooftile.passes.regions.space import region_access
+from rooftile.passes.regions.space import are_swept_apart, region_access
 from rooftile.passes.schedules.chain import schedule_chain
 from rooftile.passes.schedules.matrix import schedule_matrix
 from rooftile.passes.schedules.pointwise import schedule_pointwise
-from rooftile.passes.schedules.reduction import schedule_reduction, split_positions
+from rooftile.passes.schedules.reduction import schedule_reduction, split_positions, sweeps_within
 from rooftile.target import Target
 
 
@@ -35,9 +35,11 @@ def schedule_region(body: Graph, target: Target, *, alone: bool = False) -> Sche
 
 
 def may_be_unschedulable(access: Access) -> bool:
-    """Whether ``schedule_region`` must be asked: positions along several axes want them whole, a chain's sweeps want
-    merged ones."""
-    return bool(split_positions(access)) or _kind(access) is schedule_chain
+    """Whether ``schedule_region`` must be asked: positions along several axes want them whole, sweeps over several want
+    merged ones, and of two sweeps one is within the other."""
+    within = sweeps_within(access)
+    crossed = any((other, one) in within for one, other in within)
+    return bool(split_positions(access)) or crossed or are_swept_apart(access) or _kind(access) is schedule_chain
 
 
 def _kind(access: Access) -> Callable[[Graph, Space, Access, Target], Schedule]:

@@ -32,7 +32,7 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
     """The first choice of schedule for a region of reductions.
 
     Raises:
-        Unschedulable: a position is wanted along several axes that no tile holds.
+        Unschedulable: a position is wanted along several axes that no tile holds, or two sweeps each within the other.
     """
     inner = _inner_axes(access)
     outer = [a for a in access.axes if a not in inner]
@@ -40,6 +40,7 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
     inner = [a for a in access.axes if a not in outer]
     space, access, inner = _one_loop_each(body, space, access, inner, target)
     roles, elements = _inner_roles(access, inner, target)
+    _one_within_the_other(access, [role.name for role in roles if role.role == "loop"])
     budget = (2**18 if target.kind == "cpu" else 4096) // max(1, elements)
     loops = [a for a in roles if a.role == "loop"]
     count = prod(likely(access.axes[a]) for a in outer)
@@ -158,6 +159,26 @@ def _inner_roles(access: Access, inner: list[str], target: Target) -> tuple[list
             raise Unschedulable(Reason("roles", positions[name].output, text, positions[name]))
         roles[name] = AxisRole(name, access.axes[name], role, tile)
     return [roles[a] for a in access.axes if a in roles], max(_held(span, roles) for span in spans)
+
+
+def _one_within_the_other(access: Access, loops: list[str]) -> None:
+    """Nothing, where sweeps can be nested as reductions need it.
+
+    Raises:
+        Unschedulable: of two axes each is swept for every position of the other, as for sums of columns and of rows.
+    """
+    within = sweeps_within(access)
+    for one, other in within:
+        if one in loops and other in loops and (other, one) in within:
+            read = within[one, other]
+            text = f"%{read.value.name} is swept over {one} for every {other}, and another over {other} for every {one}"
+            raise Unschedulable(Reason("roles", read.value, text))
+
+
+def sweeps_within(access: Access) -> dict[tuple[str, str], Read]:
+    """Reductions by ``(axis, other)``, where they run over the axis for each position of the other."""
+    pairs = ((a, b, r) for r in access.reductions() for a in access.nodes[r].bound for b in access.free[r])
+    return {(a, b): read for a, b, read in pairs}
 
 
 def _held(span: frozenset[str], roles: Mapping[str, AxisRole]) -> int:

@@ -150,6 +150,22 @@ UNARY: dict[str, Callable[[Tensor], Any]] = {
     "einsum": lambda x: (torch.einsum("bij,bkj->bik", x, x), torch.einsum("...ij->...i", x), torch.einsum("ijk->", x)),
     "einsum implicit": lambda x: (torch.einsum("bij,bkj", x, x), torch.einsum("...ij,...kj->...ik", x, x)),
     "einsum diagonal": lambda x: torch.einsum("bii->bi", x[..., :4]),
+    "avg_pool1d": lambda x: (F.avg_pool1d(x, 2), F.avg_pool1d(x[0], 3, 2, 1), F.avg_pool1d(x, 4, 3, 2, True, False)),
+    "avg_pool2d": lambda x: (
+        F.avg_pool2d(x, 2),
+        F.avg_pool2d(x[None], 3, 1, 1, count_include_pad=False),
+        F.avg_pool2d(x, (2, 3), stride=(3, 2), padding=(1, 0), ceil_mode=True),
+        F.avg_pool2d(x, 3, 2, 1, True, False),
+        F.avg_pool2d(x, 2, 3, 1, divisor_override=3),
+    ),
+    "avg_pool3d": lambda x: F.avg_pool3d(x.float()[None], (3, 2, 2), (1, 2, 1), (1, 0, 1), count_include_pad=False),
+    "adaptive_avg_pool": lambda x: (
+        F.adaptive_avg_pool1d(x, 2),
+        F.adaptive_avg_pool2d(x, (2, 3)),
+        F.adaptive_avg_pool2d(x[None], (None, 4)),
+        F.adaptive_avg_pool3d(x[None], (1, 2, 6)),
+    ),
+    "prelu": lambda x: (F.prelu(x, x[0, :, 0]), F.prelu(x, x[0, 0, :1]), F.prelu(x[0, 0], x[0, 0, :1])),
     "conv1d": lambda x: (F.conv1d(x, x[:, :, :3], x[0, :3, 0]), F.conv1d(x, x[:2, :2, :2], None, 2, 1, 1, 2)),
     "conv1d depthwise": lambda x: F.conv1d(x, x[0, :, None, :3], padding=2, groups=4)[..., :6],
     "conv2d": lambda x: F.conv2d(x[None], x[:2, None, :2, :2].expand(2, 3, 2, 2), stride=2, padding=1, dilation=2),
@@ -186,7 +202,16 @@ def test_float_op(name: str, dtype: torch.dtype) -> None:
 
 
 # These need to know sizes: where to cut, which of two is smaller, how many groups there are.
-STATIC_ONLY = {"roll", "instance_norm", "pixel_shuffle", "as_strided", "diagonal", "group_norm", "pad"}
+STATIC_ONLY = {
+    "roll",
+    "instance_norm",
+    "pixel_shuffle",
+    "as_strided",
+    "diagonal",
+    "group_norm",
+    "pad",
+    "adaptive_avg_pool",
+}
 
 
 @pytest.mark.parametrize("name", sorted(UNARY.keys() - STATIC_ONLY))
@@ -390,6 +415,7 @@ def test_op_without_a_row_stays_an_aten_call() -> None:
 def test_the_largest_of_a_row(largest: bool) -> None:
     agrees(lambda x: torch.topk(x, 3, largest=largest), data(5, 17))
     agrees(lambda x: torch.topk(x, 2, largest=largest), data(2, 3, 8, dtype=torch.bfloat16))
+    agrees(lambda x: (*torch.topk(x, 2, 1, largest), *torch.topk(x, 2, 0, largest)), data(2, 5, 3))
     odd = torch.tensor([[1.0, float("nan"), -2.0, float("inf")], [float("-inf"), 0.0, 3.0, float("nan")]])
     agrees(lambda x: torch.topk(x, 4, largest=largest)[0], odd)
 

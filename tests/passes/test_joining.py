@@ -16,6 +16,7 @@ from rooftile.passes.manager import Manager
 from rooftile.passes.pipeline import PIPELINE
 from rooftile.target import CPU, H100
 from tests.answers import assert_same_answer
+from tests.regions import compiled
 
 
 def softmax_over_queries(length: int, size: int, dtype: DType = F32) -> Graph:
@@ -93,3 +94,15 @@ def test_a_reduction_of_a_reduction_gives_both() -> None:
     assert_same_answer(
         graph, Manager(verify=True).run(graph, PIPELINE, PassContext(CPU))[-1].graph, [torch.rand(16, 64)]
     )
+
+
+def test_no_two_regions_wait_for_a_result_of_one_another() -> None:
+    """Each of two results reads a sum that the other's region might store as well: one of them does, not both."""
+
+    def two(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, total = y * x.cumsum(1), x.sum()
+        return total * rows.sum(1, keepdim=True) + x * 0.01, (total + rows).cumsum(0) * y
+
+    inputs = (torch.randn(6, 5, 6), torch.randn(6, 5, 6))
+    before, after = (stages := compiled(two, inputs).stages)[0].graph, stages[-1].graph
+    assert_same_answer(before, after, inputs)

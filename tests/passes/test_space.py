@@ -89,3 +89,13 @@ def test_an_axis_of_several_reductions_is_not_made_the_same_as_one_beneath_any_o
     body = b.finish([b.pointwise("div", total, b.reduce("sum", v, [0]))])
     _, access = region_access(body)
     assert list(access.axes.values()) == [COLUMNS, COLUMNS]
+
+
+def test_an_axis_of_the_result_that_a_scan_varies_over_stays_apart_from_the_scanned_one() -> None:
+    """``(sum of 2 x up to i + sum of x) * x[i]``: the sum may run over ``i``, and the scan over neither."""
+    b = GraphBuilder()
+    x = b.input("x", TensorType(F32, (COLUMNS,)))
+    running = b.op("scan", [b.pointwise("add", x, x)], {"fn": "sum", "dim": 0})
+    total = b.broadcast(b.reduce("sum", x, [0]), (COLUMNS,))
+    _, access = region_access(b.finish([b.pointwise("mul", b.pointwise("add", running, total), x)]))
+    assert list(access.axes.values()) == [COLUMNS, COLUMNS]

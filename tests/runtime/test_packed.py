@@ -335,6 +335,17 @@ def test_what_is_kept_is_reported(runs: list[int]) -> None:
     assert "Kernels that run once" in str(report) and "kept from call to call" in str(report)
 
 
+def test_what_a_call_may_write_to_is_not_kept_and_the_report_says_so(runs: list[int]) -> None:
+    """A table of zeros, small as it is, is made anew for the ATen call that adds to it."""
+
+    def counted(x: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(4, 32).index_add(0, number, x)
+
+    report = rooftile.explain(counted, torch.randn(9, 32), torch.arange(9) % 4)
+    assert not report.packed
+    assert [(e.rule, "may write to" in e.reason) for e in report.ledger if e.decision == "cut"] == [("call", True)]
+
+
 def test_a_call_with_too_few_tensors_is_refused(runs: list[int]) -> None:
     program = rooftile.export(Scaled().eval(), (X,))
     packed = program._function.program.program  # type: ignore[attr-defined]
