@@ -12,7 +12,7 @@ from rooftile.codegen.names import Names, readable
 from rooftile.codegen.space import LANE, START, Axis, Space
 from rooftile.codegen.statements import Assign, Writer
 from rooftile.errors import InternalError
-from rooftile.ir.expr import Size, Symbol
+from rooftile.ir.expr import Symbol
 from rooftile.ir.ranges import LARGEST_SIZE
 
 
@@ -160,13 +160,3 @@ class Positions:
         if axis.role == "loop":
             lanes = self._lane(axis)
         return self._writer.shared(name, f"{start} + {lanes}", depth, fixed=True)
-
-
-def contiguous(shape: tuple[Size, ...]) -> tuple[Size, ...]:
-    """The strides, in elements, of a buffer without gaps in row-major order."""
-    strides: list[Size] = []
-    step: Size = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step = step * size
-    return tuple(reversed(strides))

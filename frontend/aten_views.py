@@ -11,12 +11,13 @@ from torch import fx
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import decline_if, row
-from rooftile.frontend.sizes import is_contiguous, to_sizes, to_strides
+from rooftile.frontend.sizes import to_sizes, to_strides
 from rooftile.ir.core import Value
 from rooftile.ir.expr import Expr, Size
 from rooftile.ir.graph_ops import unflatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least
+from rooftile.ir.strides import is_contiguous
 
 aten = torch.ops.aten
 

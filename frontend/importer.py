@@ -40,7 +40,7 @@ from rooftile.frontend.pairs import by_pairs, plainly
 from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.rows import NOTED, ROWS, ROWS_BY_NAME, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
-from rooftile.frontend.sizes import found_equal, is_contiguous, to_size, to_strides
+from rooftile.frontend.sizes import found_equal, to_size, to_strides
 from rooftile.frontend.updates import chains, updates
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Attr, Graph, TensorType, Value
@@ -49,6 +49,7 @@ from rooftile.ir.expr import Size
 from rooftile.ir.extern import encode, encode_call
 from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal
+from rooftile.ir.strides import is_contiguous
 
 
 @dataclass(frozen=True)

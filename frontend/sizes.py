@@ -156,22 +156,6 @@ def _bound(bound: Any, otherwise: int | None) -> int | None:
     return int(bound) if bound.is_Integer and abs(int(bound)) < _UNBOUNDED else otherwise
 
 
-def contiguous_strides(shape: Sequence[Size]) -> tuple[Size, ...]:
-    """Row-major strides of ``shape``, in elements."""
-    strides: list[Size] = []
-    step: Size = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step = mul(step, size)
-    return tuple(reversed(strides))
-
-
-def is_contiguous(shape: Sequence[Size], strides: Sequence[Size]) -> bool:
-    """Whether ``strides`` are row-major for ``shape``; the stride of a dimension of size 1 does not matter."""
-    wanted = contiguous_strides(shape)
-    return all(n == 1 or a == b for n, a, b in zip(shape, strides, wanted, strict=True))
-
-
 def bind_sizes(sources: Sequence[Any], arguments: Sequence[Any]) -> Mapping[str, int]:
     """The value of every run-time size, read from a call's arguments; ``sources`` are ``SymbolSource``."""
     return {

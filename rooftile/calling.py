@@ -12,8 +12,9 @@ from torch import fx
 
 from rooftile.compilation import Runnable
 from rooftile.frontend.captured import Captured, FromInput, FromResult, Output, Plain, ViewOf
-from rooftile.frontend.sizes import bind_sizes, is_contiguous, to_sizes
+from rooftile.frontend.sizes import bind_sizes, to_sizes
 from rooftile.ir.expr import Size
+from rooftile.ir.strides import is_contiguous
 from rooftile.ir.substitution import evaluate
 from rooftile.recompute import differentiable, run_with_gradients
 from rooftile.runtime.packed import invalidate_all_of

@@ -16,7 +16,7 @@ from rooftile.ir.blocks import steps_along
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, symbol_names
 from rooftile.ir.graph_ops import flatten_index
-from rooftile.ir.polynomial import add, mul
+from rooftile.ir.strides import position
 
 _T = TypeVar("_T")
 Guard = tuple[tuple[Size, Size], ...]
@@ -137,14 +137,6 @@ def address(read: Read) -> Size:
     if strides is None:
         return flatten_index(read.index, read.value.shape)
     return position(read.index, strides)
-
-
-def position(index: Sequence[Size], strides: Sequence[Size]) -> Size:
-    """The position in memory, in elements, of the element at ``index``."""
-    total: Size = 0
-    for e, stride in zip(index, strides, strict=True):
-        total = add(total, mul(e, stride))
-    return total
 
 
 def is_in_line(load: Read, axis: str, tile: int = 1) -> bool:
