@@ -48,7 +48,7 @@ from rooftile.ir.dtypes import from_torch
 from rooftile.ir.expr import Size
 from rooftile.ir.extern import encode, encode_call
 from rooftile.ir.optable import InferenceError
-from rooftile.ir.ranges import equal
+from rooftile.ir.ranges import equal, equal_shapes
 from rooftile.ir.strides import is_contiguous
 
 
@@ -329,5 +329,4 @@ def _check(results: Results, node: fx.Node) -> None:
 
 
 def _same(built: TensorType, wanted: TensorType) -> bool:
-    same_rank = built.dtype is wanted.dtype and built.rank == wanted.rank
-    return same_rank and all(equal(a, b) for a, b in zip(built.shape, wanted.shape, strict=True))
+    return built.dtype is wanted.dtype and equal_shapes(built.shape, wanted.shape)

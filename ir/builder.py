@@ -10,7 +10,7 @@ from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_
 from rooftile.ir.dtypes import F32, I64, DType
 from rooftile.ir.expr import Expr, Size, Symbol, axis, of
 from rooftile.ir.graph_ops import infer_graph_op
-from rooftile.ir.ranges import equal
+from rooftile.ir.ranges import equal, equal_shapes
 from rooftile.ir.tile_ops import infer_tile_op
 
 Infer = Callable[[str, Sequence[TensorType], Mapping[str, Any]], tuple[TensorType, ...]]
@@ -135,7 +135,7 @@ class GraphBuilder(Builder):
 
     def broadcast(self, x: Value, shape: Sequence[Size]) -> Value:
         """``x`` expanded to ``shape`` by torch's rule (aligned at the last dimension)."""
-        if len(shape) == x.type.rank and all(equal(a, b) for a, b in zip(x.shape, shape, strict=True)):
+        if equal_shapes(x.shape, shape):
             return x
         first = len(shape) - x.type.rank
         return self.expand(x, shape, tuple(range(first, len(shape))))
@@ -146,7 +146,7 @@ class GraphBuilder(Builder):
 
     def reshape(self, x: Value, shape: Sequence[Size]) -> Value:
         """The same elements in another shape (``x`` itself where the shape is the same)."""
-        if len(shape) == x.type.rank and all(equal(a, b) for a, b in zip(x.shape, shape, strict=True)):
+        if equal_shapes(x.shape, shape):
             return x
         return self.op("reshape", [x], {"shape": tuple(shape)})
 

@@ -19,7 +19,7 @@ from rooftile.ir.expr import Size
 from rooftile.ir.indexed_ops import INDEXED_OPS
 from rooftile.ir.optable import Evaluation, InferenceError, OpDef, require
 from rooftile.ir.polynomial import add, mul, product
-from rooftile.ir.ranges import at_least, equal
+from rooftile.ir.ranges import at_least, equal, equal_shapes
 from rooftile.ir.reference import contract_reference
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 from rooftile.ir.schedule import OPTIONS
@@ -52,8 +52,10 @@ def _infer_pointwise(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     require(len(types) == row.arity, f"{row.name} takes {row.arity} operands, got {len(types)}")
     first = types[0]
     for t in types:
-        same = t.rank == first.rank and all(equal(a, b) for a, b in zip(t.shape, first.shape, strict=True))
-        require(same, f"{row.name} wants operands of one shape, got {[t.shape for t in types]}")
+        require(
+            equal_shapes(t.shape, first.shape),
+            f"{row.name} wants operands of one shape, got {[t.shape for t in types]}",
+        )
     values = types[1:] if row.name == "where" else types
     require(
         len({t.dtype for t in values}) == 1, f"{row.name} wants operands of one dtype, got {[t.dtype for t in types]}"

@@ -12,7 +12,7 @@ from rooftile.ir.core import Graph, Op, Value, unique_name
 from rooftile.ir.expr import Size, axis, symbols
 from rooftile.ir.graph_ops import flatten_index, unflatten_index
 from rooftile.ir.polynomial import add, mul
-from rooftile.ir.ranges import at_least, equal, in_range
+from rooftile.ir.ranges import at_least, equal, equal_shapes, in_range
 from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Guard, NoCommonSpace, Node, Read, Space
 
@@ -117,7 +117,7 @@ def _reshape(walk: Walk, op: Op, read: Read) -> Node:
 def reshape_index(index: Sequence[Size], out: Sequence[Size], source: Sequence[Size]) -> tuple[Size, ...]:
     """The index in shape ``source`` of the element at ``index`` in shape ``out``; dimensions that both share stay as
     they are."""
-    if len(out) == len(source) and all(equal(a, b) for a, b in zip(out, source, strict=True)):
+    if equal_shapes(out, source):
         return tuple(index)
     head = 0
     while head < min(len(out), len(source)) and equal(out[head], source[head]):
