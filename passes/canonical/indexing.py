@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
-
 from rooftile.ir.core import Op, Value
 from rooftile.ir.division import floordiv, mod
-from rooftile.ir.dtypes import I64, DType
 from rooftile.ir.expr import Size, Symbol, axis, of, symbols
 from rooftile.ir.graph_ops import flatten_index, unflatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal
 from rooftile.ir.substitution import substitute
+from rooftile.passes.canonical.casts import holds_values
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 from rooftile.passes.canonical.uniform import filled
 
@@ -39,7 +37,7 @@ class _Follow:
         if key not in self._found:
             op = self._rw.producer(value)
             found = self._of_op(op, at, depth) if op is not None and depth > 0 else None
-            self._found[key] = found if found is not None and _holds(value.dtype, found) else None
+            self._found[key] = found if found is not None and holds_values(value.dtype, found) else None
         return self._found[key]
 
     def _of_op(self, op: Op, at: tuple[Size, ...], depth: int) -> Size | None:
@@ -93,14 +91,6 @@ class _Piece(NamedTuple):
         """What would be found at ``index`` of the whole if all of it went on like this piece."""
         own = [add(i, mul(self.start, -1)) if d == self.dim else i for d, i in enumerate(index)]
         return substitute(self.found, dict(zip(self.names, own, strict=True)))
-
-
-def _holds(dtype: DType, size: Size) -> bool:
-    """Whether ``size`` provably doesn't wrap around in ``dtype``; what is i64 is taken not to."""
-    if dtype is I64:
-        return True
-    low, high = torch.iinfo(dtype.torch).min, torch.iinfo(dtype.torch).max
-    return at_least(size, low) and at_least(add(high, mul(size, -1)), 0)
 
 
 def _positive_divisor(operation: Callable[[Size, Size], Size]) -> Callable[[Size, Size], Size | None]:
@@ -235,7 +225,7 @@ def _same_number(op: Op, rw: Rewriter) -> Make | None:
     """Integers that come out the same at every index, such as the differences of neighbouring positions."""
     operands = [_everywhere(v, rw) for v in op.inputs]
     number = None if any(o is None for o in operands) else _ARITHMETIC[op.attrs["fn"]](*operands)
-    if not isinstance(number, int) or not _holds(op.output.dtype, number):
+    if not isinstance(number, int) or not holds_values(op.output.dtype, number):
         return None
     return filled(number, op.output.type, rw)
 

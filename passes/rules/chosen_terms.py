@@ -28,13 +28,6 @@ def needed_without(graph: Graph, op: Op) -> frozenset[Op]:
     return frozenset(live_ops(others, graph.outputs))
 
 
-class Made:
-    """Who makes a value, as the analysis of intervals asks it."""
-
-    def __init__(self, producers: Mapping[Value, Op]) -> None:
-        self.producer = producers.get
-
-
 class ChosenTerms:
     """The sum ``op`` over the axis ``summed`` as one over the terms that ``delta`` leaves; what ``needed`` ops compute
     is there in any case."""
@@ -92,7 +85,7 @@ class ChosenTerms:
         plain = [(name, delta.sizes[name]) for name in self._names]
         index = builder.gather(delta.index, [], plain, [delta.at])
         counts: Value | None = None
-        bounds = interval(delta.index, Made(self._producers))
+        bounds = interval(delta.index, self._producers.get)
         if not (bounds[0] >= low and isinstance(high, int) and bounds[1] < high):
             first, end = (self._number(builder, number, index) for number in (0, high))
             counts = builder.pointwise(
