@@ -17,7 +17,7 @@ from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.expr import Symbol, size_symbols
 from rooftile.ir.substitution import evaluate
-from rooftile.passes.packing import is_packed, stacked
+from rooftile.passes.packing import input_kinds, is_packed, stacked
 from rooftile.runtime.arena import Life, aligned, place
 from rooftile.runtime.updates import InPlace, in_place
 
@@ -254,7 +254,7 @@ def _buffers(graph: Graph, steps: Sequence[Step], numbers: Mapping[Value, int]) 
     last: dict[int, int] = {}
     for number, step in enumerate(steps):
         last |= dict.fromkeys((*step.writes, *step.reads), number)
-    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    kinds = input_kinds(graph)
     buffers: list[Buffer] = []
     for value, kind in zip(graph.inputs, kinds, strict=True):
         role: Role = "weight" if kind in WEIGHTS else "input"

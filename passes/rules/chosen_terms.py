@@ -15,17 +15,10 @@ from rooftile.ir.dtypes import B1, I64
 from rooftile.ir.expr import Size, axis, symbol_names
 from rooftile.passes.canonical.intervals import interval
 from rooftile.passes.editing import replaced
-from rooftile.passes.liveness import live_ops
 from rooftile.passes.rules.deltas import Delta, Index
 from rooftile.passes.rules.elsewhere import Elsewhere, Place, Places, Rows, contracted, read_operands, reduced
 
 SUMS = ("contract", "reduce")
-
-
-def needed_without(graph: Graph, op: Op) -> frozenset[Op]:
-    """The ops that a graph would need if the result of ``op`` were given."""
-    others = [each for each in graph.ops if each is not op and each.name != "called"]
-    return frozenset(live_ops(others, graph.outputs))
 
 
 class ChosenTerms:
