@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from rooftile.ir.core import Op, Value
 from rooftile.ir.division import floordiv, mod
 from rooftile.ir.expr import Size, Symbol, axis, of, symbols
-from rooftile.ir.graph_ops import flatten_index, unflatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal
 from rooftile.ir.substitution import substitute
 from rooftile.passes.canonical.casts import holds_values
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 from rooftile.passes.canonical.uniform import filled
+from rooftile.passes.regions.view_index import VIEWED_AT
 
 _DEPTH = 16  # how many ops deep an index computation is followed
 
@@ -47,8 +47,8 @@ class _Follow:
             return _LEAVES[op.name](op, at)
         if op.name == "cast":
             return self.expression(op.inputs[0], at, depth - 1)
-        if op.name in _THROUGH:
-            return self.expression(op.inputs[0], tuple(_THROUGH[op.name](op, at)), depth - 1)
+        if op.name in VIEWED_AT:
+            return self.expression(op.inputs[0], VIEWED_AT[op.name](op, at), depth - 1)
         if op.name == "concat":
             return self._of_pieces(op, at, depth)
         if op.name != "pointwise" or op.attrs["fn"] not in _ARITHMETIC:
@@ -101,17 +101,6 @@ _LEAVES: dict[str, Callable[[Op, Sequence[Size]], Size]] = {
     "constant": lambda op, at: op.attrs["value"],
     "size": lambda op, at: op.attrs["value"],
     "iota": lambda op, at: at[0],
-}
-
-_THROUGH: dict[str, Callable[[Op, Sequence[Size]], Sequence[Size]]] = {
-    "permute": lambda op, at: [at[op.attrs["perm"].index(d)] for d in range(len(at))],
-    "expand": lambda op, at: [
-        0 if size == 1 else at[d] for size, d in zip(op.inputs[0].shape, op.attrs["dims"], strict=True)
-    ],
-    "reshape": lambda op, at: unflatten_index(flatten_index(at, op.output.shape), op.inputs[0].shape),
-    "slice": lambda op, at: [
-        add(start, mul(step, a)) for start, step, a in zip(op.attrs["starts"], op.attrs["steps"], at, strict=True)
-    ],
 }
 
 _ARITHMETIC: dict[str, Callable[..., Size | None]] = {
