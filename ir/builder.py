@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -104,12 +104,12 @@ class GraphBuilder(Builder):
         super().__init__(name, infer_graph_op)
 
     @staticmethod
-    def beside(graph: Graph) -> GraphBuilder:
-        """A builder for a graph that is to take ``graph``'s place: with its name and inputs, and none of its values'
-        names free."""
+    def beside(graph: Graph, taken: Iterable[str] = ()) -> GraphBuilder:
+        """A builder for a graph that is to take ``graph``'s place: with its name and inputs, and neither its values'
+        names nor those that are ``taken`` free."""
         builder = GraphBuilder(graph.name)
         builder.inputs = list(graph.inputs)
-        builder._names.update(value.name for value in graph.values())
+        builder._names.update(taken, (value.name for value in graph.values()))
         return builder
 
     def constant(self, value: bool | int | float, dtype: DType = F32) -> Value:
