@@ -257,6 +257,11 @@ COMBINES: dict[str, Combine] = {
     )
 }
 
+# The reductions to an extreme, by what joins two elements.
+EXTREMES: dict[str, str] = {
+    row.scalar: row.name for row in COMBINES.values() if row.scalar in ("maximum", "minimum") and not row.position
+}
+
 # Running combinations along one dimension, by the combine's name: those that torch has.
 SCANS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
     "sum": lambda x, dim: torch.cumsum(x, dim, dtype=x.dtype),

@@ -16,7 +16,7 @@ from rooftile.ir.core import Graph
 from rooftile.passes.extensions import REDUCTION_RULES
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.contractions import contractions
-from rooftile.passes.regions.forms import Chain, Reason, chain_form, matrix_form
+from rooftile.passes.regions.forms import Reason, as_chain, chain_form, matrix_form
 from rooftile.passes.regions.ragged import loose_segments
 from rooftile.passes.regions.space import region_access
 from rooftile.passes.rules import correct, counts, gathers, linear, pieces
@@ -89,10 +89,8 @@ def blocked(access: Access) -> tuple[Reason, ...]:
 
 def corrected(access: Access) -> tuple[Step, ...]:
     """The applications of rule Correct that the region's sweeps rest on."""
-    if not contractions(access) or matrix_form(access) is None:
-        return ()
-    chain = chain_form(access)
-    applied = chain.sweeps.corrected if isinstance(chain, Chain) else {}
+    chain = as_chain(access)
+    applied = chain.sweeps.corrected if chain is not None else {}
     return tuple(correct.step(access, read, correction) for read, correction in applied.items())
 
 

@@ -8,6 +8,7 @@ from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal, equal_shapes
+from rooftile.ir.scalar import COMBINES
 from rooftile.passes.canonical.repeated import is_repetition
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 
@@ -158,7 +159,7 @@ def _reduce_over_one(op: Op, rw: Rewriter) -> Value | Make | None:
     """A reduction over dims of size 1 is a reshape; those of its dims that are longer are still reduced."""
     (x,), dims, fn = op.inputs, op.attrs["dims"], op.attrs["fn"]
     ones = [d for d in dims if x.shape[d] == 1]
-    if fn in ("argmax", "argmin") or (dims and not ones):
+    if COMBINES[fn].position or (dims and not ones):
         return None
     shape = tuple(size for d, size in enumerate(x.shape) if d not in ones)
     if len(ones) == len(dims):

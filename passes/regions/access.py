@@ -16,6 +16,7 @@ from rooftile.ir.blocks import steps_along
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, symbol_names
 from rooftile.ir.graph_ops import flatten_index
+from rooftile.ir.scalar import EXTREMES
 from rooftile.ir.strides import position
 
 _T = TypeVar("_T")
@@ -59,6 +60,11 @@ class NoCommonSpace(Exception):
     def __init__(self, value: Value) -> None:
         super().__init__(f"%{value.name} is not computed over the axes of the region's other outputs")
         self.value = value
+
+
+def is_extreme(node: Node) -> bool:
+    """Whether a read is a maximum or minimum."""
+    return node.op is not None and node.op.name == "reduce" and node.op.attrs["fn"] in EXTREMES.values()
 
 
 def is_segment(node: Node) -> bool:

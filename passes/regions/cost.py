@@ -28,7 +28,7 @@ from rooftile.passes.regions.contractions import (
     main_contraction,
     multiplied,
 )
-from rooftile.passes.regions.forms import Chain, below, chain_form, matrix_form
+from rooftile.passes.regions.forms import Chain, as_chain, below, is_matrix
 from rooftile.passes.regions.parts import obstacle, parts_for
 from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.repeated import repeated
@@ -71,7 +71,7 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
     Run-time sizes count as their likely values.
     """
     extents = {a: likely(e) for a, e in access.axes.items()}
-    dots, chain = contractions(access), _as_chain(access)
+    dots, chain = contractions(access), as_chain(access)
     moved = _bytes(access, extents) + reread
     vectors = chain is None and _multiplies_vectors(access, target)
     factor = _recomputation(access, chain, extents, target, 1 if vectors else TILE_REUSE)
@@ -158,7 +158,7 @@ def floor_seconds(together: Sequence[Access], target: Target) -> float:
     """The roofline: the least time in which regions that share a launch can be run. What several of them read, they may
     read from the cache, so that bytes are those of one; a chain may leave steps out, so that its arithmetic is none."""
     costs = [(access, cost(access, target)) for access in together]
-    products = [(a, c.matmul_flops) for a, c in costs if c.matmul_flops and _as_chain(a) is None]
+    products = [(a, c.matmul_flops) for a, c in costs if c.matmul_flops and as_chain(a) is None]
     computing = sum(flops / target.matmul_rate(multiplied(a, contractions(a)[0]).name) for a, flops in products)
     return max(computing, *(c.bytes / target.bandwidth for _, c in costs))
 
@@ -217,7 +217,7 @@ def _recomputation(
     if not contractions(access) and target.kind == "cuda":
         for read, times in repeated(access, extents).items():
             factor[read] = max(times, factor.get(read, 1))
-    if contractions(access) and matrix_form(access) is None:
+    if is_matrix(access):
         shape = groups(access, main_contraction(access))
         for read in access.nodes.keys() - factor.keys():
             factor[read] = _epilogue_recomputation(access.free[read], shape, extents)
@@ -315,13 +315,6 @@ def _sweep_counts(access: Access, chain: Chain | None) -> dict[str, int]:
         return {}
     stored = {s for _, read in access.roots for s in access.free[read]}
     return {a: chain.sweeps.count(a) + (a in stored) for a in chain.loops}
-
-
-def _as_chain(access: Access) -> Chain | None:
-    if not contractions(access) or matrix_form(access) is None:
-        return None
-    chain = chain_form(access)
-    return chain if isinstance(chain, Chain) else None
 
 
 def _call_overhead(access: Access, target: Target) -> float:

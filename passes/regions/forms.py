@@ -151,6 +151,17 @@ class Chain:
     sweeps: Sweeps
 
 
+def is_matrix(access: Access) -> bool:
+    """Whether the region is contractions side by side."""
+    return bool(contractions(access)) and matrix_form(access) is None
+
+
+def as_chain(access: Access) -> Chain | None:
+    """The chain that a region with contractions is; None where it is in the matrix form, or in neither."""
+    chain = chain_form(access) if contractions(access) and matrix_form(access) is not None else None
+    return chain if isinstance(chain, Chain) else None
+
+
 @lru_cache(maxsize=32)
 def chain_form(access: Access) -> Chain | Reason:
     """The roles of the region as a chain of reductions, or why it can't be one kernel."""

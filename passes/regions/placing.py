@@ -51,7 +51,7 @@ class Placing:
                 level[name] = max(level.get(name, 0), ended)
         below = joined([self._below[o] for o in operands])
         around = self.access.free[read] & self.swept
-        for name in self.swept.intersection(node.bound):
+        for name in sorted(self.swept.intersection(node.bound)):
             turn = self._shared(read, Turn(name, 0, around), below)
             if turn is None:
                 self.corrected.pop(read, None)
@@ -65,7 +65,7 @@ class Placing:
     def _store(self, root: Read) -> None:
         """Place a store, which may share the sweep of reductions."""
         axes = root_axes(self.access, root) & self.swept
-        for name in axes:
+        for name in sorted(axes):
             turn = Turn(name, self.level[root].get(name, 0), axes - {name})
             turn = self._first(root, turn, self._below[root])
             self._take(turn, self._below[root])

@@ -108,7 +108,7 @@ def _consistent(grown: Extension, found: dict[Read, Correction], blocked: dict[R
     for read, correction in found.items():
         plain = {r for t in _differences(correction) for each in reads_of(t) for r in grown.depends[each]}
         if plain & scales:
-            blocked.setdefault(read, next(iter(plain & scales)))
+            blocked.setdefault(read, min(plain & scales, key=lambda r: r.value.name))
     while late := [r for r, c in found.items() if r in blocked or any(m.sum in blocked for m in c.moments)]:
         for read in late:
             blocked.setdefault(read, read)

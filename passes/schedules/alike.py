@@ -20,7 +20,7 @@ from rooftile.passes.regions.contractions import (
     main_contraction,
     multiplied,
 )
-from rooftile.passes.regions.forms import matrix_form
+from rooftile.passes.regions.forms import is_matrix
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.blocks import LARGEST_TILE
@@ -47,7 +47,7 @@ class Products:
     def of(body: Graph, schedule: Schedule) -> Products | None:
         """None for a region of another kind."""
         access = compose(body, space_of(schedule))
-        if not contractions(access) or matrix_form(access) is not None:
+        if not is_matrix(access):
             return None
         found = Products(schedule, access)
         return found if found.is_matrix or not has_dot(access) else None

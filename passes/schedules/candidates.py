@@ -16,7 +16,7 @@ from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions, groups, has_dot, main_contraction, multiplied
-from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
+from rooftile.passes.regions.forms import as_chain
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.chain import ROWS_OF_TWO_WARPGROUPS
@@ -80,15 +80,10 @@ def _variants(first: Schedule, access: Access, target: Target) -> Iterator[Sched
         yield from _scaled(first, (0.5, 0.25), (first.num_warps,))
     elif not contractions(access):
         yield from _scaled(first, (1, 0.5, 2, 0.25, 4), (1, 2, 4, 8, 16))
-    elif any(a.role == "whole" for a in first.axes) or is_chain(access):
+    elif any(a.role == "whole" for a in first.axes) or as_chain(access) is not None:
         yield from _swept(first, access, target)
     else:
         yield from _dots(first, access, target)
-
-
-def is_chain(access: Access) -> bool:
-    """Whether the contractions read one another's results, or those of other reductions."""
-    return matrix_form(access) is not None and isinstance(chain_form(access), Chain)
 
 
 def _scaled(first: Schedule, factors: Iterable[float], warps: Iterable[int]) -> Iterator[Schedule]:
@@ -178,7 +173,7 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
     return (
         shared_bytes(schedule, access) <= target.shared_memory
         and accumulator_elements(schedule, access) <= MOST_ACCUMULATORS_PER_THREAD * threads
-        and (schedule.num_warps <= 4 or not is_chain(access) or _rows(schedule) >= ROWS_OF_TWO_WARPGROUPS)
+        and (schedule.num_warps <= 4 or as_chain(access) is None or _rows(schedule) >= ROWS_OF_TWO_WARPGROUPS)
         and not (schedule.specialize and schedule.num_warps != 4)
         and not (schedule.persistent and programs(schedule) <= target.sm_count)
     )
