@@ -12,7 +12,7 @@ from rooftile.ir.promises import Promise
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.visits import row_length
 
-LIKELY_SIZE = 300  # no multiple of a tile, so that the edges are tried
+EXAMPLE_SIZE = 300  # no multiple of a tile, so that the edges are tried
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class ExampleBuffer:
 
 
 def example_size(symbol: Symbol, name: str) -> ExampleSize:
-    """The value nearest to ``LIKELY_SIZE`` within the symbol's range, rounded down to its divisor if there is room."""
-    value = max(symbol.lo, min(LIKELY_SIZE, LIKELY_SIZE if symbol.hi is None else symbol.hi))
+    """The value nearest to ``EXAMPLE_SIZE`` within the symbol's range, rounded down to its divisor if there is room."""
+    value = max(symbol.lo, min(EXAMPLE_SIZE, EXAMPLE_SIZE if symbol.hi is None else symbol.hi))
     rounded = value // symbol.divisor * symbol.divisor
     return ExampleSize(symbol.name, name, rounded if rounded >= max(symbol.lo, 1) else rounded + symbol.divisor)
 

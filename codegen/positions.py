@@ -62,8 +62,8 @@ class Positions:
         self._placed[axis] = (text, depth)
 
     def piece(self, name: str, number: int | str, count: int) -> Positions:
-        """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece
-        ``number``, which is a text where it is known at run time."""
+        """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece ``number``, which is a
+        text where it is known at run time."""
         axis, part = self.space[name], copy(self)
         part.space = self.space.with_pieces(name, count)
         part._variables = self._variables | {name: _AxisVariables.fresh(f"{name}_part", self._writer.names)}

@@ -223,8 +223,8 @@ class Combine:
     """How a reduction joins two elements: the function, its identity, and whether it returns the position instead.
 
     ``scalar`` names the row of ``SCALARS`` that joins two partial results; ``identity`` is what a masked element counts
-    as: a number, or ``"lowest"`` or ``"highest"`` for
-    the ends of the dtype's range (minus and plus infinity for floats).
+    as: a number, or ``"lowest"`` or ``"highest"`` for the ends of the dtype's range (minus and plus infinity for
+    floats).
     """
 
     name: str

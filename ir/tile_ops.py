@@ -144,6 +144,16 @@ def loop_starts(op: Op) -> tuple[Value, ...]:
     return op.inputs[2 * op.attrs["ranges"] :]
 
 
+def values_read(op: Op) -> set[Value]:
+    """What an op reads, inside its loops too."""
+    found = set(op.inputs)
+    for region in op.regions:
+        found.update(region.outputs)
+        for inner in region.ops:
+            found |= values_read(inner)
+    return found
+
+
 def _infer_check(types: Types, _: Attrs) -> tuple[TensorType, ...]:
     require(types[0].dtype is B1, f"check wants a b1, got {types[0].dtype}")
     return ()

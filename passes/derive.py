@@ -1,10 +1,9 @@
 """``derive``: may one kernel compute a region, and by which steps?
 
 The answer is a ``Derivation`` (the body to lower and the steps that led to it; none where it is legal as written) or a
-``Reason`` that names the value that blocks
-and the rule that would be needed. Nothing here knows a sequence of ops: what is asked is where each reduction's axes
-go, and the rules of ``passes/rules``
-are tried on the reduction that is in the way.
+``Reason`` that names the value that blocks and the rule that would be needed. Nothing here knows a sequence of ops:
+what is asked is where each reduction's axes go, and the rules of ``passes/rules`` are tried on the reduction that is in
+the way.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from rooftile.passes.regions.forms import Reason, as_chain, chain_form, matrix_f
 from rooftile.passes.regions.ragged import loose_segments
 from rooftile.passes.regions.space import region_access
 from rooftile.passes.rules import correct, counts, gathers, linear, pieces
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.switches import permitted
 
 MOST_STEPS = 16
@@ -92,6 +91,3 @@ def corrected(access: Access) -> tuple[Step, ...]:
     chain = as_chain(access)
     applied = chain.sweeps.corrected if chain is not None else {}
     return tuple(correct.step(access, read, correction) for read, correction in applied.items())
-
-
-__all__ = ["Derivation", "Reason", "are_permitted", "derive"]

@@ -1,8 +1,8 @@
 """Pass ``layout``: the order in memory of the buffers between kernels.
 
 A buffer gets the order of dimensions in which its readers' addresses need fewest quotients and remainders: where ``[b,
-h, i, d]`` is read as rows ``(b, i)`` of length
-``(h, d)``, it is stored as ``[b, i, h, d]`` and the read is contiguous::
+h, i, d]`` is read as rows ``(b, i)`` of length ``(h, d)``, it is stored as ``[b, i, h, d]`` and the read is
+contiguous::
 
     %o : bf16[b=1, h=8, i=128, d=64]   ->   %o : bf16[b=1, h=8, i=128, d=64] strides (65536, 64, 512, 1)
 

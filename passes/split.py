@@ -32,14 +32,14 @@ from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.derive import Derivation
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.ledger import Entry
-from rooftile.passes.regions.access import Space
-from rooftile.passes.regions.compose import NoCommonSpace, compose
+from rooftile.passes.regions.access import NoCommonSpace, Space
+from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
 from rooftile.passes.regions.forms import Unschedulable, as_chain, is_matrix
 from rooftile.passes.regions.parts import obstacle, partial_bytes, swept
 from rooftile.passes.regions.space import identify, region_access
 from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.splitting.copies import Cut, NotCut
 from rooftile.passes.splitting.counts import parts_of_chain, parts_of_product

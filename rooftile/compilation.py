@@ -30,11 +30,10 @@ class Compilation:
     """One graph and what became of it.
 
     ``kernels`` and ``plan`` are missing where the pipeline was stopped early; ``packing`` is the plan of what is
-    computed from weights alone, once, if there is any. ``sizes`` are those of the first call,
-    as long as there was none empty, and ``peak_bytes`` the most that it held at once, with the scratch memory of its
-    compiled kernels. ``visits`` are the buffers of the first call, by number, that told kernels which steps to visit.
-    ``seconds`` says what each part of compiling took, ``resources`` what the kernels of these region ops were found to
-    use of a GPU.
+    computed from weights alone, once, if there is any. ``sizes`` are those of the first call, as long as there was none
+    empty, and ``peak_bytes`` the most that it held at once, with the scratch memory of its compiled kernels. ``visits``
+    are the buffers of the first call, by number, that told kernels which steps to visit. ``seconds`` says what each
+    part of compiling took, ``resources`` what the kernels of these region ops were found to use of a GPU.
     """
 
     stages: Sequence[Stage]

@@ -63,8 +63,8 @@ def build_program(
 
     On the meta device the graph is compiled like any other, and a call gives results without values. ``sizes`` are
     values of run-time sizes, as far as they are known, for which measured schedules are chosen; ``notes`` go into the
-    ledger. Without ``wait`` it is the first call that waits for kernels
-    for a GPU, and that is told of one that Triton refuses.
+    ledger. Without ``wait`` it is the first call that waits for kernels for a GPU, and that is told of one that Triton
+    refuses.
 
     Raises:
         RequirementError: something that ``options.require`` asks for does not hold.

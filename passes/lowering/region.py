@@ -20,7 +20,7 @@ from rooftile.passes.lowering.visits import step_axis
 from rooftile.passes.regions.access import Node, Read
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.space import space_of
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 def lower_region(

@@ -77,11 +77,11 @@ class Access:
     """A region's iteration space and reads; compared by identity.
 
     ``axes`` are the leaf axes with their extents; ``roots`` the stores ``(output number, read)``; ``nodes`` every read
-    in an order in which operands come first;
-    ``free`` the leaf axes that each read varies over. A symbol in ``indirect`` stands in index expressions for the
-    value of an integer read (a gather's index). ``segments`` gives for each ragged axis the axis that numbers the ends
-    of its segments, with its extent: no axis of the space, since a tile lies in one segment. ``places`` says where a
-    root is stored whose output is a scatter or arranged: at an index of the output; the root reads what is put there.
+    in an order in which operands come first; ``free`` the leaf axes that each read varies over. A symbol in
+    ``indirect`` stands in index expressions for the value of an integer read (a gather's index). ``segments`` gives for
+    each ragged axis the axis that numbers the ends of its segments, with its extent: no axis of the space, since a tile
+    lies in one segment. ``places`` says where a root is stored whose output is a scatter or arranged: at an index of
+    the output; the root reads what is put there.
     """
 
     body: Graph
@@ -126,9 +126,9 @@ class Access:
 @dataclass
 class Space:
     """How a region's axes are chosen: ``defs`` replaces an axis by an expression over others (a merged or split axis, a
-    reduced axis identified with another),
-    ``leaves`` gives the extents of axes that only occur in definitions, ``parts`` lists leaf axes whose slices are
-    computed as separate tiles, ``ragged`` those of which no tile reaches from one segment into the next.
+    reduced axis identified with another), ``leaves`` gives the extents of axes that only occur in definitions,
+    ``parts`` lists leaf axes whose slices are computed as separate tiles, ``ragged`` those of which no tile reaches
+    from one segment into the next.
     """
 
     defs: dict[str, Size] = field(default_factory=dict)

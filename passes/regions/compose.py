@@ -207,6 +207,3 @@ def _free_axes(
             axes |= free[indirect[name]] if name in indirect else {name}
         free[read] = axes.difference(node.bound) if node.bound else axes
     return free
-
-
-__all__ = ["NoCommonSpace", "compose", "covers", "with_ends"]

@@ -1,13 +1,14 @@
 """The cost model: what a region takes at the least on a target, from the bytes it must move and the arithmetic it must
 do.
 
-A roofline with eight corrections that decide fusions: work inside a contraction's operand is done once for each tile
-that reads it; an operand that is computed rather than loaded misses the asynchronous copy into shared memory; where it
-has few rows, the other operand is waited for as well; a vector that a matrix is multiplied by is computed for each of
-its rows, little of it beside their loads; programs of a chain that read the same and share no tile of it read it again
-from the cache; a reduction that another one reads is done again for every tile of the other's results; what varies over
-fewer axes than what it is part of is computed again by threads; and a grid with few programs has only their share of
-the bandwidth.
+A roofline with the corrections that decide fusions: work inside a contraction's operand is done once for each tile that
+reads it; an operand that is computed rather than loaded misses the asynchronous copy into shared memory, and one whose
+rows are gathered is copied more slowly; where it has few rows, the other operand is waited for as well; a vector that a
+matrix is multiplied by is computed for each of its rows, little of it beside their loads; programs of a chain that read
+the same and share no tile of it read it again from the cache, and vectors of pairs of rows and steps are loaded one by
+one; a reduction that another one reads is done again for every tile of the other's results; what varies over fewer axes
+than what it is part of is computed again by threads; and a grid with few programs has only their share of the
+bandwidth.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ from rooftile.passes.regions.space import divided_axes
 from rooftile.target import Target
 
 TILE_REUSE = 128  # how many result columns (rows) share one computation of an operand's element
-COMPUTED_OPERAND = (
-    1.25  # a dot whose operand passes through registers, measured against one that is copied asynchronously
-)
-# How much arithmetic on a vector fits beside the loads of the matrix that it is multiplied by, as a share of their
-# time. On 117 MB of weights, which take 39 us, a norm's factors took 1 us more, SwiGLU 24: each row has its own.
-BESIDE_LOADS = 0.15
+# A dot whose operand passes through registers, measured against one that is copied asynchronously.
+COMPUTED_OPERAND = 1.25
 # The same for one whose rows are gathered: 602 TFLOP/s in order and 517 gathered (8192 tokens to 8 of 64 experts, 2048
 # wide, on an H100), 658 and 560 (4096 tokens to 2 of 8, 4096 wide).
 GATHERED_OPERAND = 1.17
+# The same for a computed one where few rows leave nothing to do in the meantime: 1.5 with a norm's factors, 6 with
+# SwiGLU.
+WAITED_FOR = 2.5
 FEW_ROWS = 64
-WAITED_FOR = (
-    2.5  # the same where few rows leave nothing to do in the meantime: 1.5 with a norm's factors, 6 with SwiGLU
-)
+# How much arithmetic on a vector fits beside the loads of the matrix that it is multiplied by, as a share of their
+# time. On 117 MB of weights, which take 39 us, a norm's factors took 1 us more, SwiGLU 24: each row has its own.
+BESIDE_LOADS = 0.15
 FROM_CACHE = 2  # how much faster than device memory the L2 cache is read, about
+TILE_ON_CPU = 2**18  # elements that a program without contractions has at once there, each op taking one call
 GATHERED = 32  # FLOPs in the time that an element takes whose address is computed for it alone
 
 
@@ -321,4 +322,4 @@ def _call_overhead(access: Access, target: Target) -> float:
     if not target.op_seconds:
         return 0.0
     elements = max((likely(root.value.type.numel) for _, root in access.roots), default=1)
-    return target.op_seconds * len(access.nodes) * max(1, elements // 2**18)
+    return target.op_seconds * len(access.nodes) * max(1, elements // TILE_ON_CPU)

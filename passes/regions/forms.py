@@ -1,8 +1,8 @@
 """The forms that a region with contractions can take as one kernel, decided from where its axes occur.
 
 ``matrix``: contractions side by side with the same result axes, which are the grid; what is computed from them is an
-epilogue. ``chain``: reductions that read one another; the grid is what
-all of them vary over, and one program runs over the rest, sweeping the reduced axes and holding the others whole.
+epilogue. ``chain``: reductions that read one another; the grid is what all of them vary over, and one program runs over
+the rest, sweeping the reduced axes and holding the others whole.
 """
 
 from __future__ import annotations

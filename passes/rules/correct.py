@@ -21,8 +21,8 @@ from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.regions.access import Access, Read, joined
 from rooftile.passes.rules.changes import Factor, Fixed, Joint, Other, Part, Shift, Term, Terms, Walk, reads_of
 from rooftile.passes.rules.changes import product as product_of
-from rooftile.passes.rules.linear import Step
 from rooftile.passes.rules.moments import Extension
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.switches import permitted
 
 

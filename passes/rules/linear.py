@@ -14,7 +14,7 @@ where it is rounded alike for all terms: ``sum_k (x_mk - a_m) g_k w_kn = sum_k x
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from rooftile.ir.builder import GraphBuilder
@@ -23,16 +23,8 @@ from rooftile.ir.dtypes import F32, DType
 from rooftile.ir.expr import axis, symbols
 from rooftile.passes.editing import replaced
 from rooftile.passes.rules.invariance import is_invariant
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.rules.terms import Applied, Term, Varying, terms
-
-
-@dataclass(frozen=True)
-class Step:
-    """One application of a rule: what stood before and what stands after, as formulas over values."""
-
-    rule: str
-    before: str
-    after: str
 
 
 def apply(body: Graph, reduction: Op, split: bool = True) -> tuple[Graph, tuple[Step, ...]] | None:

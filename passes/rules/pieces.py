@@ -19,7 +19,7 @@ from rooftile.ir.ranges import at_least, equal_shapes
 from rooftile.ir.scalar import COMBINES
 from rooftile.ir.substitution import substitute
 from rooftile.passes.liveness import live_ops
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import I64
 from rooftile.ir.scalar import COMBINES, EXTREMES
 from rooftile.passes.editing import replaced
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 def apply(body: Graph, reduction: Op) -> tuple[Graph, tuple[Step, ...]] | None:

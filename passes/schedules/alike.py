@@ -12,6 +12,7 @@ from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import (
+    SMALLEST_DOT,
     Groups,
     contractions,
     groups,
@@ -29,7 +30,6 @@ from rooftile.passes.schedules.joined import joined_operands
 from rooftile.passes.schedules.override import with_tiles
 from rooftile.target import HOPPER, Target
 
-LEAST_TILE = 16
 LARGE = 128 * 128  # results of a program, at least, whose operands are read in blocks
 ROWS, COLUMNS, STEP = 128, (256, 128), 64  # of large tiles
 STAGES = 4
@@ -120,7 +120,7 @@ class Products:
             return self
         (n,) = self.shape.n
         columns, pieces = self.schedule.role(n).tile, max(1, self.schedule.epilogue // 2)
-        schedule = with_tiles(self.schedule, **{n: max(LEAST_TILE, columns // 2)})
+        schedule = with_tiles(self.schedule, **{n: max(SMALLEST_DOT, columns // 2)})
         return replace(self, schedule=replace(schedule, epilogue=pieces))
 
     def plain(self, target: Target) -> Products:
@@ -164,4 +164,4 @@ class Products:
 
 
 def _tile(access: Access, name: str, most: int) -> int:
-    return max(LEAST_TILE, min(most, LARGEST_TILE, next_power(likely(access.axes[name]))))
+    return max(SMALLEST_DOT, min(most, LARGEST_TILE, next_power(likely(access.axes[name]))))

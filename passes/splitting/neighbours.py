@@ -10,7 +10,7 @@ from rooftile.ir.structure import Structures
 from rooftile.passes.dependences import Dependences
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.packing import readers
-from rooftile.passes.regions.compose import NoCommonSpace
+from rooftile.passes.regions.access import NoCommonSpace
 from rooftile.passes.regions.contractions import groups, main_contraction
 from rooftile.passes.regions.forms import Unschedulable, is_matrix
 from rooftile.passes.regions.space import region_access
