@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_attrs
-from rooftile.ir.dtypes import F32, I64, DType
+from rooftile.ir.dtypes import F32, I64, DType, compute_type
 from rooftile.ir.expr import Expr, Size, Symbol, axis, of
 from rooftile.ir.graph_ops import infer_graph_op
 from rooftile.ir.ranges import equal, equal_shapes
@@ -206,7 +206,7 @@ class GraphBuilder(Builder):
             tuple(0 if x.shape[d] == 1 else axis(a, sizes[a]) for d, a in enumerate(term))
             for term, x in zip(terms, operands, strict=True)
         ]
-        wide = acc or (F32 if operands[0].dtype.is_float and operands[0].dtype.bytes < 4 else operands[0].dtype)
+        wide = acc or compute_type(operands[0].dtype)
         return self.contract(tuple(sizes.items()), operands, maps, tuple(right), acc=wide, dtype=dtype)
 
     def gather(

@@ -217,7 +217,7 @@ def _consecutive(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = place
 
 
-def _gaps(runs: Sequence[tuple[str, int, int]], steps: int) -> Iterator[tuple[int, int]]:
+def _gaps(runs: Sequence[Run], steps: int) -> Iterator[tuple[int, int]]:
     """The runs of steps, of all ``steps``, that are in none of ``runs``."""
     at = 0
     for _, first, stop in sorted(runs, key=lambda run: run[1]):
