@@ -1,4 +1,4 @@
-"""Where the elements of a dense buffer lie in memory, in elements counted from its first."""
+"""Where the elements of a buffer lie in memory, in elements counted from its first."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def position(index: Sequence[Size], strides: Sequence[Size]) -> Size:
     for e, stride in zip(index, strides, strict=True):
         total = add(total, mul(e, stride))
     return total
+
+
+def span(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """How many elements lie between the first and the last of a tensor, both included; 0 for an empty one."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))

@@ -18,8 +18,9 @@ from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.parser import parse_graph
+from rooftile.ir.strides import span
 from rooftile.ir.substitution import evaluate as number
-from rooftile.runtime.plan import row_major, span
+from rooftile.runtime.plan import strides_in
 
 _OF_POSITIVE = frozenset({"sqrt", "rsqrt", "log", "log2"})
 
@@ -85,7 +86,7 @@ def _random(
     positive: bool,
 ) -> torch.Tensor:
     shape = tuple(number(s, sizes) for s in type.shape)
-    strides = row_major(shape) if type.strides is None else tuple(number(s, sizes) for s in type.strides)
+    strides = strides_in(type, sizes)
     length = (span(shape, strides),)
     if type.dtype.kind in ("float", "complex"):
         drawn = torch.complex64 if type.dtype.kind == "complex" else torch.float32

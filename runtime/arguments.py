@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from rooftile.errors import InputError
-from rooftile.runtime.plan import Buffer, span
+from rooftile.ir.strides import span
+from rooftile.runtime.plan import Buffer
 
 # Kernels read the widest words a GPU has.
 ADDRESS_MULTIPLE = 16

@@ -115,8 +115,8 @@ def schedule_of(entry: Entry, first: Schedule) -> Schedule:
             raise Misfit(f"{text!r} is no role of {axis.name}, which is {axis.role} there")
         names[name] = axis.name
         axes.append(replace(axis, tile=int(tile)))
-    known = {f.name: getattr(first, f.name) for f in fields(Schedule) if f.name not in _NOT_OPTIONS}
-    strange = [name for name, value in entry.options.items() if type(value) is not type(known.get(name))]
+    usual = {f.name: f.default for f in fields(Schedule) if f.name not in _NOT_OPTIONS}
+    strange = [name for name, value in entry.options.items() if type(value) is not type(usual.get(name))]
     if strange:
         raise Misfit(f"there is no option {strange[0]} = {entry.options[strange[0]]}")
     try:
@@ -126,12 +126,7 @@ def schedule_of(entry: Entry, first: Schedule) -> Schedule:
         raise Misfit(f"it has no axis {missing.args[0]}") from None
     if sorted(grid) != sorted(first.grid):
         raise Misfit(f"its grid is {', '.join(grid)}, the region's {', '.join(first.grid)}")
-    usual = {name: value for name, value in _usual().items() if name in known}
     return Schedule(tuple(axes), first.defs, grid, group, **(usual | dict(entry.options)))  # type: ignore[arg-type]
-
-
-def _usual() -> dict[str, object]:
-    return {f.name: f.default for f in fields(Schedule) if f.name not in _NOT_OPTIONS}
 
 
 @dataclass(frozen=True)
