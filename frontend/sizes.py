@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -107,11 +108,11 @@ def _size(expr: sympy.Expr, env: ShapeEnv) -> Size:
         return _symbol(expr, env)
     operands = [_size(e, env) for e in expr.args if not (expr.is_Pow and e is expr.args[1])]
     if expr.is_Add:
-        return _fold(add, operands)
+        return reduce(add, operands)
     if expr.is_Mul:
-        return _fold(mul, operands)
+        return reduce(mul, operands)
     if expr.is_Pow and expr.args[1].is_Integer and expr.args[1] > 0:
-        return _fold(mul, operands * int(expr.args[1]))
+        return reduce(mul, operands * int(expr.args[1]))
     if isinstance(expr, _DIVISIONS):
         return floordiv(*operands)
     if isinstance(expr, _MODULI):
@@ -132,13 +133,6 @@ def _extremum(expr: sympy.Expr, operands: Sequence[Size]) -> Size:
         if all(at_least(mul(add(a, mul(b, -1)), sign), 0) for b in operands):
             return a
     raise UnsupportedError(f"which operand {expr} is depends on the call", fix="mark these dimensions static")
-
-
-def _fold(operation: Any, operands: Sequence[Size]) -> Size:
-    total = operands[0]
-    for operand in operands[1:]:
-        total = operation(total, operand)
-    return total
 
 
 def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:
