@@ -17,10 +17,12 @@ from torch.utils._pytree import tree_flatten_with_path, tree_unflatten
 from rooftile.backend import Backend, compile_captured
 from rooftile.collection import no_collections
 from rooftile.config import CompileOptions
-from rooftile.errors import InputError, OptionError, RequirementError, RooftileError
+from rooftile.errors import InputError, OptionError, RequirementError
 from rooftile.frontend.captured import CapturedInput
+from rooftile.frontend.dynamo import raise_plainly
 from rooftile.frontend.exported import capture_exported
 from rooftile.frontend.importing import tensor_type
+from rooftile.frontend.provenance import user_line
 from rooftile.ir.bindings import bind_sizes
 from rooftile.ir.core import Value
 
@@ -105,9 +107,7 @@ def _with_plain_errors(function: Callable[..., Any], options: CompileOptions) ->
         try:
             return function(*args, **kwargs)
         except BackendCompilerFailed as failure:
-            if isinstance(failure.inner_exception, RooftileError):
-                raise failure.inner_exception from None
-            raise
+            raise_plainly(failure)
         except Unsupported as failure:
             if "no-breaks" in options.require:
                 raise _broken(failure) from failure
@@ -117,11 +117,9 @@ def _with_plain_errors(function: Callable[..., Any], options: CompileOptions) ->
 
 
 def _broken(failure: Unsupported) -> RequirementError:
-    frames = [f for f in failure.real_stack or () if not f.filename.startswith(torch.__path__[0])]
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     reason = (failure.msg or str(failure)).strip().splitlines()[0]
     fix = "take that code out of the model, or drop the requirement to run it between two graphs"
-    return RequirementError("no-breaks", reason, where=where, fix=fix)
+    return RequirementError("no-breaks", reason, where=user_line(failure.real_stack), fix=fix)
 
 
 def export(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -64,6 +65,11 @@ class Compilation:
     def graph(self) -> Graph:
         """The graph after the last pass."""
         return self.stages[-1].graph
+
+    @property
+    def flat(self) -> list[Stage]:
+        """The stages before kernels are formed: there a name means one value."""
+        return list(takewhile(lambda stage: all(op.name != "region" for op in stage.graph.ops), self.stages))
 
     @property
     def lowered(self) -> Graph:

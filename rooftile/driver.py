@@ -39,7 +39,7 @@ from rooftile.passes.pipeline import pipeline
 from rooftile.passes.reschedule import Reschedule
 from rooftile.passes.switches import Switches
 from rooftile.plans import Plans
-from rooftile.runtime.devices import default_target, target_of
+from rooftile.runtime.devices import default_device, default_target, target_of, with_index
 from rooftile.runtime.plan import Plan
 from rooftile.standins import Evaluated, Shaped
 from rooftile.target import Target, target_named
@@ -74,7 +74,7 @@ def build_program(
     options = options or CompileOptions()
     config = Config.from_env().with_options(options)
     listen(config.debug)
-    device = _with_index(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = with_index(device or default_device())
     target = target_named(config.target) if config.target else _target_of(device)
     _check_pass(config.stop_after)
     _check_without(config.without)
@@ -235,10 +235,6 @@ def _say_unasked(context: PassContext) -> None:
 
 def _target_of(device: torch.device) -> Target:
     return default_target() if device.type == "meta" else target_of(device)
-
-
-def _with_index(device: torch.device) -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
 
 
 def _is_lowered(graph: Graph) -> bool:

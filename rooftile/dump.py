@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rooftile.compilation import Compilation
+from rooftile.errors import OptionError
 from rooftile.ir.core import Graph
 from rooftile.ir.printer import print_graph
 from rooftile.passes.manager import write_stages
@@ -69,6 +70,18 @@ def dump_folder(base: Path) -> Path:
         for stale in folder.glob(pattern):
             stale.unlink()
     return folder
+
+
+def imported_files(path: Path) -> list[Path]:
+    """The imported graphs of the dump in a folder, its further graphs included; or ``path`` itself, a file of IR.
+
+    Raises:
+        OptionError: there is no IR at ``path``.
+    """
+    files = [path] if path.is_file() else sorted([*path.glob(IMPORT), *path.glob(f"graph-*/{IMPORT}")])
+    if not files:
+        raise OptionError(f"no {IMPORT} in {str(path)!r}", fix="a folder that `rooftile dump` wrote, or a file of IR")
+    return files
 
 
 def forget_dumps(base: Path) -> None:

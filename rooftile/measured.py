@@ -52,7 +52,7 @@ class Measured:
         Raises:
             OptionError: the lock file cannot be read.
         """
-        regions = [op for op in graph.ops if op.name == "region" and not is_packed(op)]
+        regions = regions_of(graph)
         if self.config.lock is not None:
             found = self.matching(read_lock(self.config.lock), regions)
             _say_missing(self.config.lock, len(regions) - len(found), len(regions), device_key(self.target))
@@ -109,6 +109,11 @@ class Measured:
         """A value for each of the regions' run-time sizes."""
         symbols = (s for op in unit for s in op.regions[0].size_symbols())
         return {s.name: self.sizes.get(s.name, _likely(s)) for s in symbols}
+
+
+def regions_of(graph: Graph) -> list[Op]:
+    """The regions of a lowered graph that every call runs: what is computed once, from weights alone, is not tuned."""
+    return [op for op in graph.ops if op.name == "region" and not is_packed(op)]
 
 
 def _likely(s: Symbol) -> int:

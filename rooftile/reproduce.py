@@ -20,6 +20,7 @@ from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.parser import parse_graph
 from rooftile.ir.strides import span
 from rooftile.ir.substitution import evaluate as number
+from rooftile.runtime.devices import default_device
 from rooftile.runtime.plan import strides_in
 
 _OF_POSITIVE = frozenset({"sqrt", "rsqrt", "log", "log2"})
@@ -34,7 +35,7 @@ def reproduce(path: Path, target: str | None = None, device: str | None = None, 
         ParseError: the file does not hold a graph.
     """
     graph = parse_graph(path.read_text(encoding="utf-8"), path.name)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(device) if device else default_device()
     tensors, sizes = random_inputs(graph, where, seed)
     program = build_program(graph, CompileOptions.from_user(options={"target": target} if target else {}), where)
     ours = program(tensors, sizes)
@@ -47,11 +48,8 @@ def reproduce(path: Path, target: str | None = None, device: str | None = None, 
 
 
 def random_inputs(graph: Graph, device: torch.device, seed: int = 0) -> tuple[list[torch.Tensor], dict[str, int]]:
-    """Inputs for ``graph``, and the run-time sizes they have:
-
-    normal floats (positive ones where a root or a logarithm is taken of them as they are), coins, and integers that
-    index any dimension.
-    """
+    """Inputs for ``graph``, and the run-time sizes they have: normal floats (positive ones where a root or a logarithm
+    is taken of them as they are), coins, and integers that index any dimension."""
     sizes = {s.name: example_size(s, s.name).example for s in graph.size_symbols()}
     generator = torch.Generator().manual_seed(seed)
     limit = largest_safe_index(graph.inputs, sizes)

@@ -139,13 +139,21 @@ def _same_layout(tensor: torch.Tensor, want: Expected) -> bool:
 
 
 def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor``, or a copy laid out alike where kernels could not read it as it is in memory:
-
-    where its first element is not at an address that they may assume, or torch has only noted that it is negated.
-    """
+    """``tensor``, or a copy laid out alike where kernels could not read it as it is in memory: where its first element
+    is not at an address that they may assume, or torch has only noted that it is negated."""
     if tensor.data_ptr() % ADDRESS_MULTIPLE == 0 and not tensor.is_neg():
         return tensor
     return laid_out_copy(tensor)
+
+
+def laid_out(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+    """``tensor``, or a copy of it, with these strides."""
+    if tensor.stride() == strides:
+        return tensor
+    # Along a stride of 0 all elements are one: it is written once, and shown as often as it is wanted.
+    once = tensor[tuple(slice(1) if stride == 0 else slice(None) for stride in strides)]
+    copy = torch.empty_strided(once.shape, strides, dtype=tensor.dtype, device=tensor.device).copy_(once)
+    return copy.expand(tensor.shape)
 
 
 def laid_out_copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -217,10 +217,8 @@ class BreakRow:
 
 @dataclass(frozen=True)
 class Totals:
-    """``eager_bytes`` is the traffic of the imported graph run op by op;
-
-    ``peak_bytes`` what a run holds beside its inputs, ``kept_bytes`` what is held from run to run.
-    """
+    """``eager_bytes`` is the traffic of the imported graph run op by op, ``peak_bytes`` what a run holds beside its
+    inputs, ``kept_bytes`` what is held from run to run."""
 
     kernels: int
     bytes: Quantity

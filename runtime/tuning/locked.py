@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from importlib import metadata
 from math import log2
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +15,7 @@ from rooftile.passes.regions.sizes import LIKELY_SIZE, next_power
 from rooftile.passes.reschedule import Choice
 from rooftile.passes.schedules.library import Library, libraries_of
 from rooftile.passes.splitting.choice import InParts, part_ops
+from rooftile.runtime.cache_key import triton_version
 from rooftile.runtime.tuning.lock import Entry, device_key, region_key
 from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import Target
@@ -30,11 +30,7 @@ class Misfit(ValueError):
 
 def made_with() -> str:
     """The versions that decide what is fast."""
-    try:
-        triton = metadata.version("triton")
-    except metadata.PackageNotFoundError:
-        triton = "none"
-    return f"rooftile {__version__}, triton {triton}"
+    return f"rooftile {__version__}, triton {triton_version()}"
 
 
 def entry_of(outcome: Outcome, target: Target, precision: str) -> Entry:
