@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.markdown import table
-from benchmarks.records import Record
+from benchmarks.records import Record, versions_text
 
 Findings = Mapping[str, Any]
 _WORDS = 140  # characters of a reason
@@ -36,8 +36,7 @@ def _section(record: Record) -> str:
     for name, findings in sorted(found.items()):
         group, told = grouped(findings)
         rows[group].setdefault(told, []).append(name)
-    told = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"{case['case']}, {told}, {record['date']}:\n\n{_summary(found, case['known'])}\n\n" + table(
+    became = table(
         ("what became of it", "how many", "which, or why", "architectures"),
         [
             (group, str(len(names)), told, ", ".join(names))
@@ -45,6 +44,8 @@ def _section(record: Record) -> str:
             for told, names in sorted(kinds.items(), key=lambda row: (-len(row[1]), row[0]))
         ],
     )
+    heading = f"{case['case']}, {versions_text(record)}, {record['date']}:"
+    return "\n\n".join((heading, _summary(found, case["known"]), became))
 
 
 def _summary(found: Mapping[str, Findings], known: int) -> str:

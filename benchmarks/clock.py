@@ -57,6 +57,14 @@ def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str) ->
     """
     if device == "cpu":
         return milliseconds(calls[0], device)
+    graph, kept = as_graph(calls, _CALLS_IN_GRAPH)
+    (times,) = gpu_milliseconds([graph.replay], _REPLAYS, before=lambda: None)
+    del kept
+    return median(times) / _CALLS_IN_GRAPH
+
+
+def as_graph(calls: Sequence[Callable[[], object]], count: int = 1) -> tuple[torch.cuda.CUDAGraph, list[object]]:
+    """A CUDA graph of ``count`` calls, which take turns, and their results, to be kept as long as it is replayed."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -65,10 +73,7 @@ def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str) ->
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
-        kept = [calls[n % len(calls)]() for n in range(_CALLS_IN_GRAPH)]
-    (times,) = gpu_milliseconds([graph.replay], _REPLAYS, before=lambda: None)
-    del kept
-    return median(times) / _CALLS_IN_GRAPH
+        return graph, [calls[n % len(calls)]() for n in range(count)]
 
 
 def copy_bandwidth(device: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.markdown import table
-from benchmarks.records import Record
+from benchmarks.records import Record, machine
 from rooftile.externs import why
 
 _CASES = ("forward", "padded", "dynamic", "decode")
@@ -72,9 +72,7 @@ def speed_section(records: Sequence[Record]) -> str:
     """The table with the device and the versions that it was measured with; one line where nothing was measured."""
     if not records:
         return "Nothing has been measured yet: `python -m benchmarks.models --device cuda`."
-    heads = dict.fromkeys(
-        f"{r['device']}, {', '.join(f'{name} {v}' for name, v in r['versions'].items())}, {r['date']}" for r in records
-    )
+    heads = dict.fromkeys(map(machine, records))
     return "\n\n".join((f"{'; '.join(heads)}:", speed_markdown(records)))
 
 

@@ -11,12 +11,17 @@ from typing import Any
 
 import torch
 
+from rooftile.accuracy import Accuracy
 from rooftile.report.collect import versions
 
 RESULTS = Path(__file__).parent / "results"
-BLOCK_RESULTS, MATMUL_RESULTS, ATTENTION_RESULTS, COMPILE_RESULTS = (
-    RESULTS / name for name in ("blocks", "matmul", "attention", "compile_time")
-)
+BLOCK_RESULTS = RESULTS / "blocks"
+MATMUL_RESULTS = RESULTS / "matmul"
+ATTENTION_RESULTS = RESULTS / "attention"
+COMPILE_RESULTS = RESULTS / "compile_time"
+MODEL_RESULTS = RESULTS / "models"
+WHOLE_RESULTS = RESULTS / "whole"
+CENSUS_RESULTS = RESULTS / "census"
 
 Record = dict[str, Any]
 
@@ -49,10 +54,29 @@ def saved(folder: Path) -> list[Record]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
+def accuracy_row(accuracy: Accuracy) -> dict[str, Any]:
+    """How far a contender's result is from the truth, and whether that is allowed."""
+    return {"error": accuracy.ours, "allowed": accuracy.allowed, "kept": accuracy.kept}
+
+
+def failure_text(error: Exception) -> str:
+    """Why a contender has no result."""
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def versions_text(record: Record) -> str:
+    """The versions that something was measured with."""
+    return ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+
+
+def machine(record: Record) -> str:
+    """The device, the versions and the day of what was measured."""
+    return f"{record['device']}, {versions_text(record)}, {record['date']}"
+
+
 def by_machine(records: Sequence[Record], markdown: Callable[[list[Any]], str]) -> str:
     """What ``markdown`` makes of the cases of each device, set of versions and day, under these."""
     groups: dict[str, list[Any]] = {}
     for r in records:
-        told = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
-        groups.setdefault(f"{r['device']}, {told}, {r['date']}", []).extend(r["cases"])
+        groups.setdefault(machine(r), []).extend(r["cases"])
     return "\n\n".join(f"{heading}:\n\n{markdown(cases)}" for heading, cases in groups.items())
