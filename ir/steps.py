@@ -99,7 +99,7 @@ class _Counter:
     kernel: Graph
     sizes: Mapping[str, int]
     axes: Mapping[str, tuple[int, str, int]]
-    told: torch.Tensor | None = None
+    told: torch.Tensor | None
 
     def count(self, graph: Graph, visits: int | None, most: int) -> Iterator[LoopSteps]:
         """The sweeps in ``graph``, which is run ``visits`` times, of ``most``."""

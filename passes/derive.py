@@ -33,7 +33,7 @@ class Derivation:
     value: str
     body: Graph
     access: Access
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step, ...]
 
 
 def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:

@@ -111,7 +111,7 @@ class Bound:
         launches = [(number, step) for number, step in enumerate(self.steps) if isinstance(step, BoundLaunch)]
         return {number: step for number, step in launches if step.scratch is not None}
 
-    def actions(self, frame: Frame, *, drops: bool = True) -> tuple[Action, ...]:
+    def actions(self, frame: Frame, *, drops: bool) -> tuple[Action, ...]:
         """What is to be done in order, on the frame; without ``drops``, no memory goes back."""
         pairs = zip(self.steps, self.dead, strict=True)
         return tuple(_then_drop(step.on(frame), frame, dead if drops else ()) for step, dead in pairs)

@@ -45,7 +45,7 @@ class Delta:
     index: Value
     at: Index
     sizes: Mapping[str, Size]
-    once: str = ""
+    once: str
     writer: tuple[Value, Index] | None = None
 
 

@@ -147,7 +147,7 @@ def _folded(builder: GraphBuilder, op: Op, position: int, factors: Sequence[Vary
     return builder.cast(product, operand.dtype)
 
 
-def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term, folded: Value | None = None) -> Value:
+def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term, folded: Value | None) -> Value:
     """The reduction of what varies in ``term``, with ``folded`` as the other operand, if given; of ones, where nothing
     does."""
     varying = _varying(builder, op.inputs[position], term.varying)
