@@ -138,12 +138,15 @@ def _same_layout(tensor: torch.Tensor, want: Expected) -> bool:
     return all(n == 1 or a == b for n, a, b in pairs)
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether kernels may read ``tensor`` as it is in memory: its first element is at an address that they may assume,
+    and it is not one that torch has only noted to be negated."""
+    return tensor.data_ptr() % ADDRESS_MULTIPLE == 0 and not tensor.is_neg()
+
+
 def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor``, or a copy laid out alike where kernels could not read it as it is in memory: where its first element
-    is not at an address that they may assume, or torch has only noted that it is negated."""
-    if tensor.data_ptr() % ADDRESS_MULTIPLE == 0 and not tensor.is_neg():
-        return tensor
-    return laid_out_copy(tensor)
+    """``tensor``, or a copy laid out alike where it is not plain."""
+    return tensor if is_plain(tensor) else laid_out_copy(tensor)
 
 
 def laid_out(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
