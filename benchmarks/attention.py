@@ -1,6 +1,5 @@
-"""Attention in every spelling beside FlexAttention and cuDNN, and what only memory should bound:
-
-``python -m benchmarks.attention --device cuda``.
+"""Attention in every spelling beside FlexAttention and cuDNN, and what only memory should bound: ``python -m
+benchmarks.attention --device cuda``.
 
 Every case is a process of its own with a time limit, so that one failure loses nothing else. Some cases prepare side by
 side (the contenders compile, and their results are checked against float64), then each is measured with nothing beside

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from benchmarks.markdown import table
+from benchmarks.markdown import cell, table
 from benchmarks.memory_bound import MEMORY_BOUND
 from benchmarks.records import Record, by_machine
 from benchmarks.variants import VARIANTS
@@ -76,7 +76,7 @@ def _attention_row(case: Case, full_step: float | None) -> tuple[str, ...]:
         _steps(case),
         f"{step / full_step:.2f}" if step and full_step else "",
         _peak(case),
-        "; ".join(_cell(fault) for fault in faults(case)),
+        "; ".join(cell(fault) for fault in faults(case)),
     )
 
 
@@ -122,20 +122,15 @@ def _full_step(case: Case, cases: Iterable[Case]) -> float | None:
 
 def _memory_rows(case: Case) -> list[tuple[str, ...]]:
     if "contenders" not in case:
-        return [(case["title"], "", "", "", "", _cell("; ".join(faults(case))))]
+        return [(case["title"], "", "", "", "", cell("; ".join(faults(case))))]
     return [_memory_row(case, name, found) for name, found in case["contenders"].items()]
 
 
 def _memory_row(case: Case, name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     wrong = faults(case) if name == "rooftile" else list(found.get("failures", {}).values())
-    told = "; ".join(_cell(fault) for fault in wrong)
+    told = "; ".join(cell(fault) for fault in wrong)
     if "ms" not in found:
         return (case["title"], name, "", "", "", told)
     bandwidth = case["bytes"] / found["ms"] * 1e3
     share = bandwidth / case["copy_bandwidth"]
     return (case["title"], name, f"{found['ms'] * 1e3:.1f} us", f"{bandwidth / 1e12:.2f} TB/s", f"{share:.0%}", told)
-
-
-def _cell(text: str) -> str:
-    """``text`` as it may stand in a table."""
-    return " ".join(text.split()).replace("|", "/")[:120]

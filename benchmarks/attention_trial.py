@@ -1,7 +1,5 @@
-"""One case of ``benchmarks.attention`` in a process of its own:
-
-``python -m benchmarks.attention_trial CASE DEVICE LENGTH CONTENDER...``.
-"""
+"""One case of ``benchmarks.attention`` in a process of its own: ``python -m benchmarks.attention_trial CASE DEVICE
+LENGTH CONTENDER...``."""
 
 from __future__ import annotations
 
@@ -18,6 +16,7 @@ from benchmarks.clock import copy_bandwidth, gpu_milliseconds_in_turns, peak_byt
 from benchmarks.compiled import compiled_kernels
 from benchmarks.memory_bound import MEMORY_BOUND, MemoryBound
 from benchmarks.processes import tell, wait_for_turn
+from benchmarks.records import accuracy_row, failure_text
 from benchmarks.rivals import RIVALS, Call
 from benchmarks.variants import VARIANTS, Variant
 from benchmarks.workload import Workload
@@ -66,7 +65,7 @@ def _comparison(work: Workload) -> Comparison:
 
     def compare(result: Tensor) -> dict[str, Any]:
         (accuracy,) = promised([work.checked_result(result)], [eager], [exact])
-        return {"error": accuracy.ours, "allowed": accuracy.allowed, "kept": accuracy.kept}
+        return accuracy_row(accuracy)
 
     return compare
 
@@ -88,7 +87,7 @@ def _try(prepared: Prepared, name: str, alternative: str, make: Callable[[], Cal
             cache = kernel_cache(Config.from_env().cache_dir)
             prepared.about["compiled"] = [asdict(kernel) for kernel in compiled_kernels(compilations, cache)]
     except Exception as error:
-        found["failures"] = {**found.get("failures", {}), alternative: f"{type(error).__name__}: {error}"[:500]}
+        found["failures"] = {**found.get("failures", {}), alternative: failure_text(error)}
 
 
 def measure(prepared: Prepared) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def measure(prepared: Prepared) -> dict[str, Any]:
     try:
         times = _milliseconds(prepared)
     except Exception as error:
-        return found | {"failure": f"{type(error).__name__}: {error}"[:500]}
+        return found | {"failure": failure_text(error)}
     for name, of_name in times.items():
         best = min(of_name, key=of_name.__getitem__)
         peak = peak_bytes(partial(prepared.calls[name][best], *work.inputs), device)

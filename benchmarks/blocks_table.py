@@ -74,10 +74,10 @@ def _row(case: Case) -> tuple[str, ...]:
         *(time_of(best, names) for best, names in zip(ours, _OURS.values(), strict=True)),
         *(f"{theirs[1] / best[1]:.2f}" if best and theirs else "" for best in ours),
         _bandwidth(case, min((best[1] for best in ours if best), default=None)),
-        _pair(_of(found, TORCH[0], "peak_bytes"), _of(found, UNTUNED[0], "peak_bytes"), 2**20, "MiB"),
-        *(_pair(_of(found, TORCH[n], "host_us"), _of(found, UNTUNED[n], "host_us"), 1, "us") for n in (0, 1)),
-        _pair(_cold(found, TORCH[0]), _cold(found, UNTUNED[0]), 1, "s", digits=1),
-        _pair(_cold(found, TORCH[2]), _cold(found, TUNED[0]), 1, "s", digits=1),
+        pair(_of(found, TORCH[0], "peak_bytes"), _of(found, UNTUNED[0], "peak_bytes"), 2**20, "MiB"),
+        *(pair(_of(found, TORCH[n], "host_us"), _of(found, UNTUNED[n], "host_us"), 1, "us") for n in (0, 1)),
+        pair(_cold(found, TORCH[0]), _cold(found, UNTUNED[0]), 1, "s", digits=1),
+        pair(_cold(found, TORCH[2]), _cold(found, TUNED[0]), 1, "s", digits=1),
         "; ".join(faults(case)),
     )
 
@@ -120,7 +120,8 @@ def _cold(found: Mapping[str, Found], name: str) -> float | None:
     return found.get(name, {}).get("cold", {}).get("seconds")
 
 
-def _pair(theirs: float | None, ours: float | None, unit: float, name: str, digits: int = 0) -> str:
+def pair(theirs: float | None, ours: float | None, unit: float, name: str, digits: int = 0) -> str:
+    """Two numbers in one cell, torch.compile's first."""
     if theirs is None and ours is None:
         return ""
     texts = ("-" if number is None else f"{number / unit:.{digits}f}" for number in (theirs, ours))

@@ -22,10 +22,9 @@ import transformers
 
 import rooftile
 from benchmarks.forked import Findings, run_forked
-from benchmarks.records import RESULTS, save, saved
+from benchmarks.records import CENSUS_RESULTS, save, saved
 from benchmarks.zoo.counted import architectures, count
 
-CENSUS_RESULTS = RESULTS / "census"
 _SAVED_EVERY = 10
 
 

@@ -36,7 +36,7 @@ def _section(record: Record) -> str:
     for name, findings in sorted(found.items()):
         group, told = grouped(findings)
         rows[group].setdefault(told, []).append(name)
-    return f"{heading(record, case['case'])}:\n\n{_summary(found, case['known'])}\n\n" + table(
+    became = table(
         ("what became of it", "how many", "which, or why", "architectures"),
         [
             (group, str(len(names)), told, ", ".join(names))
@@ -44,6 +44,7 @@ def _section(record: Record) -> str:
             for told, names in sorted(kinds.items(), key=lambda row: (-len(row[1]), row[0]))
         ],
     )
+    return "\n\n".join((f"{heading(record, case['case'])}:", _summary(found, case["known"]), became))
 
 
 def _summary(found: Mapping[str, Findings], known: int) -> str:

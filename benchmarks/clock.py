@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
 from statistics import median
 from time import perf_counter
 
 import torch
 
+from rooftile.runtime.tuning.clocks import gpu_milliseconds
+
 _L2_AND_MORE = 256 * 2**20  # bytes read between calls, so that nothing is found in cache
 _COPIED = 2**30  # bytes of the copy by which bandwidth is measured
 _CALLS_IN_GRAPH = 8
+_REPLAYS = 20
 _WARM_UP = 5  # rounds that are not counted: a GPU that was idle takes a while to reach its clock
 _CYCLES_OF_MICROSECOND = 2000  # of a GPU at its highest clock
 _LEAD = 2  # times what the host takes for a call: how long the GPU waits for it
@@ -38,26 +40,16 @@ def _medians(calls: Sequence[Callable[[], object]], device: str, repeats: int, l
     if device == "cpu":
         return [median(_wall(call) for _ in range(max(3, repeats // 10))) * 1e3 for call in calls]
     flush = torch.zeros(_L2_AND_MORE // 4, dtype=torch.float32, device=device)
-    rounds = [[(_event(), _event()) for _ in calls] for _ in range(_WARM_UP + repeats)]
-    shuffled = Random(0)
-    for events in rounds:
-        for call, (start, end) in shuffled.sample([*zip(calls, events, strict=True)], len(calls)):
-            if lead_us:
-                torch.cuda._sleep(int(lead_us * _CYCLES_OF_MICROSECOND))
-            flush.sum()  # reading, since what is written would be on its way to memory during the call
-            start.record()
-            call()
-            end.record()
-    torch.cuda.synchronize()
-    times = [[start.elapsed_time(end) for start, end in events] for events in rounds[_WARM_UP:]]
-    return [median(of_call) for of_call in zip(*times, strict=True)]
+
+    def before() -> None:
+        if lead_us:
+            torch.cuda._sleep(int(lead_us * _CYCLES_OF_MICROSECOND))
+        flush.sum()  # reading, since what is written would be on its way to memory during the call
+
+    return [median(times[_WARM_UP:]) for times in gpu_milliseconds(calls, _WARM_UP + repeats, before)]
 
 
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)
-
-
-def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str, repeats: int = 20) -> float:
+def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str) -> float:
     """The median GPU time of a call inside a CUDA graph, launching left out; wall time on the CPU.
 
     The calls do the same on different memory, which together must be larger than the L2 cache several times: each
@@ -65,6 +57,14 @@ def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str, re
     """
     if device == "cpu":
         return milliseconds(calls[0], device)
+    graph, kept = as_graph(calls, _CALLS_IN_GRAPH)
+    (times,) = gpu_milliseconds([graph.replay], _REPLAYS, before=lambda: None)
+    del kept
+    return median(times) / _CALLS_IN_GRAPH
+
+
+def as_graph(calls: Sequence[Callable[[], object]], count: int = 1) -> tuple[torch.cuda.CUDAGraph, list[object]]:
+    """A CUDA graph of ``count`` calls, which take turns, and their results, to be kept as long as it is replayed."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -73,15 +73,7 @@ def replayed_milliseconds(calls: Sequence[Callable[[], object]], device: str, re
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
-        kept = [calls[n % len(calls)]() for n in range(_CALLS_IN_GRAPH)]
-    events = [(_event(), _event()) for _ in range(repeats)]
-    for start, end in events:
-        start.record()
-        graph.replay()
-        end.record()
-    torch.cuda.synchronize()
-    del kept
-    return float(median(start.elapsed_time(end) for start, end in events)) / _CALLS_IN_GRAPH
+        return graph, [calls[n % len(calls)]() for n in range(count)]
 
 
 def copy_bandwidth(device: str) -> float:

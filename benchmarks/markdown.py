@@ -12,6 +12,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def cell(text: str) -> str:
+    """``text`` as it may stand in a table."""
+    return " ".join(text.split()).replace("|", "/")[:120]
+
+
 def between(page: str, marker: str, section: str) -> str:
     """``page`` with ``section`` between its comments ``<!-- marker -->`` and ``<!-- /marker -->``.
 
@@ -22,5 +27,5 @@ def between(page: str, marker: str, section: str) -> str:
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"the README has no {begin} ... {end}")
+        raise ValueError(f"the page has no {begin} ... {end}")
     return "\n\n".join(part for part in (before + begin, section, end + after) if part)

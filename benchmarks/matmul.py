@@ -1,8 +1,8 @@
 """Matrix products beside cuBLAS, none of whose kernels we may choose: ``python -m benchmarks.matmul --device cuda``.
 
 Every product is a process of its own with a time limit, in which the contenders take turns. Products may be prepared
-side by side, which is not for contenders that time kernels themselves. The exit status is 1 if one
-failed, a promise was broken, or a compiled kernel is not what its schedule asks for.
+side by side, which is not for contenders that time kernels themselves. The exit status is 1 if one failed, a promise
+was broken, or a compiled kernel is not what its schedule asks for.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, TypeAlias
 
-from benchmarks.markdown import table
+from benchmarks.markdown import cell, table
 from benchmarks.products import PRODUCTS
 from benchmarks.records import Record, by_machine
 
@@ -54,7 +54,7 @@ def _row(case: Case) -> tuple[str, ...]:
         _timed(case, "eager"),
         *(_timed(case, name) for name in _OURS),
         *("" if share is None else f"{share:.2f}" for share in shares),
-        "; ".join(" ".join(fault.split()).replace("|", "/")[:120] for fault in faults(case)),
+        "; ".join(map(cell, faults(case))),
     )
 
 

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.clock import as_graph
 from benchmarks.compiled import compiled_kernels
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import tell, wait_for_turn
 from benchmarks.products import PRODUCTS
+from benchmarks.records import accuracy_row, failure_text
 from rooftile.accuracy import promised
 from rooftile.checking import reference
 from rooftile.config import Config
@@ -49,14 +51,14 @@ def measure(
             run = CONTENDERS[contender](work.model)
             with collecting() as compilations:
                 (accuracy,) = promised([run(*work.inputs)], [eager], [exact])
-            found[contender] = {"error": accuracy.ours, "allowed": accuracy.allowed, "kept": accuracy.kept}
+            found[contender] = accuracy_row(accuracy)
             if compilations:
                 cache = kernel_cache(Config.from_env().cache_dir)
                 found[contender]["kernels"] = [_kernel(row) for row in report_of(compilations).to_dict()["kernels"]]
                 found[contender]["compiled"] = [asdict(kernel) for kernel in compiled_kernels(compilations, cache)]
             calls[contender] = _replayed(lambda run=run: run(*work.inputs), device)
         except Exception as error:
-            found[contender]["failure"] = f"{type(error).__name__}: {error}"[:500]
+            found[contender]["failure"] = failure_text(error)
     prepared()
     _time(calls, device, found)
     return {"flops": work.flops, "bytes": work.bytes, "contenders": found}
@@ -70,16 +72,9 @@ def _replayed(call: Callable[[], Tensor], device: str) -> Callable[[], Any]:
     """The call as a graph; as it is on the CPU."""
     if device == "cpu":
         return call
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        result = call()
+    graph, results = as_graph([call])
     replay = graph.replay
-    return lambda: (replay(), result)
+    return lambda: (replay(), results)
 
 
 def _time(calls: dict[str, Callable[[], Any]], device: str, found: dict[str, Any]) -> None:

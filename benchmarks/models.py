@@ -14,11 +14,9 @@ from typing import Any
 
 from benchmarks.contenders import CONTENDERS, DEFAULT
 from benchmarks.processes import empty_caches, run, run_side_by_side
-from benchmarks.records import RESULTS, save, saved
+from benchmarks.records import MODEL_RESULTS, save, saved
 from benchmarks.zoo.architectures import ARCHITECTURES
 from benchmarks.zoo.trial import CASES, has_case
-
-MODEL_RESULTS = RESULTS / "models"
 
 
 def main() -> None:

@@ -11,12 +11,17 @@ from typing import Any
 
 import torch
 
+from rooftile.accuracy import Accuracy
 from rooftile.report.collect import versions
 
 RESULTS = Path(__file__).parent / "results"
-BLOCK_RESULTS, MATMUL_RESULTS, ATTENTION_RESULTS, COMPILE_RESULTS = (
-    RESULTS / name for name in ("blocks", "matmul", "attention", "compile_time")
-)
+BLOCK_RESULTS = RESULTS / "blocks"
+MATMUL_RESULTS = RESULTS / "matmul"
+ATTENTION_RESULTS = RESULTS / "attention"
+COMPILE_RESULTS = RESULTS / "compile_time"
+MODEL_RESULTS = RESULTS / "models"
+WHOLE_RESULTS = RESULTS / "whole"
+CENSUS_RESULTS = RESULTS / "census"
 
 Record = dict[str, Any]
 
@@ -47,6 +52,16 @@ def device_name(device: str) -> str:
 def saved(folder: Path) -> list[Record]:
     """Every record in ``folder``, by the name of its file."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def accuracy_row(accuracy: Accuracy) -> dict[str, Any]:
+    """How far a contender's result is from the truth, and whether that is allowed."""
+    return {"error": accuracy.ours, "allowed": accuracy.allowed, "kept": accuracy.kept}
+
+
+def failure_text(error: Exception) -> str:
+    """Why a contender has no result."""
+    return f"{type(error).__name__}: {error}"[:500]
 
 
 def heading(record: Record, of: str | None = None) -> str:

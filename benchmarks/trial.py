@@ -1,7 +1,5 @@
-"""One trial in a process of its own, its findings printed as JSON:
-
-``python -m benchmarks.trial speed|compile CASE DEVICE CONTENDER...``.
-"""
+"""One trial in a process of its own, its findings printed as JSON: ``python -m benchmarks.trial speed|compile CASE
+DEVICE CONTENDER...``."""
 
 from __future__ import annotations
 
@@ -20,6 +18,7 @@ from benchmarks.cases import CASES
 from benchmarks.clock import copy_bandwidth, gpu_milliseconds_in_turns, host_microseconds, peak_bytes, seconds
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import tell, wait_for_turn
+from benchmarks.records import accuracy_row, failure_text
 from rooftile.accuracy import promised
 from rooftile.checking import reference
 from rooftile.config import Config
@@ -45,10 +44,10 @@ def speed(
         try:
             run = partial(CONTENDERS[name](model), *inputs)
             (accuracy,) = promised(_tensors(run()), eager, exact)
-            found[name] = {"error": accuracy.ours, "allowed": accuracy.allowed, "kept": accuracy.kept}
+            found[name] = accuracy_row(accuracy)
             calls[name] = run
         except Exception as error:
-            found[name] = {"failure": f"{type(error).__name__}: {error}"}
+            found[name] = {"failure": failure_text(error)}
     report = rooftile.explain(model, *inputs).to_dict()
     prepared()
     for (name, run), taken in zip(calls.items(), gpu_milliseconds_in_turns(list(calls.values()), device), strict=True):

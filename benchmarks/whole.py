@@ -14,11 +14,10 @@ import torch
 
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import run_side_by_side
-from benchmarks.records import RESULTS, save
+from benchmarks.records import WHOLE_RESULTS, save
 from benchmarks.whole_table import kernels_text, whole_markdown
 from benchmarks.zoo.whole import CASES
 
-WHOLE_RESULTS = RESULTS / "whole"
 # What comes first in a family pays for the cold caches.
 _DEFAULT = ("eager", "rooftile-graphs", "torch.compile-graphs", "rooftile", "torch.compile")
 _COMPILING = 0.6  # of the limit; a contender that is begun until then is waited for

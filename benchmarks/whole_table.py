@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.blocks_table import TORCH, UNTUNED, best_of, faults, modes_of, time_of
+from benchmarks.blocks_table import TORCH, UNTUNED, best_of, faults, modes_of, pair, time_of
 from benchmarks.markdown import table
 from benchmarks.records import Record, by_machine
 
+_MOST_SHOWN = 40
 _COLUMNS = (
     "model",
     "eager",
@@ -49,8 +50,8 @@ def _row(case: Mapping[str, Any]) -> tuple[str, ...]:
         f"{theirs[1] / ours[1]:.2f}" if theirs and ours else "",
         str(sum(steps)) if steps else "",
         # Whoever came first had cold caches.
-        _pair([_most(found, names, "first_call") for names in (TORCH, UNTUNED)], 1, "s"),
-        _pair([_most(found, names[:1], "peak_bytes") for names in (TORCH, UNTUNED)], 2**20, "MiB"),
+        pair(*(_most(found, names, "first_call") for names in (TORCH, UNTUNED)), 1, "s"),
+        pair(*(_most(found, names[:1], "peak_bytes") for names in (TORCH, UNTUNED)), 2**20, "MiB"),
         "; ".join(faults(case)),
     )
 
@@ -59,18 +60,12 @@ def _most(found: Mapping[str, Any], names: Sequence[str], key: str) -> float | N
     return max((found[n][key] for n in names if found.get(n, {}).get(key) is not None), default=None)
 
 
-def _pair(numbers: Sequence[float | None], unit: float, name: str) -> str:
-    if all(n is None for n in numbers):
-        return ""
-    return f"{' / '.join('-' if n is None else f'{n / unit:.0f}' for n in numbers)} {name}"
-
-
-def kernels_text(case: Mapping[str, Any], most: int = 40) -> str:
+def kernels_text(case: Mapping[str, Any]) -> str:
     """What each kernel of ours takes in a call, the slowest first, and how much of the call no kernel ran in."""
     lines = []
     for name, found in case["contenders"].items():
         if rows := found.get("kernels"):
             total = sum(row["us"] for row in rows)
             lines.append(f"{case['case']}, {name}: {found['ms'] * 1e3:.0f} us, in kernels {total:.0f} us")
-            lines += [f"  {row['us']:8.1f} us {row['count']:6.1f} x {row['name'][:90]}" for row in rows[:most]]
+            lines += [f"  {row['us']:8.1f} us {row['count']:6.1f} x {row['name'][:90]}" for row in rows[:_MOST_SHOWN]]
     return "\n".join(lines)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from rooftile.codegen.align import aligned
 from rooftile.codegen.guards import Condition, needed
-from rooftile.codegen.positions import Positions, contiguous
+from rooftile.codegen.positions import Positions
 from rooftile.codegen.statements import Writer
 from rooftile.ir.core import TensorType
 from rooftile.ir.expr import Expr, Size, terms_of
-from rooftile.ir.polynomial import add, mul
+from rooftile.ir.polynomial import add
+from rooftile.ir.strides import position, strides_of
 
 _LOOPS = frozenset({"loop"})
 _GRID = frozenset({"loop", "grid", "ragged"})
@@ -127,7 +128,4 @@ class Addresses:
 
 def offset_of(type: TensorType, index: Sequence[Size]) -> Size:
     """The element of a buffer, counted from its first, that ``index`` names."""
-    offset: Size = 0
-    for position, stride in zip(index, type.strides or contiguous(type.shape), strict=True):
-        offset = add(offset, mul(position, stride))
-    return offset
+    return position(index, type.strides or strides_of(type.shape))

@@ -67,8 +67,8 @@ class Carriers:
     """
 
     names: Names
-    params: dict[Blocks, KernelParam] = field(default_factory=dict)
-    own: bool = False
+    params: dict[Blocks, KernelParam]
+    own: bool
     reasons: dict[str, str | None] = field(default_factory=dict)
 
     def given(self, dtype: DType, blocks: Blocks) -> str:
@@ -87,7 +87,7 @@ def block_of(
     held: Sequence[str],
     positions: Positions,
     *,
-    own: bool = False,
+    own: bool,
 ) -> Block | str:
     """The block that a tile over the axes ``held`` is, at element ``offset`` of a buffer of ``numel`` elements, where
     ``guard`` holds; or why it is none.

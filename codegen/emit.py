@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
@@ -12,16 +11,7 @@ from rooftile.codegen.bounds import range_of_symbol
 from rooftile.codegen.descriptors import Carriers
 from rooftile.codegen.draft import Draft
 from rooftile.codegen.epilogue import epilogue_of, pieces, without_repeated_loads
-from rooftile.codegen.example import (
-    example_buffer,
-    example_copies,
-    example_descriptors,
-    example_integers,
-    example_size,
-    example_visits,
-    largest_safe_index,
-    with_copies,
-)
+from rooftile.codegen.example import example
 from rooftile.codegen.functions import functions_in
 from rooftile.codegen.grid import Grid, launch_grid
 from rooftile.codegen.header import carriers_note, joined_note, schedule_line
@@ -39,7 +29,6 @@ from rooftile.codegen.values import Values
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Symbol
 from rooftile.ir.polynomial import mul
-from rooftile.ir.promises import promises
 from rooftile.ir.ranges import LARGEST_SIZE
 from rooftile.ir.schedule import option
 from rooftile.ir.visits import visits_of
@@ -100,7 +89,9 @@ class Emission:
         warps, stages = attrs["num_warps"], attrs["num_stages"]
         params, early = self.params(statements), self.target.launches_early
         kernel = Kernel(self.name, "", params, grid, warps, stages, most, early, tuple(self.notes))
-        context = file_context(statements, kernel) | self.example(kernel, body)
+        told = {visits_of(op) for op in self.graph.ops if op.name == "loop"}
+        shown = example(kernel, self.buffers, self.graph.attrs["outputs"], body, self.sizes, told)
+        context = file_context(statements, kernel) | shown
         return Draft.of(kernel, [schedule_line(self.graph, self.space)], self.target, body, context)
 
     def statements(self) -> list[Statement]:
@@ -162,33 +153,6 @@ class Emission:
             if name in used
         ]
         return (*buffers, *sizes, *self.carriers.params.values())
-
-    def example(self, kernel: Kernel, body: Graph | None) -> dict[str, Any]:
-        """The arguments with which the file checks itself."""
-        promised = {} if body is None else promises(body)
-        of_body = dict(zip(self.graph.inputs, () if body is None else body.inputs, strict=False))
-        sizes = [example_size(s, n) for s, n in self.sizes.items()]
-        bindings = {size.symbol: size.example for size in sizes}
-        first_output = len(self.graph.inputs) - self.graph.attrs["outputs"]
-        names = list(self.buffers.values())
-        safe = largest_safe_index(self.graph.inputs, bindings)
-        told = {visits_of(op) for op in self.graph.ops if op.name == "loop"}
-        buffers = [
-            example_visits(v, name, bindings)
-            if v in told
-            else example_integers(v, name, bindings, promised[of_body[v]])
-            if of_body.get(v) in promised
-            else example_buffer(v, name, bindings, output=n >= first_output, largest_index=safe)
-            for n, (v, name) in enumerate(self.buffers.items())
-        ]
-        return {
-            "sizes": [asdict(size) for size in sizes],
-            "buffers": with_copies(buffers, example_copies(body, names)),
-            "descriptors": example_descriptors(kernel, bindings),
-            "grid": kernel.programs(bindings)[0],
-            "inputs": [name for v, name in [*self.buffers.items()][:first_output] if v not in told],
-            "outputs": names[first_output:],
-        }
 
 
 def counting_ops(kernel: Graph) -> tuple[Op, ...]:

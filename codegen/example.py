@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from rooftile.codegen.kernel import Blocks, Kernel
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.expr import Size, Symbol
-from rooftile.ir.promises import Promise
+from rooftile.ir.promises import Promise, promises
 from rooftile.ir.substitution import evaluate
 from rooftile.ir.visits import row_length
 
-LIKELY_SIZE = 300  # no multiple of a tile, so that the edges are tried
+EXAMPLE_SIZE = 300  # no multiple of a tile, so that the edges are tried
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,49 @@ class ExampleBuffer:
     text: str
 
 
+def example(
+    kernel: Kernel,
+    buffers: Mapping[Value, str],
+    outputs: int,
+    body: Graph | None,
+    sizes: Mapping[Symbol, str] = MappingProxyType({}),
+    told: Container[Value | None] = (),
+) -> dict[str, Any]:
+    """The arguments with which a kernel's file checks itself. The first of its ``buffers`` are the inputs of ``body``,
+    those in ``told`` tell it which steps to visit, and the last ones are its ``outputs``; ``sizes`` names run-time
+    sizes."""
+    promised = {} if body is None else promises(body)
+    of_body = dict(zip(buffers, () if body is None else body.inputs, strict=False))
+    bound = [example_size(s, n) for s, n in sizes.items()]
+    bindings = {size.symbol: size.example for size in bound}
+    names, first_output = list(buffers.values()), len(buffers) - outputs
+    safe = largest_safe_index(tuple(buffers), bindings)
+    shown = [
+        _visits(v, name, bindings)
+        if v in told
+        else _integers(v, name, bindings, promised[of_body[v]])
+        if of_body.get(v) in promised
+        else _buffer(v, name, bindings, output=n >= first_output, largest_index=safe)
+        for n, (v, name) in enumerate(buffers.items())
+    ]
+    return {
+        "sizes": [asdict(size) for size in bound],
+        "buffers": _with_copies(shown, _copies(body, names)),
+        "descriptors": _descriptors(kernel, bindings),
+        "grid": kernel.programs(bindings)[0],
+        "inputs": [name for v, name in [*buffers.items()][:first_output] if v not in told],
+        "outputs": names[first_output:],
+    }
+
+
 def example_size(symbol: Symbol, name: str) -> ExampleSize:
-    """The value nearest to ``LIKELY_SIZE`` within the symbol's range, rounded down to its divisor if there is room."""
-    value = max(symbol.lo, min(LIKELY_SIZE, LIKELY_SIZE if symbol.hi is None else symbol.hi))
+    """The value nearest to ``EXAMPLE_SIZE`` within the symbol's range, rounded down to its divisor if there is room."""
+    value = max(symbol.lo, min(EXAMPLE_SIZE, EXAMPLE_SIZE if symbol.hi is None else symbol.hi))
     rounded = value // symbol.divisor * symbol.divisor
     return ExampleSize(symbol.name, name, rounded if rounded >= max(symbol.lo, 1) else rounded + symbol.divisor)
 
 
-def example_buffer(
-    value: Value, name: str, sizes: dict[str, int], *, output: bool, largest_index: int
-) -> ExampleBuffer:
+def _buffer(value: Value, name: str, sizes: dict[str, int], *, output: bool, largest_index: int) -> ExampleBuffer:
     """Text for a buffer of random numbers, of integers in ``0 .. largest_index``, or of nothing yet (an ``output``)."""
     shape = _numbers(value.shape, sizes)
     dtype = f"dtype={value.dtype.torch}"
@@ -59,7 +94,7 @@ def example_buffer(
     return ExampleBuffer(name, text)
 
 
-def example_copies(body: Graph | None, names: Sequence[str]) -> list[str | None]:
+def _copies(body: Graph | None, names: Sequence[str]) -> list[str | None]:
     """For each output of a region the name of the buffer of which it is a copy with elements replaced, if it is one;
     the buffers of the body's inputs are the first of ``names``."""
     if body is None:
@@ -68,7 +103,7 @@ def example_copies(body: Graph | None, names: Sequence[str]) -> list[str | None]
     return [scattered.get(v) for v in body.outputs]
 
 
-def example_integers(value: Value, name: str, sizes: dict[str, int], promise: Promise) -> ExampleBuffer:
+def _integers(value: Value, name: str, sizes: dict[str, int], promise: Promise) -> ExampleBuffer:
     """Text for a buffer of which the kernel takes more for granted than its dtype: ends, evenly apart, or rows in a
     random order."""
     (length,), size = _shape(value.shape, sizes), evaluate(promise.size, sizes)
@@ -78,7 +113,7 @@ def example_integers(value: Value, name: str, sizes: dict[str, int], promise: Pr
     return ExampleBuffer(name, f"{text}.to({value.dtype.torch})")
 
 
-def example_visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuffer:
+def _visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuffer:
     """Text for the buffer that tells a kernel which steps it is to visit: all of them, in order, none without its
     mask, as is right for all data."""
     *rows, length = (evaluate(size, sizes) for size in value.shape)
@@ -87,7 +122,7 @@ def example_visits(value: Value, name: str, sizes: dict[str, int]) -> ExampleBuf
     return ExampleBuffer(name, f"{row}.expand({(*rows, length)}).contiguous()")
 
 
-def example_descriptors(kernel: Kernel, sizes: Mapping[str, int]) -> list[ExampleBuffer]:
+def _descriptors(kernel: Kernel, sizes: Mapping[str, int]) -> list[ExampleBuffer]:
     """Text for the descriptors that a kernel is given, of buffers that are there; of two, these are put into one, so
     that one lies behind the other."""
     found: list[ExampleBuffer] = []
@@ -122,7 +157,7 @@ def _shape(of: tuple[Size, ...], sizes: dict[str, int]) -> tuple[int, ...]:
     return tuple(evaluate(size, sizes) for size in of)
 
 
-def with_copies(buffers: Sequence[ExampleBuffer], copies: Sequence[str | None]) -> list[ExampleBuffer]:
+def _with_copies(buffers: Sequence[ExampleBuffer], copies: Sequence[str | None]) -> list[ExampleBuffer]:
     """``buffers``, of which the last ones, the outputs, are ``copies`` where that names others."""
     first = len(buffers) - len(copies)
     outputs = zip(buffers[first:], copies, strict=True)

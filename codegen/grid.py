@@ -41,7 +41,7 @@ class Grid:
         self._number, self._counts, self._pieces = number, counts, pieces
         self._persistent = option(kernel.attrs, "persistent")
         self._programs = programs
-        self._options = ("flatten=True",) if option(kernel.attrs, "flatten") else ("flatten=False",)
+        self._options = (f"flatten={option(kernel.attrs, 'flatten')}",)
         self._positions = positions
         self._writer = writer
         self._axes = [positions.space[a] for a in kernel.attrs["grid"] if not positions.space[a].single]

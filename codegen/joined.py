@@ -16,7 +16,6 @@ from rooftile.codegen.align import transposed
 from rooftile.codegen.descriptors import MOST_RANK, Block, Dimension
 from rooftile.codegen.expressions import TRITON_TYPE
 from rooftile.codegen.memory import Memory
-from rooftile.codegen.naming import values_read
 from rooftile.codegen.products import product_text
 from rooftile.codegen.space import Axis
 from rooftile.codegen.statements import Assign
@@ -27,7 +26,7 @@ from rooftile.ir.core import Op, Value
 from rooftile.ir.division import divides
 from rooftile.ir.dtypes import F32
 from rooftile.ir.polynomial import add, mul
-from rooftile.ir.tile_ops import loop_starts
+from rooftile.ir.tile_ops import loop_starts, values_read
 
 MOST_COLUMNS = 256  # of both products together
 

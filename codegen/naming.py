@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rooftile.codegen.names import Names, readable
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.tile_ops import loop_starts
+from rooftile.ir.tile_ops import loop_starts, values_read
 
 
 def name_values(kernel: Graph, buffers: dict[Value, str], names: Names) -> dict[Value, str]:
@@ -28,16 +28,6 @@ def _all_ops(graph: Graph) -> Iterator[Op]:
         yield op
         for region in op.regions:
             yield from _all_ops(region)
-
-
-def values_read(op: Op) -> set[Value]:
-    """What an op reads, inside its loops too."""
-    found = set(op.inputs)
-    for region in op.regions:
-        found.update(region.outputs)
-        for inner in region.ops:
-            found |= values_read(inner)
-    return found
 
 
 class _Naming:

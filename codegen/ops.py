@@ -14,7 +14,7 @@ from rooftile.codegen.joined import Joined, joined_in
 from rooftile.codegen.memory import Memory
 from rooftile.codegen.products import product_text
 from rooftile.codegen.space import Axis
-from rooftile.codegen.statements import Assign, Call, Statement
+from rooftile.codegen.statements import Assign, Call
 from rooftile.codegen.tile import Tile, number_tile
 from rooftile.codegen.values import Values
 from rooftile.errors import InternalError
@@ -314,12 +314,11 @@ class OpWriter:
             name, text = self._names[state], self._tiles[after].full(self._values.held(state), self._space)
             if text != name:
                 moves.append((name, text))
-        self._writer_moves(moves, together=any(after in body.inputs for after in body.outputs))
+        self._move(moves, together=any(after in body.inputs for after in body.outputs))
 
-    def _writer_moves(self, moves: list[tuple[str, str]], *, together: bool) -> None:
+    def _move(self, moves: list[tuple[str, str]], *, together: bool) -> None:
         """Assignments; at once where one state takes another's old value."""
         if together and len(moves) > 1:
             moves = [(", ".join(name for name, _ in moves), ", ".join(text for _, text in moves))]
         for name, text in moves:
-            statement: Statement = Assign(name, text)
-            self._writer.add(statement)
+            self._writer.add(Assign(name, text))

@@ -12,7 +12,7 @@ from rooftile.codegen.names import Names, readable
 from rooftile.codegen.space import LANE, START, Axis, Space
 from rooftile.codegen.statements import Assign, Writer
 from rooftile.errors import InternalError
-from rooftile.ir.expr import Size, Symbol
+from rooftile.ir.expr import Symbol
 from rooftile.ir.ranges import LARGEST_SIZE
 
 
@@ -62,8 +62,8 @@ class Positions:
         self._placed[axis] = (text, depth)
 
     def piece(self, name: str, number: int | str, count: int) -> Positions:
-        """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece
-        ``number``, which is a text where it is known at run time."""
+        """These positions, but of an axis's tile, cut into ``count`` pieces, only those of piece ``number``, which is a
+        text where it is known at run time."""
         axis, part = self.space[name], copy(self)
         part.space = self.space.with_pieces(name, count)
         part._variables = self._variables | {name: _AxisVariables.fresh(f"{name}_part", self._writer.names)}
@@ -160,13 +160,3 @@ class Positions:
         if axis.role == "loop":
             lanes = self._lane(axis)
         return self._writer.shared(name, f"{start} + {lanes}", depth, fixed=True)
-
-
-def contiguous(shape: tuple[Size, ...]) -> tuple[Size, ...]:
-    """The strides, in elements, of a buffer without gaps in row-major order."""
-    strides: list[Size] = []
-    step: Size = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step = step * size
-    return tuple(reversed(strides))

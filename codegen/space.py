@@ -10,7 +10,6 @@ from rooftile.ir.division import ceildiv, divides
 from rooftile.ir.expr import Size, Symbol, of
 from rooftile.ir.substitution import substitute
 
-ROLES = frozenset({"grid", "ragged", "loop", "whole", "parts"})
 LANE, START = ".lane", ".start"  # suffixes of the symbols that an axis splits into; no IR name holds a dot
 
 
@@ -84,11 +83,9 @@ class Space:
     def __contains__(self, name: str) -> bool:
         return name in self.axes
 
-    def split(
-        self, size: Size, roles: frozenset[str] = frozenset({"grid", "ragged", "loop", "whole", "parts"})
-    ) -> Size:
-        """``size`` with each axis of one of the ``roles`` written as ``start + lane``."""
-        parts = {a.name: a.start + a.lane for a in self.axes.values() if a.role in roles}
+    def split(self, size: Size, roles: frozenset[str] | None = None) -> Size:
+        """``size`` with each axis, or each of one of the ``roles``, written as ``start + lane``."""
+        parts = {a.name: a.start + a.lane for a in self.axes.values() if roles is None or a.role in roles}
         return substitute(size, parts)
 
     def held(self, type: TensorType) -> tuple[str, ...]:

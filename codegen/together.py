@@ -13,13 +13,7 @@ from itertools import accumulate, pairwise
 
 from rooftile.codegen.draft import Draft
 from rooftile.codegen.emit import Emission, buffer_name, draft, file_context, names_used
-from rooftile.codegen.example import (
-    example_buffer,
-    example_copies,
-    example_descriptors,
-    largest_safe_index,
-    with_copies,
-)
+from rooftile.codegen.example import example
 from rooftile.codegen.grid import launch_grid
 from rooftile.codegen.header import schedule_line
 from rooftile.codegen.kernel import Blocks, Kernel, KernelParam
@@ -80,7 +74,7 @@ def draft_together(op: Op, inputs: Sequence[Sequence[int]], target: Target) -> D
         name, "", params, (total,), attrs["num_warps"], attrs["num_stages"], most, target.launches_early, notes
     )
     schedules = [f"{m.name}: {m.schedule}" for m in members]
-    context = file_context(statements, plain, members) | _example(buffers, plain, body)
+    context = file_context(statements, plain, members) | example(plain, buffers, len(body.outputs), body)
     return Draft.of(plain, schedules, target, body, context)
 
 
@@ -143,18 +137,3 @@ def _statements(members: Sequence[Member], target: Target, persistent: bool) -> 
 def _note(members: Sequence[Member]) -> str:
     counts = ", ".join(f"{m.tiles} of {m.name}" for m in members)
     return f"One launch of {len(members)} kernels, tiles in this order: {counts}."
-
-
-def _example(buffers: dict[Value, str], kernel: Kernel, body: Graph) -> dict[str, object]:
-    first = len(buffers) - len(body.outputs)
-    safe = largest_safe_index(tuple(buffers), {})
-    names = list(buffers.values())
-    shown = [example_buffer(v, names[n], {}, output=n >= first, largest_index=safe) for n, v in enumerate(buffers)]
-    return {
-        "sizes": [],
-        "buffers": with_copies(shown, example_copies(body, names)),
-        "descriptors": example_descriptors(kernel, {}),
-        "grid": kernel.programs({})[0],
-        "inputs": names[:first],
-        "outputs": names[first:],
-    }

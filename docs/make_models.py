@@ -14,12 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from marked import main
 
-from benchmarks.census import CENSUS_RESULTS
 from benchmarks.census_table import census_section
-from benchmarks.models import MODEL_RESULTS
 from benchmarks.models_table import coverage_markdown, extern_markdown, speed_section
-from benchmarks.records import Record, saved
-from benchmarks.whole import WHOLE_RESULTS
+from benchmarks.records import CENSUS_RESULTS, MODEL_RESULTS, WHOLE_RESULTS, Record, saved
 from benchmarks.whole_table import whole_section
 from benchmarks.zoo.architectures import ARCHITECTURES
 

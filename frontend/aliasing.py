@@ -19,6 +19,7 @@ from torch._ops import OpOverload
 
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.captured import FromInput, FromResult, Mutation, Output, Plain, ViewOf
+from rooftile.frontend.nodes import is_tensor
 from rooftile.frontend.sizes import to_size, to_sizes, to_strides
 from rooftile.frontend.trace import Trace
 
@@ -89,7 +90,7 @@ class _Resolver:
         self._tracked = tracked
         self._inputs = {node: number for number, node in enumerate(placeholders)}
         self._placeholders = placeholders
-        self._shown = Counter(base_of(o) for o in dict.fromkeys(outputs) if _is_tensor(o))
+        self._shown = Counter(base_of(o) for o in dict.fromkeys(outputs) if is_tensor(o))
         self.written: dict[fx.Node, int] = {}
         self.results: list[fx.Node] = []
 
@@ -101,7 +102,7 @@ class _Resolver:
 
     def output(self, value: Any) -> Output:
         """How the caller gets ``value``."""
-        if not _is_tensor(value):
+        if not is_tensor(value):
             return _plain(value)
         base = base_of(value)
         number = self.written.get(base, self._inputs.get(base))
@@ -121,10 +122,6 @@ class _Resolver:
         shown, start = value.meta["val"], base.meta["val"].storage_offset()
         offset = to_size(shown.storage_offset() - start)
         return ViewOf(found, to_sizes(shown.shape), _strides(value), offset, value in self._tracked)
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, fx.Node) and isinstance(value.meta.get("val"), torch.Tensor)
 
 
 def _strides(node: fx.Node) -> tuple[Any, ...]:

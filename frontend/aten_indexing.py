@@ -56,16 +56,14 @@ def embedding(
     sparse: bool = False,
 ) -> Value:
     """Row ``indices[...]`` of the table; ``padding_idx`` matters to the gradient alone."""
-    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
-    *places, column = im.axes(axes)
+    axes, (*places, column) = im.axes_of(im.shape)
     return im.b.gather(weight, [indices], axes, [[IDX[1], column], places])
 
 
 @row(aten.gather.default)
 def gather(im: Import, x: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
     decline_if(x.type.rank == 0, "a gather from a scalar")
-    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
-    places: list[Size] = list(im.axes(axes))
+    axes, places = im.axes_of(im.shape)
     read = [IDX[1] if d == dim % x.type.rank else place for d, place in enumerate(places)]
     return im.b.gather(x, [index], axes, [read, places])
 
@@ -74,8 +72,7 @@ def gather(im: Import, x: Value, dim: int, index: Value, *, sparse_grad: bool = 
 def index_select(im: Import, x: Value, dim: int, index: Value) -> Value:
     decline_if(x.type.rank == 0 or index.type.rank == 0, "an index_select of scalars")
     dim %= x.type.rank
-    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
-    places: list[Size] = list(im.axes(axes))
+    axes, places = im.axes_of(im.shape)
     read = [IDX[1] if d == dim else place for d, place in enumerate(places)]
     return im.b.gather(x, [index], axes, [read, [places[dim]]])
 
@@ -108,8 +105,7 @@ def indexed(im: Import, x: Value, indices: Sequence[Value | None]) -> Indexed:
     adjacent = max(given) - min(given) == len(given) - 1
     at = min(given) if adjacent else 0  # where the dimensions of the indices stand in the result
     others = [size for d, size in enumerate(x.shape) if d not in given]
-    axes = [(f"a{n}", size) for n, size in enumerate((*others[:at], *together, *others[at:]))]
-    places = im.axes(axes)
+    axes, places = im.axes_of((*others[:at], *together, *others[at:]))
     shared = places[at : at + len(together)]
     kept = iter([*places[:at], *places[at + len(together) :]])
     read: list[Size] = [IDX[list(given).index(d) + 1] if d in given else next(kept) for d in range(x.type.rank)]
@@ -172,8 +168,7 @@ def scatter_value(im: Import, x: Value, dim: int, index: Value, value: Scalar) -
 def scatter(im: Import, x: Value, dim: int, index: Value, source: Value) -> Value:
     """Where several indices are the same, the last one's value is taken; torch says that any may be."""
     writer = _last_writer(im, x, dim, index)
-    axes = [(f"a{n}", size) for n, size in enumerate(x.shape)]
-    places: list[Size] = list(im.axes(axes))
+    axes, places = im.axes_of(x.shape)
     read = [IDX[1] if d == dim % x.type.rank else place for d, place in enumerate(places)]
     row_read = im.b.pointwise("maximum", writer, im.scalar(0, writer.dtype))
     written = im.b.gather(source, [row_read], axes, [read, places])

@@ -17,7 +17,7 @@ from rooftile.frontend.importing import Import
 from rooftile.frontend.rows import Overload, decline_if
 from rooftile.ir.builder import IDX
 from rooftile.ir.core import Value
-from rooftile.ir.expr import Expr, Size
+from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add, mul
 
 aten = torch.ops.aten
@@ -28,7 +28,7 @@ Update: TypeAlias = Callable[..., Value]
 def _index_copy(im: Import, x: Value, dim: int, index: Value, source: Value) -> Value:
     decline_if(x.type.rank == 0 or index.type.rank != 1, "an index_copy of scalars")
     dim %= x.type.rank
-    axes, places = _axes(im, source.shape)
+    axes, places = im.axes_of(source.shape)
     place = [IDX[1] if d == dim else p for d, p in enumerate(places)]
     return im.b.scatter(x, source, [index], axes, [place, [places[dim]]])
 
@@ -43,7 +43,7 @@ def _slice_scatter(
     im: Import, x: Value, source: Value, dim: int = 0, start: Size | None = None, end: Size | None = None, step: int = 1
 ) -> Value:
     dim %= x.type.rank
-    axes, places = _axes(im, source.shape)
+    axes, places = im.axes_of(source.shape)
     first = from_front(start or 0, x.shape[dim])
     place = [add(first, mul(step, p)) if d == dim else p for d, p in enumerate(places)]
     return im.b.scatter(x, im.b.cast(source, x.dtype), [], axes, [place])
@@ -51,15 +51,9 @@ def _slice_scatter(
 
 def _select_scatter(im: Import, x: Value, source: Value, dim: int, index: Size) -> Value:
     dim %= x.type.rank
-    axes, places = _axes(im, source.shape)
-    at = add(x.shape[dim], index) if isinstance(index, int) and index < 0 else index
+    axes, places = im.axes_of(source.shape)
+    at = from_front(index, x.shape[dim])
     return im.b.scatter(x, im.b.cast(source, x.dtype), [], axes, [[*places[:dim], at, *places[dim:]]])
-
-
-def _axes(im: Import, shape: Sequence[Size]) -> tuple[list[tuple[str, Size]], list[Expr]]:
-    """An axis for each dimension, and all of them as index expressions."""
-    axes = [(f"a{n}", size) for n, size in enumerate(shape)]
-    return axes, im.axes(axes)
 
 
 IN_PLACE: dict[Overload, Update] = {

@@ -11,12 +11,13 @@ from torch import fx
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.importing import Import, Scalar
 from rooftile.frontend.rows import decline_if, row
-from rooftile.frontend.sizes import is_contiguous, to_sizes, to_strides
+from rooftile.frontend.sizes import to_sizes, to_strides
 from rooftile.ir.core import Value
-from rooftile.ir.expr import Expr, Size
+from rooftile.ir.expr import Size
 from rooftile.ir.graph_ops import unflatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least
+from rooftile.ir.strides import is_contiguous, position
 
 aten = torch.ops.aten
 
@@ -106,9 +107,7 @@ def from_front(start: Size, size: Size) -> Size:
 @row(aten.select.int)
 def select(im: Import, x: Value, dim: int, index: Size) -> Value:
     dim %= x.type.rank
-    if isinstance(index, int) and index < 0:
-        index = add(x.shape[dim], index)
-    return im.b.reshape(im.b.slice(x, dim, index, 1), im.shape)
+    return im.b.reshape(im.b.slice(x, dim, from_front(index, x.shape[dim]), 1), im.shape)
 
 
 def _pieces(im: Import, x: Value, dim: int) -> list[Value]:
@@ -242,7 +241,7 @@ def slice_scatter(
 @row(aten.select_scatter.default)
 def select_scatter(im: Import, x: Value, source: Value, dim: int, index: Size) -> Value:
     dim %= x.type.rank
-    first = add(x.shape[dim], index) if isinstance(index, int) and index < 0 else index
+    first = from_front(index, x.shape[dim])
     row_shape = tuple(1 if d == dim else s for d, s in enumerate(x.shape))
     return _replaced(im, x, im.b.reshape(im.b.cast(source, x.dtype), row_shape), dim, first, add(first, 1))
 
@@ -286,11 +285,8 @@ def as_strided(
     source = im.node.args[0].meta["val"]
     if not is_contiguous(x.shape, to_strides(source.stride())):
         raise UnsupportedError("as_strided of a tensor that is not contiguous", fix="call .contiguous() on it first")
-    axes = [(f"a{n}", s) for n, s in enumerate(size)]
-    position: Size = storage_offset or 0
-    for name, step in zip(im.axes(axes), stride, strict=True):
-        position = add(position, mul(name, step))
-    return im.b.gather(x, [], axes, [unflatten_index(position, x.shape)])
+    axes, places = im.axes_of(size)
+    return im.b.gather(x, [], axes, [unflatten_index(add(storage_offset or 0, position(places, stride)), x.shape)])
 
 
 @row(aten.diagonal.default)
@@ -299,8 +295,7 @@ def diagonal(im: Import, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
     rank = x.type.rank
     first, second = dim1 % rank, dim2 % rank
     kept = [d for d in range(rank) if d not in (first, second)]
-    axes = [(f"a{n}", size) for n, size in enumerate(im.shape)]
-    names = im.axes(axes)
+    axes, names = im.axes_of(im.shape)
     index: list[Size] = [0] * rank
     for n, d in enumerate(kept):
         index[d] = names[n]
@@ -312,8 +307,7 @@ def diagonal(im: Import, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
 def unfold(im: Import, x: Value, dimension: int, size: int, step: int) -> Value:
     """Windows along a dimension: window w reads position ``w * step + k``; k is a new last dimension."""
     dim = dimension % x.type.rank
-    axes = [(f"a{n}", s) for n, s in enumerate(im.shape)]
-    names: list[Expr] = im.axes(axes)
+    axes, names = im.axes_of(im.shape)
     index: list[Size] = [names[d] for d in range(x.type.rank)]
     index[dim] = add(mul(names[dim], step), names[-1])
     return im.b.gather(x, [], axes, [index])

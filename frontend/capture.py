@@ -14,9 +14,10 @@ from rooftile.errors import UnsupportedError
 from rooftile.frontend.aliasing import resolve_outputs
 from rooftile.frontend.captured import Captured, CapturedInput, InputKind, SymbolSource
 from rooftile.frontend.definitions import write_out_definitions
+from rooftile.frontend.nodes import tensors_of
 from rooftile.frontend.sizes import to_size, to_sizes
 from rooftile.frontend.trace import functional_trace
-from rooftile.ir.expr import Expr, Size, Symbol, size_symbols
+from rooftile.ir.expr import Size, Symbol, only_atom, size_symbols
 
 
 def capture(
@@ -94,9 +95,7 @@ def _gradient_flow(nodes: Iterable[fx.Node], wanting: set[fx.Node]) -> set[fx.No
 def _carries_gradient(node: fx.Node) -> bool:
     if node.op != "call_function" or node.target is torch.ops.aten.detach.default:
         return False
-    value = node.meta.get("val")
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(v, torch.Tensor) and (v.is_floating_point() or v.is_complex()) for v in values)
+    return any(t.is_floating_point() or t.is_complex() for t in tensors_of(node))
 
 
 def _symbol_sources(inputs: Sequence[CapturedInput], nodes: Iterable[fx.Node]) -> tuple[SymbolSource, ...]:
@@ -110,18 +109,15 @@ def _symbol_sources(inputs: Sequence[CapturedInput], nodes: Iterable[fx.Node]) -
             for dim, size in enumerate(to_sizes(described.node.meta["val"].shape)):
                 _note(found, size, number, dim)
     for node in nodes:
-        value = node.meta.get("val")
-        for tensor in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(tensor, torch.Tensor):
-                _require_bound(tensor, node, found)
+        for tensor in tensors_of(node):
+            _require_bound(tensor, node, found)
     return tuple(found.values())
 
 
 def _note(found: dict[str, SymbolSource], size: Size | None, number: int, dim: int | None) -> None:
-    if isinstance(size, Expr) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
-        (atom,) = size.terms[0][0]
-        if isinstance(atom, Symbol):
-            found.setdefault(atom.name, SymbolSource(atom, number, dim))
+    atom = None if size is None else only_atom(size)
+    if isinstance(atom, Symbol):
+        found.setdefault(atom.name, SymbolSource(atom, number, dim))
 
 
 def _require_bound(tensor: torch.Tensor, node: fx.Node, found: dict[str, SymbolSource]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter, getitem
+from operator import getitem
 from typing import Any, TypeAlias
 
 import torch
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from rooftile.errors import UnsupportedError
 from rooftile.frontend.captured import Captured, CapturedInput
 from rooftile.frontend.definitions import write_out_definitions
+from rooftile.frontend.nodes import functions_of, is_tensor
 from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.sizes import to_size
 
@@ -89,7 +90,7 @@ def captured_function(function: fx.GraphModule) -> Captured:
     graph = function.graph
     inputs = [_input(node, node) for node in graph.nodes if node.op == "placeholder"]
     results = tuple(dict.fromkeys(tree_leaves(graph.output_node().args[0])))
-    if not all(isinstance(r, fx.Node) and r.op == "call_function" and _is_tensor(r) for r in results):
+    if not all(isinstance(r, fx.Node) and r.op == "call_function" and is_tensor(r) for r in results):
         raise UnsupportedError("a function that a call is given returns what it was given, or no tensor")
     return _captured(function, inputs, results, ())
 
@@ -100,19 +101,16 @@ def _is_item_of_call(node: fx.Node) -> bool:
 
 
 def _call(node: fx.Node) -> FunctionCall:
-    owner = node.graph.owning_module
-    held = {n: attrgetter(str(n.target))(owner) for n in node.all_input_nodes if n.op == "get_attr"}
-    functions = {n: f for n, f in held.items() if isinstance(f, fx.GraphModule)}
     items = {user: user.args[1] for user in node.users}
-    if not all(user.target is getitem and _is_tensor(user) for user in items):
+    if not all(user.target is getitem and is_tensor(user) for user in items):
         raise UnsupportedError(f"{node.target} gives something else than tensors", where=loc_of(node).source)
-    return FunctionCall(node, functions, items)  # type: ignore[arg-type]
+    return FunctionCall(node, functions_of(node), items)  # type: ignore[arg-type]
 
 
 def _piece(captured: Captured, ops: Sequence[fx.Node]) -> Iterator[Piece]:
     """The ops as a piece, if anything that they compute is wanted behind them."""
     inside = set(ops)
-    makes = tuple(n for n in ops if _is_tensor(n) and (n in captured.results or _is_read_outside(n, inside)))
+    makes = tuple(n for n in ops if is_tensor(n) and (n in captured.results or _is_read_outside(n, inside)))
     if not makes:
         return
     graph = fx.Graph()
@@ -133,7 +131,7 @@ def _piece(captured: Captured, ops: Sequence[fx.Node]) -> Iterator[Piece]:
         else:
             kind = "input" if number in written and described.kind != "size" else described.kind
             inputs.append(replace(described, node=known[node], kind=kind))
-        if _is_tensor(node):
+        if is_tensor(node):
             reads.append(node)
     for node in ops:
         known[node] = graph.node_copy(node, known.__getitem__)
@@ -166,7 +164,3 @@ def _input(placeholder: fx.Node, node: fx.Node) -> CapturedInput:
     if isinstance(shown, (int, torch.SymInt)):
         return CapturedInput(node.name, "size", placeholder, size=to_size(shown))
     raise UnsupportedError(f"{node.name} is a {type(shown).__name__}; tensors and sizes pass between calls")
-
-
-def _is_tensor(node: fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), torch.Tensor)

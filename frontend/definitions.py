@@ -7,7 +7,7 @@ What the definition does not read, such as the tables of a block mask, is not co
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter, getitem
+from operator import getitem
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import fx
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_map
 
+from rooftile.frontend.nodes import functions_of, held
 from rooftile.frontend.trace import UNTRACED, definition_of, fake_mode_of, run_graph, trace_decomposition
 
 # A definition that loops in Python is written out if it calls its functions no more often than this.
@@ -47,7 +48,8 @@ def _traced(node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]] | None:
     """The definition as a graph, with the nodes that its inputs stand for; None where torch does not trace it."""
     assert isinstance(node.target, HigherOrderOperator)
     definition, mode = definition_of(node.target), fake_mode_of(node)
-    outer = [n for n in node.all_input_nodes if not _is_function(n)]
+    functions = functions_of(node)
+    outer = [n for n in node.all_input_nodes if n not in functions]
     if definition is None or mode is None:
         return None
     calls = 0
@@ -68,7 +70,7 @@ def _traced(node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]] | None:
         def fill(argument: Any) -> Any:
             if not isinstance(argument, fx.Node):
                 return argument
-            return known[argument] if argument in known else counted(_held(argument))
+            return known[argument] if argument in known else counted(functions[argument])
 
         return definition(*tree_map(fill, tuple(node.args)), **tree_map(fill, dict(node.kwargs)))
 
@@ -76,16 +78,6 @@ def _traced(node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]] | None:
         return trace_decomposition(run, [n.meta["val"] for n in outer], mode), outer
     except UNTRACED:  # not every definition covers every form of its op
         return None
-
-
-def _is_function(node: fx.Node) -> bool:
-    return node.op == "get_attr" and isinstance(_held(node), fx.GraphModule)
-
-
-def _held(node: fx.Node) -> Any:
-    """What a ``get_attr`` node names."""
-    assert isinstance(node.target, str)
-    return attrgetter(node.target)(node.graph.owning_module)
 
 
 def _put_in_place(module: fx.GraphModule, node: fx.Node, traced: fx.GraphModule, outer: list[fx.Node]) -> None:
@@ -116,14 +108,14 @@ def _copied(module: fx.GraphModule, part: fx.Node, made: dict[fx.Node, fx.Node],
     copy = module.graph.node_copy(part, made.__getitem__)
     if part.op == "get_attr":
         name = f"{node.name}_{part.name}"
-        _hold(module, name, _held(part))
+        _hold(module, name, held(part))
         copy.target = name
     copy.meta = {**{k: v for k, v in node.meta.items() if k in ("stack_trace", "nn_module_stack")}, **part.meta}
     return copy
 
 
-def _hold(module: fx.GraphModule, name: str, held: Any) -> None:
-    if isinstance(held, torch.Tensor):
-        module.register_buffer(name, held)
+def _hold(module: fx.GraphModule, name: str, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        module.register_buffer(name, value)
     else:
-        setattr(module, name, held)
+        setattr(module, name, value)

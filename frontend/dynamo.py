@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
 from torch import fx
-from torch._dynamo.exc import TensorifyScalarRestartAnalysis
+from torch._dynamo.exc import BackendCompilerFailed, TensorifyScalarRestartAnalysis
 from torch._dynamo.symbolic_convert import TensorifyState
 from torch._dynamo.utils import get_metrics_context
 from torch._guards import TracingContext
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+from rooftile.errors import RooftileError
 from rooftile.frontend.capture import capture
 from rooftile.frontend.captured import Captured, InputKind
 from rooftile.frontend.provenance import model_path
+
+# Each look at a model is one more compilation of the same code; Dynamo's own limit is meant for unstable inputs.
+_LOOKS = 1_000_000
 
 
 def capture_dynamo(module: fx.GraphModule, example_inputs: Sequence[Any]) -> Captured:
@@ -49,6 +54,24 @@ def why_again() -> str:
     if "BACKEND_MATCH" in words:
         return ""
     return words.partition(": ")[2] or words
+
+
+@contextmanager
+def looked_at_anew() -> Iterator[None]:
+    """Inside the ``with`` block code is compiled again however often it has been, and our errors come as they are."""
+    limits = {"recompile_limit": _LOOKS, "accumulated_recompile_limit": _LOOKS}
+    with torch._dynamo.config.patch(limits):
+        try:
+            yield
+        except BackendCompilerFailed as failure:
+            raise_plainly(failure)
+
+
+def raise_plainly(failure: BackendCompilerFailed) -> NoReturn:
+    """Raise what a backend raised without Dynamo's wrapping, where it is an error of ours."""
+    if isinstance(failure.inner_exception, RooftileError):
+        raise failure.inner_exception from None
+    raise failure
 
 
 def _fake(value: Any, mode: FakeTensorMode, context: TracingContext | None) -> Any:

@@ -37,11 +37,12 @@ from rooftile.frontend.aten_updates import IN_PLACE
 from rooftile.frontend.captured import Captured
 from rooftile.frontend.decomposing import decomposed
 from rooftile.frontend.importing import Import, tensor_type
+from rooftile.frontend.nodes import tensors_of
 from rooftile.frontend.pairs import by_pairs, plainly
 from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.rows import NOTED, ROWS, ROWS_BY_NAME, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
-from rooftile.frontend.sizes import found_equal, is_contiguous, to_size, to_strides
+from rooftile.frontend.sizes import found_equal, to_size, to_strides
 from rooftile.frontend.updates import chains, updates
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Attr, Graph, TensorType, Value
@@ -49,7 +50,8 @@ from rooftile.ir.dtypes import from_torch
 from rooftile.ir.expr import Size
 from rooftile.ir.extern import encode, encode_call
 from rooftile.ir.optable import InferenceError
-from rooftile.ir.ranges import equal
+from rooftile.ir.ranges import equal, equal_shapes
+from rooftile.ir.strides import is_contiguous
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Imported:
     constants: tuple[torch.Tensor, ...]
 
 
-def import_captured(captured: Captured, name: str = "main") -> Imported:
+def import_captured(captured: Captured) -> Imported:
     """Import the graph of a capture. The graph's attribute ``kinds`` says what each input is: a parameter or buffer
     that the call writes to is ``"state"``; ``updates``, if there, which outputs are to be written over which inputs;
     ``trained``, that autograd records calls, behind which weights are likely to change.
@@ -71,7 +73,7 @@ def import_captured(captured: Captured, name: str = "main") -> Imported:
     """
     in_place = {call: c.alone for c in chains(captured) for call in c.calls}
     shown = [each.node.meta["val"] for each in captured.inputs]
-    importer = _Importer(GraphBuilder(name), in_place, found_equal(shown))
+    importer = _Importer(GraphBuilder(), in_place, found_equal(shown))
     kinds: list[str] = []
     written = {m.input for m in captured.mutations}
     for number, described in enumerate(captured.inputs):
@@ -239,7 +241,7 @@ class _Importer:
 
     def _is_for_aten(self, node: fx.Node) -> bool:
         """Whether only ATen can make the call, whatever the table says of the op."""
-        foreign = any(not _in_kernels(shown) for n in (node, *node.all_input_nodes) for shown in _tensors(n))
+        foreign = any(not _in_kernels(shown) for n in (node, *node.all_input_nodes) for shown in tensors_of(n))
         return foreign or self._moves_between_devices(node)
 
     def _moves_between_devices(self, node: fx.Node) -> bool:
@@ -286,14 +288,8 @@ class _Importer:
         return {number: next(made) for number, r in enumerate(results) if isinstance(r, torch.Tensor)}
 
 
-def _tensors(node: fx.Node) -> list[torch.Tensor]:
-    """What torch says a node gives, as far as that is tensors."""
-    shown = node.meta.get("val")
-    return [s for s in (shown if isinstance(shown, (list, tuple)) else [shown]) if isinstance(s, torch.Tensor)]
-
-
 def _device(node: fx.Node) -> torch.device | None:
-    return next((t.device for t in _tensors(node)), None)
+    return next((t.device for t in tensors_of(node)), None)
 
 
 def _in_kernels(tensor: torch.Tensor) -> bool:
@@ -329,5 +325,4 @@ def _check(results: Results, node: fx.Node) -> None:
 
 
 def _same(built: TensorType, wanted: TensorType) -> bool:
-    same_rank = built.dtype is wanted.dtype and built.rank == wanted.rank
-    return same_rank and all(equal(a, b) for a, b in zip(built.shape, wanted.shape, strict=True))
+    return built.dtype is wanted.dtype and equal_shapes(built.shape, wanted.shape)

@@ -14,6 +14,7 @@ from rooftile.ir.builder import GraphBuilder, axis_exprs
 from rooftile.ir.core import Op, TensorType, Value
 from rooftile.ir.dtypes import B1, F32, F64, I64, DType, compute_type, from_torch
 from rooftile.ir.expr import Expr, Size
+from rooftile.ir.polynomial import product
 
 # A number as an operand: weak in type promotion. An ``Expr`` is an integer known at run time.
 Scalar: TypeAlias = bool | int | float | Expr
@@ -96,6 +97,12 @@ class Import:
         """The axes of a contraction or gather as index expressions, in order."""
         return list(axis_exprs(axes).values())
 
+    @staticmethod
+    def axes_of(shape: Sequence[Size]) -> tuple[list[tuple[str, Size]], list[Expr]]:
+        """An axis for each dimension of ``shape``, and all of them as index expressions."""
+        axes = [(f"a{n}", size) for n, size in enumerate(shape)]
+        return axes, Import.axes(axes)
+
     def index_along(self, shape: Sequence[Size], dim: int) -> Value:
         """Each element's index along ``dim``, in a shape that broadcasts to ``shape``."""
         rank = len(shape)
@@ -122,11 +129,8 @@ class Import:
         return self.b.pointwise("where", self.b.cast(condition, B1), self.operand(x, dtype), self.operand(y, dtype))
 
     def size_factor(self, x: Value, dims: Sequence[int], dtype: DType) -> Value:
-        """The number of elements along ``dims``, as a float."""
-        total: Size = 1
-        for d in dims:
-            total = total * x.shape[d]
-        return self.scalar(total, dtype)
+        """The number of elements along ``dims``, in ``dtype``."""
+        return self.scalar(product([x.shape[d] for d in dims]), dtype)
 
     def mean(self, x: Value, dims: Sequence[int], *, keepdim: bool = True) -> Value:
         """The mean along ``dims``, in the dtype of ``x``."""

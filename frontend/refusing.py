@@ -9,6 +9,7 @@ from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
 
 from rooftile.errors import UnsupportedError
+from rooftile.frontend.nodes import functions_of
 from rooftile.frontend.provenance import loc_of
 
 _WRITING = {operator.setitem} | {
@@ -37,21 +38,15 @@ def refuse_calls(module: fx.GraphModule, traced: Container[str], inlined: Contai
         name, where = node.target.name(), loc_of(node).source
         if name not in traced:
             raise UnsupportedError(f"the model calls {name}, a function of functions", where=where)
-        if name not in inlined and any(_writes(n) for function in _functions(node) for n in _nodes(function)):
+        if name not in inlined and any(
+            _writes(n) for function in functions_of(node).values() for n in _nodes(function)
+        ):
             raise UnsupportedError(f"the model calls {name} with a function that writes to a tensor", where=where)
 
 
 def _nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
     for graph in (each.graph for each in module.modules() if isinstance(each, fx.GraphModule)):
         yield from graph.nodes
-
-
-def _functions(node: fx.Node) -> Iterator[fx.GraphModule]:
-    owner = node.graph.owning_module
-    for name in (str(n.target) for n in node.all_input_nodes if n.op == "get_attr"):
-        held = operator.attrgetter(name)(owner)
-        if isinstance(held, fx.GraphModule):
-            yield held
 
 
 def _writes(node: fx.Node) -> bool:

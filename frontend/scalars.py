@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial, reduce
 
 import sympy
 import torch
@@ -39,14 +39,7 @@ def _build(im: Import, expr: sympy.Expr, env: object) -> Value:
     if isinstance(expr, functions.FloatPow) or expr.is_Pow:
         return im.b.pointwise("pow", *operands)
     if expr.is_Add or expr.is_Mul:
-        return _fold(im, "add" if expr.is_Add else "mul", operands)
+        return reduce(partial(im.b.pointwise, "add" if expr.is_Add else "mul"), operands)
     if type(expr).__name__ in _NAMED:
         return im.b.pointwise(_NAMED[type(expr).__name__], *operands)
     raise UnsupportedError(f"the number {expr}, computed from sizes, uses a function that cannot be compiled")
-
-
-def _fold(im: Import, fn: str, operands: Sequence[Value]) -> Value:
-    total = operands[0]
-    for operand in operands[1:]:
-        total = im.b.pointwise(fn, total, operand)
-    return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -107,11 +108,11 @@ def _size(expr: sympy.Expr, env: ShapeEnv) -> Size:
         return _symbol(expr, env)
     operands = [_size(e, env) for e in expr.args if not (expr.is_Pow and e is expr.args[1])]
     if expr.is_Add:
-        return _fold(add, operands)
+        return reduce(add, operands)
     if expr.is_Mul:
-        return _fold(mul, operands)
+        return reduce(mul, operands)
     if expr.is_Pow and expr.args[1].is_Integer and expr.args[1] > 0:
-        return _fold(mul, operands * int(expr.args[1]))
+        return reduce(mul, operands * int(expr.args[1]))
     if isinstance(expr, _DIVISIONS):
         return floordiv(*operands)
     if isinstance(expr, _MODULI):
@@ -134,13 +135,6 @@ def _extremum(expr: sympy.Expr, operands: Sequence[Size]) -> Size:
     raise UnsupportedError(f"which operand {expr} is depends on the call", fix="mark these dimensions static")
 
 
-def _fold(operation: Any, operands: Sequence[Size]) -> Size:
-    total = operands[0]
-    for operand in operands[1:]:
-        total = operation(total, operand)
-    return total
-
-
 def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:
     if not env.var_to_range or symbol_ not in env.var_to_range or _depends_on_data(symbol_):
         raise UnsupportedError(f"the size {symbol_} depends on the values of a tensor")
@@ -154,22 +148,6 @@ def _depends_on_data(symbol_: sympy.Symbol) -> bool:
 
 def _bound(bound: Any, otherwise: int | None) -> int | None:
     return int(bound) if bound.is_Integer and abs(int(bound)) < _UNBOUNDED else otherwise
-
-
-def contiguous_strides(shape: Sequence[Size]) -> tuple[Size, ...]:
-    """Row-major strides of ``shape``, in elements."""
-    strides: list[Size] = []
-    step: Size = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step = mul(step, size)
-    return tuple(reversed(strides))
-
-
-def is_contiguous(shape: Sequence[Size], strides: Sequence[Size]) -> bool:
-    """Whether ``strides`` are row-major for ``shape``; the stride of a dimension of size 1 does not matter."""
-    wanted = contiguous_strides(shape)
-    return all(n == 1 or a == b for n, a, b in zip(shape, strides, wanted, strict=True))
 
 
 def bind_sizes(sources: Sequence[Any], arguments: Sequence[Any]) -> Mapping[str, int]:

@@ -11,8 +11,9 @@ from torch import fx
 
 from rooftile.frontend.aliasing import is_view
 from rooftile.frontend.captured import Captured
-from rooftile.frontend.sizes import is_contiguous, to_sizes, to_strides
+from rooftile.frontend.sizes import to_sizes, to_strides
 from rooftile.ir.extern import UPDATES
+from rooftile.ir.strides import is_contiguous
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_attrs
-from rooftile.ir.dtypes import F32, I64, DType
+from rooftile.ir.dtypes import F32, I64, DType, compute_type
 from rooftile.ir.expr import Expr, Size, Symbol, axis, of
 from rooftile.ir.graph_ops import infer_graph_op
-from rooftile.ir.ranges import equal
+from rooftile.ir.ranges import equal, equal_shapes
 from rooftile.ir.tile_ops import infer_tile_op
 
 Infer = Callable[[str, Sequence[TensorType], Mapping[str, Any]], tuple[TensorType, ...]]
@@ -104,12 +104,12 @@ class GraphBuilder(Builder):
         super().__init__(name, infer_graph_op)
 
     @staticmethod
-    def beside(graph: Graph) -> GraphBuilder:
-        """A builder for a graph that is to take ``graph``'s place: with its name and inputs, and none of its values'
-        names free."""
+    def beside(graph: Graph, taken: Iterable[str] = ()) -> GraphBuilder:
+        """A builder for a graph that is to take ``graph``'s place: with its name and inputs, and neither its values'
+        names nor those that are ``taken`` free."""
         builder = GraphBuilder(graph.name)
         builder.inputs = list(graph.inputs)
-        builder._names.update(value.name for value in graph.values())
+        builder._names.update(taken, (value.name for value in graph.values()))
         return builder
 
     def constant(self, value: bool | int | float, dtype: DType = F32) -> Value:
@@ -135,7 +135,7 @@ class GraphBuilder(Builder):
 
     def broadcast(self, x: Value, shape: Sequence[Size]) -> Value:
         """``x`` expanded to ``shape`` by torch's rule (aligned at the last dimension)."""
-        if len(shape) == x.type.rank and all(equal(a, b) for a, b in zip(x.shape, shape, strict=True)):
+        if equal_shapes(x.shape, shape):
             return x
         first = len(shape) - x.type.rank
         return self.expand(x, shape, tuple(range(first, len(shape))))
@@ -146,7 +146,7 @@ class GraphBuilder(Builder):
 
     def reshape(self, x: Value, shape: Sequence[Size]) -> Value:
         """The same elements in another shape (``x`` itself where the shape is the same)."""
-        if len(shape) == x.type.rank and all(equal(a, b) for a, b in zip(x.shape, shape, strict=True)):
+        if equal_shapes(x.shape, shape):
             return x
         return self.op("reshape", [x], {"shape": tuple(shape)})
 
@@ -206,7 +206,7 @@ class GraphBuilder(Builder):
             tuple(0 if x.shape[d] == 1 else axis(a, sizes[a]) for d, a in enumerate(term))
             for term, x in zip(terms, operands, strict=True)
         ]
-        wide = acc or (F32 if operands[0].dtype.is_float and operands[0].dtype.bytes < 4 else operands[0].dtype)
+        wide = acc or compute_type(operands[0].dtype)
         return self.contract(tuple(sizes.items()), operands, maps, tuple(right), acc=wide, dtype=dtype)
 
     def gather(

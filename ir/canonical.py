@@ -16,11 +16,11 @@ from typing import Any
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.expr import Expr, Size, of
 from rooftile.ir.printer import print_graph
+from rooftile.ir.structure import LABELS
 from rooftile.ir.substitution import rebuild
 from rooftile.ir.text import GRAPH, NAME_ATTRS, TILE, Level, is_kernel
 
 Renaming = tuple[tuple[str, str], ...]
-_LABELS = frozenset({"name"})  # attributes that only name their op
 _AXIS_ATTRS = NAME_ATTRS | {"axes", "defs"}  # attributes whose strings are names of axes
 
 
@@ -74,7 +74,7 @@ class _Canonical:
     def op(self, op: Op) -> Op:
         axes = _op_axes(op) if self.level is GRAPH else self.axes
         attrs = {
-            name: _renamed(value, axes, name in _AXIS_ATTRS) for name, value in op.attrs.items() if name not in _LABELS
+            name: _renamed(value, axes, name in _AXIS_ATTRS) for name, value in op.attrs.items() if name not in LABELS
         }
         inputs = tuple(self.values[v] for v in op.inputs)
         regions = tuple(self.graph(r) if self.level is TILE else canonical_graph(r) for r in op.regions)

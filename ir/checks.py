@@ -10,7 +10,7 @@ from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Expr, Size, Symbol, symbols
 from rooftile.ir.literals import type_text
 from rooftile.ir.optable import InferenceError
-from rooftile.ir.ranges import equal
+from rooftile.ir.ranges import equal, equal_shapes
 from rooftile.ir.schedule import OPTIONS
 from rooftile.ir.scope import Scope
 from rooftile.ir.text import GRAPH, KERNEL_ATTRS, TILE, is_kernel
@@ -87,12 +87,11 @@ def _result_types(op: Op, scope: Scope) -> tuple[TensorType, ...]:
 
 
 def _same_type(a: TensorType, b: TensorType, scope: Scope) -> bool:
-    return _same_shape(a, b) and (scope.level is GRAPH or a.axes == b.axes)
+    return _same_elements(a, b) and (scope.level is GRAPH or a.axes == b.axes)
 
 
-def _same_shape(a: TensorType, b: TensorType) -> bool:
-    same = a.dtype is b.dtype and a.rank == b.rank
-    return same and all(equal(m, n) for m, n in zip(a.shape, b.shape, strict=True))
+def _same_elements(a: TensorType, b: TensorType) -> bool:
+    return a.dtype is b.dtype and equal_shapes(a.shape, b.shape)
 
 
 def axes_distinct(op: Op, scope: Scope) -> Complaints:
@@ -147,7 +146,7 @@ def _same_values(what: str, got: tuple[Value, ...], like: str, wanted: tuple[Val
         yield f"{what} are {len(got)}, and {like} are {len(wanted)}"
         return
     for a, b in zip(got, wanted, strict=True):
-        if not _same_shape(a.type, b.type):
+        if not _same_elements(a.type, b.type):
             yield f"%{a.name} of {what} is {type_text(a.type)}, and %{b.name} of {like} is {type_text(b.type)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from math import gcd
 
-from rooftile.ir.expr import Expr, FloorDiv, Mod, Monomial, Size, Symbol, from_terms, of, terms_of
+from rooftile.ir.expr import Expr, FloorDiv, Mod, Monomial, Size, Symbol, from_terms, of, only_atom, terms_of
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import in_range
 
@@ -58,13 +58,12 @@ def _over(den: Size, size: int) -> Size:
 
 def _nested_division(rest: Size, den: Size) -> Size | None:
     """``(x // a) // b == x // (a * b)``, and ``(x % (a * b)) // b == (x // b) % a``."""
-    if isinstance(rest, Expr) and len(rest.terms) == 1 and rest.terms[0][1] == 1 and len(rest.terms[0][0]) == 1:
-        atom = rest.terms[0][0][0]
-        if isinstance(atom, FloorDiv):
-            return floordiv(atom.num, mul(atom.den, den))
-        if isinstance(atom, Mod):
-            times, left = _split_multiple(atom.den, den)
-            return mod(floordiv(atom.num, den), times) if left == 0 else None
+    atom = only_atom(rest)
+    if isinstance(atom, FloorDiv):
+        return floordiv(atom.num, mul(atom.den, den))
+    if isinstance(atom, Mod):
+        times, left = _split_multiple(atom.den, den)
+        return mod(floordiv(atom.num, den), times) if left == 0 else None
     return None
 
 
@@ -101,10 +100,9 @@ def _mod(num: Size, den: Size) -> Size:
     if coarse is not None:
         steps, within, size = coarse
         return add(mul(mod(steps, _over(den, size)), size), within)
-    if len(rest.terms) == 1 and rest.terms[0][1] == 1 and len(rest.terms[0][0]) == 1:
-        atom = rest.terms[0][0][0]
-        if isinstance(atom, Mod) and isinstance(atom.den, int) and isinstance(den, int) and atom.den % den == 0:
-            return mod(atom.num, den)
+    atom = only_atom(rest)
+    if isinstance(atom, Mod) and isinstance(atom.den, int) and isinstance(den, int) and atom.den % den == 0:
+        return mod(atom.num, den)
     return of(Mod(rest, den))
 
 

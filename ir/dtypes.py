@@ -28,6 +28,12 @@ class DType:
     def is_float(self) -> bool:
         return self.kind == "float"
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the greatest number of an integer type."""
+        bits = 8 * self.bytes
+        return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if self.signed else (0, 2**bits - 1)
+
     def __str__(self) -> str:
         return self.name
 

@@ -191,6 +191,14 @@ def axis(name: str, extent: Size) -> Expr:
     return of(Symbol(name, extent))
 
 
+def only_atom(size: Size) -> Atom | None:
+    """The atom that ``size`` is, where it is just that: the inverse of ``of``."""
+    if isinstance(size, int) or len(size.terms) != 1:
+        return None
+    ((monomial, coefficient),) = size.terms
+    return monomial[0] if coefficient == 1 and len(monomial) == 1 else None
+
+
 def atoms(size: Size) -> Iterator[Atom]:
     """Every atom in ``size``, those inside divisions and moduli (and their divisors) included, outermost first."""
     if isinstance(size, int):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
-from rooftile.ir.expr import axis
+from rooftile.ir.expr import axis, symbol_names
 from rooftile.ir.optable import Evaluation
 from rooftile.ir.reference import contract_reference, gather_reference
 from rooftile.ir.substitution import evaluate
@@ -30,7 +30,9 @@ def late_gathers(graph: Graph, ev: Evaluation) -> dict[Value, Op]:
         if op.name != "gather" or len(op.inputs) != 2 or not op.attrs["axes"] or op.output in graph.outputs:
             continue
         name, size = op.attrs["axes"][0]
-        by_row = op.attrs["maps"][1] == (axis(name, size),) and not any(_mentions(e, name) for e in op.attrs["maps"][0])
+        by_row = op.attrs["maps"][1] == (axis(name, size),) and not any(
+            name in symbol_names(e) for e in op.attrs["maps"][0]
+        )
         large = prod(evaluate(s, ev.bindings) for s in op.output.shape) > LARGE
         if by_row and large and all(_is_read_whole(user, op.output) for user in users.get(op.output, ())):
             found[op.output] = op
@@ -46,13 +48,11 @@ def _is_read_whole(op: Op, value: Value) -> bool:
     name = next((n for n in op.attrs["out"] if first == axis(n, sizes[n])), None)
     return (
         name is not None
-        and all(entry == axis(name, sizes[name]) or not _mentions(entry, name) for m in op.attrs["maps"] for entry in m)
-        and not any(_mentions(entry, name) for entry in others)
+        and all(
+            entry == axis(name, sizes[name]) or name not in symbol_names(entry) for m in op.attrs["maps"] for entry in m
+        )
+        and not any(name in symbol_names(entry) for entry in others)
     )
-
-
-def _mentions(entry: Any, name: str) -> bool:
-    return not isinstance(entry, int) and any(s.name == name for m, _ in entry.terms for s in m if hasattr(s, "name"))
 
 
 def contracted(op: Op, gathers: Sequence[Op], values: Mapping[Value, torch.Tensor], ev: Evaluation) -> torch.Tensor:

@@ -16,10 +16,10 @@ from rooftile.ir.core import Op, TensorType
 from rooftile.ir.division import floordiv
 from rooftile.ir.dtypes import B1, I64
 from rooftile.ir.expr import Size
-from rooftile.ir.indexed_ops import INDEXED_OPS
-from rooftile.ir.optable import Evaluation, InferenceError, OpDef, require
+from rooftile.ir.indexed_ops import INDEXED_OPS, require_maps
+from rooftile.ir.optable import Evaluation, InferenceError, OpDef, require, scalar_row
 from rooftile.ir.polynomial import add, mul, product
-from rooftile.ir.ranges import at_least, equal
+from rooftile.ir.ranges import at_least, equal, equal_shapes
 from rooftile.ir.reference import contract_reference
 from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
 from rooftile.ir.schedule import OPTIONS
@@ -47,19 +47,15 @@ def _infer_iota(_: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _infer_pointwise(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    require(attrs["fn"] in SCALARS, f"unknown scalar function {attrs['fn']!r}")
-    row = SCALARS[str(attrs["fn"])]
-    require(len(types) == row.arity, f"{row.name} takes {row.arity} operands, got {len(types)}")
+    row = scalar_row(types, attrs)
     first = types[0]
     for t in types:
-        same = t.rank == first.rank and all(equal(a, b) for a, b in zip(t.shape, first.shape, strict=True))
-        require(same, f"{row.name} wants operands of one shape, got {[t.shape for t in types]}")
-    values = types[1:] if row.name == "where" else types
-    require(
-        len({t.dtype for t in values}) == 1, f"{row.name} wants operands of one dtype, got {[t.dtype for t in types]}"
-    )
-    if row.name == "where":
-        require(first.dtype is B1, f"where wants a b1 condition, got {first.dtype}")
+        require(
+            equal_shapes(t.shape, first.shape),
+            f"{row.name} wants operands of one shape, got {[t.shape for t in types]}",
+        )
+    if row.chooses:
+        require(first.dtype is B1, f"{row.name} wants a b1 condition, got {first.dtype}")
     if row.operands == "float":
         require(first.dtype.is_float, f"{row.name} wants float operands, got {first.dtype}")
     return (TensorType(row.result_dtype(tuple(t.dtype for t in types)), first.shape),)
@@ -88,9 +84,7 @@ def _infer_scan(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 def _infer_contract(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     sizes = dict(attrs["axes"])
-    require(len(attrs["maps"]) == len(types), f"contract has {len(types)} operands and {len(attrs['maps'])} maps")
-    for t, m in zip(types, attrs["maps"], strict=True):
-        require(len(m) == t.rank, f"a contract map of {len(m)} entries for an operand of rank {t.rank}")
+    require_maps("contract", types, attrs)
     require(all(a in sizes for a in attrs["out"]), f"contract out {attrs['out']} names an unknown axis")
     return (TensorType(attrs["dtype"], tuple(sizes[a] for a in attrs["out"])),)
 

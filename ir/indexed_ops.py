@@ -19,7 +19,8 @@ Attrs = Mapping[str, Any]
 Tensors = Sequence[torch.Tensor]
 
 
-def _require_maps(name: str, types: Types, attrs: Attrs) -> None:
+def require_maps(name: str, types: Types, attrs: Attrs) -> None:
+    """An op's ``maps`` are one for each operand, with an index expression for each of its dimensions."""
     require(len(attrs["maps"]) == len(types), f"{name} has {len(types)} operands and {len(attrs['maps'])} maps")
     for t, m in zip(types, attrs["maps"], strict=True):
         require(len(m) == t.rank, f"a {name} map of {len(m)} entries for an operand of rank {t.rank}")
@@ -48,14 +49,14 @@ def _eval_positions(_: Op, x: Tensors, __: Evaluation) -> tuple[torch.Tensor, ..
 
 
 def _infer_gather(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    _require_maps("gather", types, attrs)
+    require_maps("gather", types, attrs)
     _require_integers("gather", types[1:])
     return (TensorType(types[0].dtype, tuple(size for _, size in attrs["axes"])),)
 
 
 def _infer_scatter(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     x, source, *indices = types
-    _require_maps("scatter", types, attrs)
+    require_maps("scatter", types, attrs)
     own = tuple(axis(name, size) for name, size in attrs["axes"])
     require(tuple(attrs["maps"][1]) == own, f"scatter reads its elements at {own}, not at {attrs['maps'][1]}")
     require(x.dtype is source.dtype, f"scatter of {source.dtype} into {x.dtype}")

@@ -10,6 +10,7 @@ import torch
 
 from rooftile.ir.core import Op, TensorType
 from rooftile.ir.dtypes import DType
+from rooftile.ir.scalar import SCALARS, Scalar
 
 
 class InferenceError(ValueError):
@@ -56,3 +57,16 @@ def require(condition: bool, message: str) -> None:
     """Raise ``InferenceError(message)`` unless ``condition``."""
     if not condition:
         raise InferenceError(message)
+
+
+def scalar_row(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> Scalar:
+    """The row of the scalar function that a ``pointwise`` of either level computes, which takes these operands: as many
+    as that, of one dtype (but for the condition of a choice)."""
+    require(attrs["fn"] in SCALARS, f"unknown scalar function {attrs['fn']!r}")
+    row = SCALARS[attrs["fn"]]
+    require(len(types) == row.arity, f"{row.name} takes {row.arity} operands, got {len(types)}")
+    values = types[1:] if row.chooses else types
+    require(
+        len({t.dtype for t in values}) == 1, f"{row.name} wants operands of one dtype, got {[t.dtype for t in types]}"
+    )
+    return row

@@ -16,7 +16,7 @@ from rooftile.ir.leaf_parser import LeafParser
 from rooftile.ir.lexer import Token, unquote
 from rooftile.ir.literals import type_text
 from rooftile.ir.optable import InferenceError, OpDef
-from rooftile.ir.ranges import equal
+from rooftile.ir.ranges import equal_shapes
 from rooftile.ir.text import FUNCTIONS, KEYWORDS, NAME_ATTRS, TILE, USUAL, Level
 
 Names = dict[str, Value]
@@ -281,8 +281,7 @@ def _scalar_axes(type: TensorType, level: Level | None) -> TensorType:
 
 
 def _agree(given: TensorType, inferred: TensorType, level: Level) -> bool:
-    same = given.dtype is inferred.dtype and given.rank == inferred.rank
-    same = same and all(equal(a, b) for a, b in zip(given.shape, inferred.shape, strict=True))
+    same = given.dtype is inferred.dtype and equal_shapes(given.shape, inferred.shape)
     return same and (level is not TILE or (given.axes or ()) == inferred.axes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from rooftile.ir.expr import Atom, Expr, FloorDiv, Monomial, Size, Symbol, atom_key, from_terms, terms_of
+from rooftile.ir.expr import Atom, Expr, FloorDiv, Monomial, Size, Symbol, atom_key, from_terms, only_atom, terms_of
 
 
 def add(a: Size, b: Size) -> Size:
@@ -95,9 +95,7 @@ def _join_divisions(size: Size) -> Size:
 
 def _exact_multiple(atom: FloorDiv, coefficient: int) -> Size | None:
     """``coefficient * (s // n)`` without its division, where ``n`` divides the symbol ``s`` and the coefficient."""
-    if not isinstance(atom.den, int) or coefficient % atom.den or len(atom.num.terms) != 1:
+    divided = only_atom(atom.num)
+    if not isinstance(atom.den, int) or coefficient % atom.den or not isinstance(divided, Symbol):
         return None
-    monomial, factor = atom.num.terms[0]
-    if factor != 1 or len(monomial) != 1 or not isinstance(monomial[0], Symbol):
-        return None
-    return mul(atom.num, coefficient // atom.den) if monomial[0].divisor % atom.den == 0 else None
+    return mul(atom.num, coefficient // atom.den) if divided.divisor % atom.den == 0 else None

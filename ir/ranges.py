@@ -6,6 +6,7 @@ and what is left is a lower bound in fewer atoms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from rooftile.ir.expr import Atom, Expr, FloorDiv, Mod, Monomial, Size, Symbol, symbols
@@ -28,6 +29,11 @@ def at_least(size: Size, bound: int) -> bool:
 def equal(a: Size, b: Size) -> bool:
     """Whether ``a`` and ``b`` are provably the same size."""
     return a == b or add(a, mul(b, -1)) == 0
+
+
+def equal_shapes(a: Sequence[Size], b: Sequence[Size]) -> bool:
+    """Whether ``a`` and ``b`` are provably the same shape."""
+    return len(a) == len(b) and all(map(equal, a, b))
 
 
 @lru_cache(maxsize=65536)

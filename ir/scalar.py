@@ -223,8 +223,8 @@ class Combine:
     """How a reduction joins two elements: the function, its identity, and whether it returns the position instead.
 
     ``scalar`` names the row of ``SCALARS`` that joins two partial results; ``identity`` is what a masked element counts
-    as: a number, or ``"lowest"`` or ``"highest"`` for
-    the ends of the dtype's range (minus and plus infinity for floats).
+    as: a number, or ``"lowest"`` or ``"highest"`` for the ends of the dtype's range (minus and plus infinity for
+    floats).
     """
 
     name: str
@@ -255,6 +255,11 @@ COMBINES: dict[str, Combine] = {
         Combine("argmax", "maximum", "lowest", _over_each(lambda x, d: torch.argmax(x, d)), position=True),
         Combine("argmin", "minimum", "highest", _over_each(lambda x, d: torch.argmin(x, d)), position=True),
     )
+}
+
+# The reductions to an extreme, by what joins two elements.
+EXTREMES: dict[str, str] = {
+    row.scalar: row.name for row in COMBINES.values() if row.scalar in ("maximum", "minimum") and not row.position
 }
 
 # Running combinations along one dimension, by the combine's name: those that torch has.

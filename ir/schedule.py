@@ -68,9 +68,8 @@ class Schedule:
     """Roles in nesting order, outermost first, and launch options.
 
     ``defs`` defines axes that were merged or split as expressions over the leaf axes: ``b = t // L, l = t % L``.
-    ``grid`` names the grid axes in launch order,
-    fastest first; ``group`` is ``(axis, n)``: programs of ``n`` neighbouring tiles of the axis are numbered together,
-    for L2 reuse. What the options mean stands at ``OPTIONS``.
+    ``grid`` names the grid axes in launch order, fastest first; ``group`` is ``(axis, n)``: programs of ``n``
+    neighbouring tiles of the axis are numbered together, for L2 reuse. What the options mean stands at ``OPTIONS``.
     """
 
     axes: tuple[AxisRole, ...]

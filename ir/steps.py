@@ -101,7 +101,7 @@ class _Counter:
     kernel: Graph
     sizes: Mapping[str, int]
     axes: Mapping[str, tuple[int, str, int]]
-    told: torch.Tensor | None = None
+    told: torch.Tensor | None
 
     def count(self, graph: Graph, visits: int | None, most: int) -> Iterator[LoopSteps]:
         """The sweeps in ``graph``, which is run ``visits`` times, of ``most``."""
@@ -219,7 +219,7 @@ def _consecutive(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = place
 
 
-def _gaps(runs: Sequence[tuple[str, int, int]], steps: int) -> Iterator[tuple[int, int]]:
+def _gaps(runs: Sequence[Run], steps: int) -> Iterator[tuple[int, int]]:
     """The runs of steps, of all ``steps``, that are in none of ``runs``."""
     at = 0
     for _, first, stop in sorted(runs, key=lambda run: run[1]):

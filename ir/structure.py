@@ -12,7 +12,7 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.stems import stem
 
 Structure: TypeAlias = tuple[Hashable, ...]
-_LABELS = frozenset({"name"})  # attributes that only name their op
+LABELS = frozenset({"name"})  # attributes that only name their op
 
 
 class Structures:
@@ -48,7 +48,7 @@ class Structures:
         return (*parts, -1, *[numbers[v] for v in graph.outputs])
 
     def _op(self, op: Op) -> int:
-        attrs = tuple((name, _attr(attr)) for name, attr in op.attrs.items() if name not in _LABELS)
+        attrs = tuple((name, _attr(attr)) for name, attr in op.attrs.items() if name not in LABELS)
         kind = op.name, attrs, len(op.inputs), len(op.regions), *map(self._value, op.outputs)
         self._ops[op] = self._number(kind)
         return self._ops[op]

@@ -25,8 +25,8 @@ from typing import Any
 
 from rooftile.ir.core import Op, TensorType, Value
 from rooftile.ir.dtypes import B1, I64
-from rooftile.ir.optable import InferenceError, OpDef, require
-from rooftile.ir.scalar import COMBINES, SCALARS, SCANS
+from rooftile.ir.optable import InferenceError, OpDef, require, scalar_row
+from rooftile.ir.scalar import COMBINES, SCANS
 
 Types = Sequence[TensorType]
 Attrs = Mapping[str, Any]
@@ -68,18 +68,12 @@ def _infer_constant(_: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _infer_pointwise(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    require(attrs["fn"] in SCALARS, f"unknown scalar function {attrs['fn']!r}")
-    row = SCALARS[attrs["fn"]]
-    require(len(types) == row.arity, f"{row.name} takes {row.arity} operands, got {len(types)}")
+    row = scalar_row(types, attrs)
     held = dict(attrs["axes"])
     for t in types:
         require(
             all(held.get(a) == n for a, n in tile_axes(t)), f"{row.name}: operand axes {tile_axes(t)} not among {held}"
         )
-    values = types[1:] if row.name == "where" else types
-    require(
-        len({t.dtype for t in values}) == 1, f"{row.name} wants operands of one dtype, got {[t.dtype for t in types]}"
-    )
     return _tile(row.result_dtype(tuple(t.dtype for t in types)), attrs["axes"])
 
 
@@ -142,6 +136,16 @@ def loop_ranges(op: Op) -> list[tuple[Value, Value]]:
 def loop_starts(op: Op) -> tuple[Value, ...]:
     """The operands of a loop that its carried state starts from."""
     return op.inputs[2 * op.attrs["ranges"] :]
+
+
+def values_read(op: Op) -> set[Value]:
+    """What an op reads, inside its loops too."""
+    found = set(op.inputs)
+    for region in op.regions:
+        found.update(region.outputs)
+        for inner in region.ops:
+            found |= values_read(inner)
+    return found
 
 
 def _infer_check(types: Types, _: Attrs) -> tuple[TensorType, ...]:

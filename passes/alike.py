@@ -9,7 +9,7 @@ from functools import cached_property
 
 from rooftile.ir.core import Graph, Loc, Op, Value, unique_name
 from rooftile.ir.stems import without_number
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 _NAME = re.compile(r"%([\w.]+)")
 

@@ -33,9 +33,8 @@ from rooftile.passes.regions.dims import Dim, shared_dims
 _ROLES = {1: "d", 2: "nd", 3: "bid", 4: "bhid"}
 # The letter to take where a role's own is taken by a neighbour; after these, the alphabet.
 _ALTERNATIVES = {"b": "bn", "h": "hgr", "i": "ijkl", "j": "jkl", "d": "defc", "n": "nmlt"}
-_PRODUCT_VOTE = (
-    1000  # what a batched product calls its axis counts for more than places: attention's i and j are no features
-)
+# What a batched product calls its axes counts for more than places: rows i and columns j of scores are no features.
+_PRODUCT_VOTE = 1000
 
 
 class _Classes:

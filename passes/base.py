@@ -19,7 +19,7 @@ class Note:
 
     value: str
     text: str
-    source: str = ""
+    source: str
 
 
 @dataclass

@@ -2,9 +2,8 @@
 nothing.
 
 A GPU has an instruction for ``2 ** x`` only, so ``exp`` multiplies by log2(e) first, once for every element. Where a
-positive factor
-passes through everything that the operand is made of, down to a number that is multiplied anyway, that number takes it.
-Before::
+positive factor passes through everything that the operand is made of, down to a number that is multiplied anyway, that
+number takes it. Before::
 
     %t = pointwise.mul(%scores, %scale)      %scale = 0.125
     %m = reduce.max(%t, dims=[1])
@@ -12,9 +11,9 @@ Before::
     %p = pointwise.exp(%d)
 
 After, with ``%scale = 0.125 * log2(e)``, ``%p = pointwise.exp2(%d)`` and everything else as it was. It is done where
-every value on the way serves only
-exponentials, or comparisons that see no positive factor, as safe softmax asks whether a row's maximum is -inf, in
-regions that read or write narrow floats: in fp32 alone, the other rounding would be seen.
+every value on the way serves only exponentials, or comparisons that see no positive factor, as safe softmax asks
+whether a row's maximum is -inf, in regions that read or write narrow floats: in fp32 alone, the other rounding would be
+seen.
 """
 
 from __future__ import annotations

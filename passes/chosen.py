@@ -25,7 +25,8 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.canonical.rewrite import rewrite
 from rooftile.passes.canonicalize import RULES
-from rooftile.passes.rules.chosen_terms import ChosenTerms, needed_without
+from rooftile.passes.liveness import needed_without
+from rooftile.passes.rules.chosen_terms import ChosenTerms
 from rooftile.passes.rules.deltas import Delta, deltas
 from rooftile.passes.rules.products import product_of
 from rooftile.passes.switches import permitted

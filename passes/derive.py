@@ -1,10 +1,9 @@
 """``derive``: may one kernel compute a region, and by which steps?
 
 The answer is a ``Derivation`` (the body to lower and the steps that led to it; none where it is legal as written) or a
-``Reason`` that names the value that blocks
-and the rule that would be needed. Nothing here knows a sequence of ops: what is asked is where each reduction's axes
-go, and the rules of ``passes/rules``
-are tried on the reduction that is in the way.
+``Reason`` that names the value that blocks and the rule that would be needed. Nothing here knows a sequence of ops:
+what is asked is where each reduction's axes go, and the rules of ``passes/rules`` are tried on the reduction that is in
+the way.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from rooftile.ir.expr import symbols
 from rooftile.passes.extensions import REDUCTION_RULES
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.contractions import contractions
-from rooftile.passes.regions.forms import Chain, Reason, chain_form, matrix_form
+from rooftile.passes.regions.forms import Reason, as_chain, chain_form, matrix_form
 from rooftile.passes.regions.ragged import loose_segments
 from rooftile.passes.regions.space import region_access
 from rooftile.passes.rules import correct, counts, gathers, linear, pieces
-from rooftile.passes.rules.linear import Step
 from rooftile.passes.rules.scales import Scales
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.switches import permitted
 
 MOST_STEPS = 16
@@ -36,7 +35,7 @@ class Derivation:
     value: str
     body: Graph
     access: Access
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step, ...]
 
 
 def derive(body: Graph, steps: tuple[Step, ...] = ()) -> Derivation | Reason:
@@ -109,11 +108,6 @@ def blocked(access: Access) -> tuple[Reason, ...]:
 
 def corrected(access: Access) -> tuple[Step, ...]:
     """The applications of rule Correct that the region's sweeps rest on."""
-    if not contractions(access) or matrix_form(access) is None:
-        return ()
-    chain = chain_form(access)
-    applied = chain.sweeps.corrected if isinstance(chain, Chain) else {}
+    chain = as_chain(access)
+    applied = chain.sweeps.corrected if chain is not None else {}
     return tuple(correct.step(access, read, correction) for read, correction in applied.items())
-
-
-__all__ = ["Derivation", "Reason", "are_permitted", "derive"]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from rooftile.ir.core import Graph, Op
 from rooftile.passes.base import Pass
 from rooftile.passes.canonical.rewrite import Rule
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 # What becomes of a region's body where a reduction in it is in the way, and the steps that say so; None: nothing.
 ReductionRule: TypeAlias = "Callable[[Graph, Op], tuple[Graph, tuple[Step, ...]] | None]"

@@ -3,8 +3,8 @@
 A region is the cone of ops between one buffer and the buffers it reads. The pass starts with every reduction's and
 contraction's result as a buffer (or what several read that follows from it, such as a residual stream) and moves these
 boundaries while ``derive`` allows it and the cost model gains: away (the reduction is computed inside its reader) or
-down to a value that everything read from it
-passes through (an epilogue). Whatever is decided goes into the ledger with its price::
+down to a value that everything read from it passes through (an epilogue). Whatever is decided goes into the ledger with
+its price::
 
     %y = contract(%x, %w)                     region { %y = contract(%x, %w)
     %z = pointwise.maximum(%y, 0)     ->               %z = pointwise.maximum(%y, 0) }
@@ -29,7 +29,7 @@ from rooftile.passes.fusion.resweep import Swept
 from rooftile.passes.fusion.search import Search
 from rooftile.passes.fusion.together import compute_together
 from rooftile.passes.launches import operands_first
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 @dataclass(frozen=True)

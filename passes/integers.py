@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
@@ -23,12 +23,9 @@ from rooftile.ir.expr import Size, Symbol
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.ranges import LARGEST_SIZE
 from rooftile.passes.base import PassContext
+from rooftile.passes.canonical.intervals import ARITHMETIC, Interval, hull
 from rooftile.passes.editing import with_bodies
 from rooftile.passes.liveness import live_ops
-
-Interval: TypeAlias = tuple[int, int]
-
-LOWEST, HIGHEST = -(2**31), 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -54,31 +51,13 @@ def narrowed(body: Graph) -> Graph:
     return replace(body, ops=tuple(live_ops(narrowing.builder.ops, body.outputs)))
 
 
-def _products(a: Interval, b: Interval) -> Interval:
-    ends = [x * y for x in a for y in b]
-    return (min(ends), max(ends))
-
-
-def _quotients(a: Interval, b: Interval) -> Interval | None:
-    return (a[0] // b[0], a[1] // b[0]) if b[0] == b[1] > 0 else None
-
-
-def _hull(a: Interval, b: Interval) -> Interval:
-    return (min(a[0], b[0]), max(a[1], b[1]))
-
-
-_ARITHMETIC: Mapping[str, Callable[..., Interval | None]] = {
-    "add": lambda a, b: (a[0] + b[0], a[1] + b[1]),
-    "sub": lambda a, b: (a[0] - b[1], a[1] - b[0]),
-    "mul": _products,
+# A choice lies where what it chooses from does: its condition has no interval.
+_ARITHMETIC: Mapping[str, Callable[..., Interval]] = {
+    **ARITHMETIC,
     "neg": lambda a: (-a[1], -a[0]),
     "abs": lambda a: (0, max(abs(a[0]), abs(a[1]))),
-    "minimum": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
-    "maximum": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
-    "floordiv": _quotients,
-    "truncdiv": _quotients,
-    "mod": lambda a, b: (0, b[1] - 1) if b[0] > 0 else None,
-    "where": _hull,
+    "truncdiv": ARITHMETIC["floordiv"],
+    "where": lambda a, b: hull((a, b)),
 }
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 
@@ -95,7 +74,7 @@ class _Narrowing:
         """Put ``op`` down, in 32 bits where that holds all it computes."""
         interval = self._interval(op)
         wide = [v for v in op.inputs if v.dtype is I64]
-        if interval is not None and interval[0] >= LOWEST and interval[1] <= HIGHEST:
+        if interval is not None and interval[0] >= I32.limits[0] and interval[1] <= I32.limits[1]:
             self.narrow[op.output] = (self._in_32_bits(op), interval)
         elif wide and self._takes_any_width(op) and all(v in self.narrow for v in wide):
             inputs = tuple(self.narrow[v][0] if v in self.narrow else v for v in op.inputs)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import inf
 from typing import ClassVar
 
 from rooftile.ir.builder import GraphBuilder
@@ -44,9 +43,11 @@ class Keys:
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """The graph with narrower operands of sorts; the same one where none can be narrower."""
-        known = _Producers(graph.producers())
+        producers = graph.producers()
         found = {
-            op: dtype for op in graph.ops if (dtype := _narrower(op, known)) and permitted("", op.outputs[0], op.loc)
+            op: dtype
+            for op in graph.ops
+            if (dtype := _narrower(op, producers)) and permitted("", op.outputs[0], op.loc)
         }
         if not found:
             return graph
@@ -56,28 +57,18 @@ class Keys:
         return rewritten(graph, found, lambda builder, op: _sort(builder, op, found[op]))
 
 
-@dataclass(frozen=True)
-class _Producers:
-    """Who makes a value, as the analysis of intervals asks it."""
-
-    made_by: Mapping[Value, Op]
-
-    def producer(self, value: Value) -> Op | None:
-        return self.made_by.get(value)
-
-
-def _narrower(op: Op, known: _Producers) -> DType | None:
+def _narrower(op: Op, producers: Mapping[Value, Op]) -> DType | None:
     """The narrowest type for what ``op`` sorts, if it is narrower than the one that it has."""
     if op.name != "extern" or op.attrs["target"] not in SORTS or not op.inputs or op.inputs[0].dtype.kind != "int":
         return None
     x = op.inputs[0]
-    bounds = interval(x, known)
+    bounds = interval(x, producers.get)
     return next((d for d in NARROW if d.bytes < x.dtype.bytes and _holds(d, bounds)), None)
 
 
 def _holds(dtype: DType, bounds: Interval) -> bool:
-    low, high = (-(2 ** (8 * dtype.bytes - 1)), 2 ** (8 * dtype.bytes - 1) - 1) if dtype.signed else (0, 255)
-    return -inf < bounds[0] and low <= bounds[0] and bounds[1] <= high
+    low, high = dtype.limits
+    return low <= bounds[0] and bounds[1] <= high
 
 
 def _sort(builder: GraphBuilder, op: Op, dtype: DType) -> None:

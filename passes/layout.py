@@ -1,8 +1,8 @@
 """Pass ``layout``: the order in memory of the buffers between kernels.
 
 A buffer gets the order of dimensions in which its readers' addresses need fewest quotients and remainders: where ``[b,
-h, i, d]`` is read as rows ``(b, i)`` of length
-``(h, d)``, it is stored as ``[b, i, h, d]`` and the read is contiguous::
+h, i, d]`` is read as rows ``(b, i)`` of length ``(h, d)``, it is stored as ``[b, i, h, d]`` and the read is
+contiguous::
 
     %o : bf16[b=1, h=8, i=128, d=64]   ->   %o : bf16[b=1, h=8, i=128, d=64] strides (65536, 64, 512, 1)
 
@@ -21,11 +21,11 @@ from typing import ClassVar, TypeAlias
 
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import FloorDiv, Mod, Size, atoms
-from rooftile.ir.polynomial import mul
+from rooftile.ir.strides import position, strides_of
 from rooftile.ir.structure import Structures
 from rooftile.passes.base import PassContext
 from rooftile.passes.distinct import Distinct
-from rooftile.passes.regions.access import is_next_along, position
+from rooftile.passes.regions.access import is_next_along
 from rooftile.passes.regions.contractions import has_dot
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.space import region_access
@@ -122,7 +122,7 @@ class Orders:
 
     def _in_line(self, value: Value, move: Move, axes: Sequence[str]) -> frozenset[str]:
         """The axes along which what is moved has neighbours in memory."""
-        strides = self.strides.get(value) or value.type.strides or strides_of(value.shape, range(value.type.rank))
+        strides = self.strides.get(value) or value.type.strides or strides_of(value.shape)
         at = position(move.index, strides)
         key = (at, axes)
         if key not in self._lines:
@@ -159,16 +159,6 @@ def _troubles(shape: Sequence[Size], order: Sequence[int], uses: Sequence[Use]) 
             divisions += sum(isinstance(a, (FloorDiv, Mod)) for a in atoms(at))
         across += bool(use.beside) and not any(is_next_along(at, a) for a in use.beside)
     return divisions, across
-
-
-def strides_of(shape: Sequence[Size], order: Sequence[int]) -> tuple[Size, ...]:
-    """The strides, in elements, of a dense buffer whose dimensions lie in memory in ``order``, outermost first."""
-    strides: list[Size] = [0] * len(shape)
-    step: Size = 1
-    for d in reversed(order):
-        strides[d] = step
-        step = mul(step, shape[d])
-    return tuple(strides)
 
 
 def retype(graph: Graph, retyped: Mapping[Value, Value]) -> Graph:

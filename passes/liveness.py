@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rooftile.ir.core import Op, Value
+from rooftile.ir.core import Graph, Op, Value
 
 
 def live_ops(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Op]:
@@ -17,3 +17,9 @@ def live_ops(ops: Sequence[Op], outputs: Sequence[Value]) -> list[Op]:
             wanted.update(op.inputs)
             kept.append(op)
     return kept[::-1]
+
+
+def needed_without(graph: Graph, op: Op) -> frozenset[Op]:
+    """The ops that ``graph`` would need if the result of ``op`` were given; what is known of calls asks for nothing."""
+    others = [each for each in graph.ops if each is not op and each.name != "called"]
+    return frozenset(live_ops(others, graph.outputs))

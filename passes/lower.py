@@ -1,9 +1,8 @@
 """Pass ``lower``: a scheduled region becomes a tile-level kernel.
 
 Values are emitted where they are first wanted, in the outermost loop body that runs over all the axes they vary over,
-so loop-invariant code never stands in a loop.
-Reductions over a ``loop`` axis that don't depend on one another share a sweep; a reduction that needs another's result
-takes the next one::
+so loop-invariant code never stands in a loop. Reductions over a ``loop`` axis that don't depend on one another share a
+sweep; a reduction that needs another's result takes the next one::
 
     region  row: grid(4), col: loop(256)          kernel
       %s = reduce.sum(%x) dims=(1)                  loop col { %s += sum(load x) }
@@ -23,7 +22,7 @@ from rooftile.passes.distinct import Distinct
 from rooftile.passes.lowering.contractions import EXACT_FP32
 from rooftile.passes.lowering.kernel import Visits
 from rooftile.passes.lowering.region import lower_region
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 Lowered: TypeAlias = tuple[Graph, tuple[Step, ...]]  # a kernel, and the steps that its sweeps skip
 

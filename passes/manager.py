@@ -31,7 +31,7 @@ class Stage:
     seconds: float
     changed: bool
     graph: Graph
-    text: str | None = None
+    text: str | None
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ from rooftile.ir.expr import Size, axis, symbol_names
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.canonical.rewrite import rewrite
 from rooftile.passes.canonicalize import RULES
+from rooftile.passes.regions.contractions import SMALLEST_DOT
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.rules.sorted_rows import NumberedRows, in_order, needs_call
 from rooftile.passes.switches import permitted
 
 # Kernels that order rows: their numbers, a sort of two, the ends, and the sum over what is put back.
 LAUNCHES = 5
-TILE = 16  # rows that a product of matrices has at least
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def numbered_rows(op: Op, producers: Mapping[Value, Op]) -> NumberedRows | None:
             continue
         if not set(names) <= set(op.attrs["out"]) or len(own) - len(names) < 2:
             continue
-        if prod(likely(sizes[name]) for name in op.attrs["out"] if name not in _along(entries)) >= TILE:
+        if prod(likely(sizes[name]) for name in op.attrs["out"] if name not in _along(entries)) >= SMALLEST_DOT:
             continue  # each matrix meets a tile of rows as it is
         matrices = made.inputs[0].shape[first.index(IDX[1])]
         rows = tuple((name, sizes[name]) for name in op.attrs["out"] if name in names)

@@ -31,10 +31,19 @@ class Apart:
     sources: tuple[int, ...]
 
 
+def input_kinds(graph: Graph) -> tuple[str, ...]:
+    """What each input of ``graph`` is: one of ``LASTING``, ``"state"`` for one of these that a call writes to,
+    ``"packed"`` for what is computed from these alone, else ``"input"``."""
+    return graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+
+
+def _weights(graph: Graph) -> list[Value]:
+    return [v for v, kind in zip(graph.inputs, input_kinds(graph), strict=True) if kind in LASTING]
+
+
 def lasting_values(graph: Graph) -> set[Value]:
     """The weights of ``graph``, and all that is computed from nothing else, with sizes that are known."""
-    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
-    found = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING and _is_static(v)}
+    found = {v for v in _weights(graph) if _is_static(v)}
     for op in graph.ops:
         if (op.name != "extern" or is_packed(op)) and found.issuperset(op.inputs) and _knows_sizes(op):
             found.update(op.outputs)
@@ -53,16 +62,12 @@ def from_weights(graph: Graph) -> set[Value]:
 
 def budget(graph: Graph) -> int:
     """How many bytes may be kept."""
-    kinds = graph.attrs.get("kinds") or ()
-    weights = sum(likely(v.type.bytes) for v, kind in zip(graph.inputs, kinds, strict=False) if kind in LASTING)
-    return max(ALWAYS_KEPT, int(MOST_KEPT * weights))
+    return max(ALWAYS_KEPT, int(MOST_KEPT * sum(likely(v.type.bytes) for v in _weights(graph))))
 
 
 def room(graph: Graph, target: Target) -> int:
     """How many bytes the device has left for copies of weights, beside them and the copies that are there."""
-    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
-    held = [v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING]
-    held += [v for op in graph.ops if is_packed(op) for v in op.outputs]
+    held = [*_weights(graph), *(v for op in graph.ops if is_packed(op) for v in op.outputs)]
     return max(0, int(MOST_HELD * target.memory_bytes) - sum(likely(v.type.bytes) for v in held))
 
 
@@ -85,7 +90,7 @@ def apart(graph: Graph) -> Apart | None:
     read = {v for op in packed for v in op.inputs}
     kept = tuple(v for op in packed for v in op.outputs if v in wanted)
     sources = tuple(number for number, v in enumerate(graph.inputs) if v in read)
-    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    kinds = input_kinds(graph)
     inputs = tuple(graph.inputs[n] for n in sources)
     attrs = freeze_attrs({"kinds": tuple(kinds[n] for n in sources)})
     once = Graph(f"{graph.name}_packed", inputs, tuple(packed), kept, attrs)
@@ -102,8 +107,8 @@ def is_scheduled(op: Op) -> bool:
 
 def readers(graph: Graph, ops: Iterable[Op]) -> dict[Value, list[Op]]:
     """Which of ``ops`` read each value, weights aside."""
-    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
-    weights = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in LASTING or kind == "packed"}
+    kinds = zip(graph.inputs, input_kinds(graph), strict=True)
+    weights = {v for v, kind in kinds if kind in LASTING or kind == "packed"}
     found: dict[Value, list[Op]] = {}
     for op in ops:
         for value in dict.fromkeys(op.inputs):

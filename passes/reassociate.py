@@ -26,6 +26,7 @@ from rooftile.ir.expr import Size, axis
 from rooftile.ir.polynomial import product
 from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.editing import replaced
+from rooftile.passes.regions.contractions import SMALLEST_DOT
 from rooftile.passes.regions.forms import MOST_WHOLE
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.rules import linear
@@ -33,8 +34,6 @@ from rooftile.passes.rules.orders import FEWER, Order, better_orders
 from rooftile.passes.rules.pieces import apply_to_contraction
 from rooftile.passes.rules.products import Factor, Product, sum_of_products
 from rooftile.passes.switches import permitted
-
-SMALLEST_DOT = 16  # positions along which a tensor core sums at least
 
 
 @dataclass(frozen=True)

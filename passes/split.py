@@ -32,14 +32,14 @@ from rooftile.passes.base import PassContext, working_on
 from rooftile.passes.derive import Derivation
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.ledger import Entry
-from rooftile.passes.regions.access import Access, Space
-from rooftile.passes.regions.compose import NoCommonSpace, compose
+from rooftile.passes.regions.access import NoCommonSpace, Space
+from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import contractions
-from rooftile.passes.regions.forms import Chain, Unschedulable, chain_form, matrix_form
+from rooftile.passes.regions.forms import Unschedulable, as_chain, is_matrix
 from rooftile.passes.regions.parts import obstacle, partial_bytes, swept
 from rooftile.passes.regions.space import identify, region_access
 from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.splitting.copies import Cut, NotCut
 from rooftile.passes.splitting.counts import parts_of_chain, parts_of_product
@@ -154,7 +154,7 @@ class Split:
     def wanted(self, op: Op, sweeps: Sweeps, name: str, names: set[str], target: Target, beside: int) -> int:
         """Into how many parts the sweep of a region is worth cutting."""
         body = op.regions[0]
-        if not _is_product(region_access(body)[1]):
+        if not is_matrix(region_access(body)[1]):
             return parts_of_chain(body, sweeps, name, target)
 
         def parts(count: int) -> tuple[Op, ...]:
@@ -164,18 +164,14 @@ class Split:
         return parts_of_product(body, extent, parts, target, beside)
 
 
-def _is_product(access: Access) -> bool:
-    return bool(contractions(access)) and matrix_form(access) is None
-
-
 def _sweep(body: Graph) -> tuple[Sweeps, str] | None:
     """The one sweep of a region of reductions, of a chain, or of contractions side by side, and the axis that it runs
     over."""
     access = region_access(body)[1]
     loops: Sequence[str] = access.bound_axes()
-    if contractions(access) and not _is_product(access):
-        chain = chain_form(access)
-        loops = chain.loops if isinstance(chain, Chain) else ()
+    if contractions(access) and not is_matrix(access):
+        chain = as_chain(access)
+        loops = () if chain is None else chain.loops
     return (plan_sweeps(identify(body, Space())[1], loops), loops[0]) if len(loops) == 1 else None
 
 

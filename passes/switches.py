@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rooftile.ir.core import UNKNOWN, Loc, Value
+from rooftile.ir.core import Loc, Value
 
 _T = TypeVar("_T")
 
@@ -111,7 +111,7 @@ def switched(switches: Switches | None, name: str) -> Iterator[None]:
         _ACTIVE.reset(token)
 
 
-def permitted(rule: str, about: Value, loc: Loc = UNKNOWN) -> bool:
+def permitted(rule: str, about: Value, loc: Loc) -> bool:
     """Whether the pass at work is to carry out ``rule`` (``""``: what it is there for) at the value ``about``."""
     switches = _ACTIVE.get()
     return switches is None or switches.ask(rule, about.name, loc)

@@ -23,10 +23,8 @@ FLOOR = 4e-7
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One result against the truth:
-
-    relative errors in the 2-norm, and whether NaN and infinities stand where eager has them.
-    """
+    """One result against the truth: relative errors in the 2-norm, and whether NaN and infinities stand where eager
+    has them."""
 
     ours: float
     eager: float

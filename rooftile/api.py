@@ -14,7 +14,9 @@ from torch._dynamo.exc import BackendCompilerFailed, Unsupported
 
 from rooftile.backend import Backend
 from rooftile.config import CompileOptions
-from rooftile.errors import OptionError, RequirementError, RooftileError
+from rooftile.errors import OptionError, RequirementError
+from rooftile.frontend.dynamo import raise_plainly
+from rooftile.frontend.provenance import user_line
 from rooftile.runtime.packed import invalidate_all_of
 
 _Model = TypeVar("_Model", bound=Callable[..., Any])
@@ -119,9 +121,7 @@ def _with_plain_errors(function: Callable[..., Any], options: CompileOptions) ->
         try:
             return function(*args, **kwargs)
         except BackendCompilerFailed as failure:
-            if isinstance(failure.inner_exception, RooftileError):
-                raise failure.inner_exception from None
-            raise
+            raise_plainly(failure)
         except Unsupported as failure:
             if "no-breaks" in options.require:
                 raise _broken(failure) from failure
@@ -131,8 +131,6 @@ def _with_plain_errors(function: Callable[..., Any], options: CompileOptions) ->
 
 
 def _broken(failure: Unsupported) -> RequirementError:
-    frames = [f for f in failure.real_stack or () if not f.filename.startswith(torch.__path__[0])]
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     reason = (failure.msg or str(failure)).strip().splitlines()[0]
     fix = "take that code out of the model, or drop the requirement to run it between two graphs"
-    return RequirementError("no-breaks", reason, where=where, fix=fix)
+    return RequirementError("no-breaks", reason, where=user_line(failure.real_stack), fix=fix)

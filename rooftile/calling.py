@@ -13,10 +13,12 @@ from torch.autograd import forward_ad
 
 from rooftile.compilation import Runnable
 from rooftile.frontend.captured import Captured, FromInput, FromResult, Output, Plain, ViewOf
-from rooftile.frontend.sizes import bind_sizes, is_contiguous, to_sizes
+from rooftile.frontend.sizes import bind_sizes, to_sizes
 from rooftile.ir.expr import Size
+from rooftile.ir.strides import is_contiguous
 from rooftile.ir.substitution import evaluate
 from rooftile.recompute import differentiable, run_with_gradients
+from rooftile.runtime.arguments import laid_out
 from rooftile.runtime.packed import invalidate_all_of
 
 
@@ -77,7 +79,7 @@ class CompiledFunction:
                 return self.run(arguments, sizes)
         results = list(self.program([arguments[number] for number in self._tensors], sizes))
         for number, strides in self._layouts.items():
-            results[number] = _laid_out(results[number], _values(strides, sizes))
+            results[number] = laid_out(results[number], _values(strides, sizes))
         return results
 
     def _written_input_overlaps(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> bool:
@@ -115,15 +117,6 @@ def _uncommon_layouts(captured: Captured) -> dict[int, tuple[Size, ...]]:
             if not is_contiguous(shape, base.strides):
                 wanted[base.result] = base.strides
     return wanted
-
-
-def _laid_out(result: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
-    if result.stride() == strides:
-        return result
-    # Along a stride of 0 all elements are one: it is written once, and shown as often as the user expects.
-    once = result[tuple(slice(1) if stride == 0 else slice(None) for stride in strides)]
-    laid = torch.empty_strided(once.shape, strides, dtype=result.dtype, device=result.device).copy_(once)
-    return laid.expand(result.shape)
 
 
 def _values(sizes: Sequence[Size], bindings: Mapping[str, int]) -> tuple[int, ...]:

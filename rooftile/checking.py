@@ -21,10 +21,8 @@ def check(
     inputs: Sequence[Any],
     kwargs: Mapping[str, Any] | None = None,
 ) -> list[Accuracy]:
-    """Call ``compiled``, ``model`` and ``reference(model)`` on copies of the same inputs;
-
-    one entry for each result tensor.
-    """
+    """Call ``compiled``, ``model`` and ``reference(model)`` on copies of the same inputs; one entry for each result
+    tensor."""
     runs = []
     for run in (compiled, model, reference(model)):
         given, named = _copies(inputs), _copies(kwargs or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -30,11 +31,10 @@ class Compilation:
     """One graph and what became of it.
 
     ``kernels`` and ``plan`` are missing where the pipeline was stopped early; ``packing`` is the plan of what is
-    computed from weights alone, once, if there is any. ``sizes`` are those of the first call,
-    as long as there was none empty, and ``peak_bytes`` the most that it held at once, with the scratch memory of its
-    compiled kernels. ``visits`` are the buffers of the first call, by number, that told kernels which steps to visit.
-    ``seconds`` says what each part of compiling took, ``resources`` what the kernels of these region ops were found to
-    use of a GPU.
+    computed from weights alone, once, if there is any. ``sizes`` are those of the first call, as long as there was none
+    empty, and ``peak_bytes`` the most that it held at once, with the scratch memory of its compiled kernels. ``visits``
+    are the buffers of the first call, by number, that told kernels which steps to visit. ``seconds`` says what each
+    part of compiling took, ``resources`` what the kernels of these region ops were found to use of a GPU.
     """
 
     stages: Sequence[Stage]
@@ -65,6 +65,11 @@ class Compilation:
     def graph(self) -> Graph:
         """The graph after the last pass."""
         return self.stages[-1].graph
+
+    @property
+    def flat(self) -> list[Stage]:
+        """The stages before kernels are formed: there a name means one value."""
+        return list(takewhile(lambda stage: all(op.name != "region" for op in stage.graph.ops), self.stages))
 
     @property
     def lowered(self) -> Graph:

@@ -18,6 +18,7 @@ from rooftile.dump import forget_dumps
 from rooftile.report.collect import report_of
 from rooftile.report.data import Report
 from rooftile.report.explaining import compile_afresh
+from rooftile.runtime.devices import default_device
 from rooftile.textbook import ON_CPU, ON_GPU, Sizes, block_and_input
 
 
@@ -36,7 +37,7 @@ class Demonstration:
 
 def demonstrate(dump: Path | None = None, device: torch.device | None = None) -> Demonstration:
     """Compile the block with dumps, check it, and time it where there is a GPU."""
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     sizes = ON_GPU if device.type == "cuda" else ON_CPU
     folder = dump or Path(tempfile.mkdtemp(prefix="rooftile-demo-"))
     forget_dumps(folder)

@@ -38,7 +38,7 @@ from rooftile.passes.pipeline import pipeline
 from rooftile.passes.reschedule import Reschedule
 from rooftile.passes.switches import Switches
 from rooftile.plans import Plans
-from rooftile.runtime.devices import default_target, target_of
+from rooftile.runtime.devices import default_device, default_target, target_of, with_index
 from rooftile.runtime.plan import Plan
 from rooftile.standins import Evaluated, Shaped
 from rooftile.target import Target, target_named
@@ -62,8 +62,8 @@ def build_program(
 
     On the meta device the graph is compiled like any other, and a call gives results without values. ``sizes`` are
     values of run-time sizes, as far as they are known, for which measured schedules are chosen; ``notes`` go into the
-    ledger. Without ``wait`` it is the first call that waits for kernels
-    for a GPU, and that is told of one that Triton refuses.
+    ledger. Without ``wait`` it is the first call that waits for kernels for a GPU, and that is told of one that Triton
+    refuses.
 
     Raises:
         RequirementError: something that ``options.require`` asks for does not hold.
@@ -73,7 +73,7 @@ def build_program(
     options = options or CompileOptions()
     config = Config.from_env().with_options(options)
     listen(config.debug)
-    device = _with_index(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = with_index(device or default_device())
     target = target_named(config.target) if config.target else _target_of(device)
     _check_pass(config.stop_after)
     _check_without(config.without)
@@ -234,10 +234,6 @@ def _say_unasked(context: PassContext) -> None:
 
 def _target_of(device: torch.device) -> Target:
     return default_target() if device.type == "meta" else target_of(device)
-
-
-def _with_index(device: torch.device) -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
 
 
 def _is_lowered(graph: Graph) -> bool:

@@ -88,6 +88,18 @@ def _left_in(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.name == IMPORT)
 
 
+def imported_files(path: Path) -> list[Path]:
+    """The imported graphs of the dump in a folder, its further graphs included; or ``path`` itself, a file of IR.
+
+    Raises:
+        OptionError: there is no IR at ``path``.
+    """
+    files = [path] if path.is_file() else sorted([*path.glob(IMPORT), *path.glob(f"graph-*/{IMPORT}")])
+    if not files:
+        raise OptionError(f"no {IMPORT} in {str(path)!r}", fix="a folder that `rooftile dump` wrote, or a file of IR")
+    return files
+
+
 def forget_dumps(base: Path) -> None:
     """Let the next dump under ``base`` start from ``base`` again."""
     base = base.absolute()

@@ -54,7 +54,7 @@ class Measured:
         Raises:
             OptionError: the lock file cannot be read.
         """
-        regions = [op for op in graph.ops if op.name == "region" and not is_packed(op)]
+        regions = regions_of(graph)
         if self.config.lock is not None:
             here = self if sizes is None else replace(self, sizes=sizes)
             found = here.matching(self.locked, regions)
@@ -117,6 +117,11 @@ class Measured:
         """A value for each of the regions' run-time sizes."""
         symbols = (s for op in unit for s in op.regions[0].size_symbols())
         return {s.name: self.sizes.get(s.name, _likely(s)) for s in symbols}
+
+
+def regions_of(graph: Graph) -> list[Op]:
+    """The regions of a lowered graph that every call runs: what is computed once, from weights alone, is not tuned."""
+    return [op for op in graph.ops if op.name == "region" and not is_packed(op)]
 
 
 def _kept(path: Path) -> list[Entry]:

@@ -18,9 +18,11 @@ from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.parser import parse_file
+from rooftile.ir.strides import span
 from rooftile.ir.substitution import evaluate as number
 from rooftile.runtime.arguments import laid_out_copy
-from rooftile.runtime.plan import row_major, span
+from rooftile.runtime.devices import default_device
+from rooftile.runtime.plan import strides_in
 
 _OF_POSITIVE = frozenset({"sqrt", "rsqrt", "log", "log2"})
 
@@ -34,7 +36,7 @@ def reproduce(path: Path, target: str | None = None, device: str | None = None, 
         ParseError: the file does not hold a graph.
     """
     graph = parse_file(path)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(device) if device else default_device()
     tensors, sizes = random_inputs(graph, where, seed)
     program = build_program(graph, CompileOptions.from_user(options={"target": target} if target else {}), where)
     ours = program(copies_of_written(graph, tensors), sizes)
@@ -54,11 +56,8 @@ def copies_of_written(graph: Graph, tensors: Sequence[torch.Tensor]) -> list[tor
 
 
 def random_inputs(graph: Graph, device: torch.device, seed: int = 0) -> tuple[list[torch.Tensor], dict[str, int]]:
-    """Inputs for ``graph``, and the run-time sizes they have:
-
-    normal floats (positive ones where a root or a logarithm is taken of them as they are), coins, and integers that
-    index any dimension.
-    """
+    """Inputs for ``graph``, and the run-time sizes they have: normal floats (positive ones where a root or a logarithm
+    is taken of them as they are), coins, and integers that index any dimension."""
     sizes = {s.name: example_size(s, s.name).example for s in graph.size_symbols()}
     generator = torch.Generator().manual_seed(seed)
     limit = largest_safe_index(graph.inputs, sizes)
@@ -93,7 +92,7 @@ def _random(
     positive: bool,
 ) -> torch.Tensor:
     shape = tuple(number(s, sizes) for s in type.shape)
-    strides = row_major(shape) if type.strides is None else tuple(number(s, sizes) for s in type.strides)
+    strides = strides_in(type, sizes)
     length = (span(shape, strides),)
     if type.dtype.kind in ("float", "complex"):
         drawn = torch.complex64 if type.dtype.kind == "complex" else torch.float32

@@ -1,7 +1,5 @@
-"""What runs in a program's place where its kernels cannot:
-
-on another device than they are for, or where nothing is to be computed.
-"""
+"""What runs in a program's place where its kernels cannot: on another device than they are for, or where nothing is to
+be computed."""
 
 from __future__ import annotations
 

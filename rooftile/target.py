@@ -162,8 +162,8 @@ CUDA = Target(
     max_tile_elements=_TILE_IN_REGISTERS,
 )
 
-# Triton's interpreter over numpy. A tile op costs a call, whatever the tile's size, so the largest tiles win, up to the
-# most elements that Triton lets a tile have.
+# The evaluator of the Triton language over numpy (``runtime/interpreter``). A tile op costs a call, whatever the tile's
+# size, so the largest tiles win, up to the most elements that Triton lets a tile have.
 CPU = Target(
     name="cpu",
     kind="cpu",

@@ -18,9 +18,8 @@ from rooftile.config import CompileOptions, Config
 from rooftile.driver import fp32_precision
 from rooftile.errors import OptionError, nearest
 from rooftile.ir.core import Op
-from rooftile.measured import Unit, distinct
+from rooftile.measured import Unit, distinct, regions_of
 from rooftile.passes.launches import sharing
-from rooftile.passes.packing import is_packed
 from rooftile.report.explaining import compile_afresh
 from rooftile.report.text import Table, rich_table
 from rooftile.runtime.tuning.clocks import Clock, clock_for
@@ -164,13 +163,9 @@ def _say_interpreted() -> None:
 def _units(compilations: Sequence[Compilation], precision: str) -> Iterator[tuple[Unit, Mapping[str, int], int]]:
     """The regions of all graphs, those that share a launch together, each once, with the sizes that it was called
     with, and how often it is there."""
-    sizes = {unit: c.sizes for c in compilations for unit in sharing(filter(_is_tuned, c.lowered.ops))}
+    sizes = {unit: c.sizes for c in compilations for unit in sharing(regions_of(c.lowered))}
     for unit, times in distinct(sizes, precision).items():
         yield unit, {s.name: sizes[unit][s.name] for op in unit for s in op.regions[0].size_symbols()}, times
-
-
-def _is_tuned(op: Op) -> bool:
-    return op.name == "region" and not is_packed(op)
 
 
 def _row(outcome: Outcome) -> TunedKernel:
@@ -194,7 +189,7 @@ def check_lock(compilations: Sequence[Compilation], lock: Path) -> list[CheckedK
     for compilation in compilations:
         target = compilation.target
         locked, precision = Locked.of(entries, target), fp32_precision(target)
-        for unit in distinct(sharing(filter(_is_tuned, compilation.lowered.ops)), precision):
+        for unit in distinct(sharing(regions_of(compilation.lowered)), precision):
             for op in unit:
                 status, text = _status(locked.entry(unit, op, precision), op, target)
                 rows.append(CheckedKernel(str(op.attrs["name"]), status, text))

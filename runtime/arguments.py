@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from rooftile.errors import InputError
-from rooftile.runtime.plan import Buffer, span
+from rooftile.ir.strides import span
+from rooftile.runtime.plan import Buffer
 
 # Kernels read the widest words a GPU has.
 ADDRESS_MULTIPLE = 16
@@ -137,14 +138,25 @@ def _same_layout(tensor: torch.Tensor, want: Expected) -> bool:
     return all(n == 1 or a == b for n, a, b in pairs)
 
 
-def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor``, or a copy laid out alike where kernels could not read it as it is in memory:
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether kernels may read ``tensor`` as it is in memory: its first element is at an address that they may assume,
+    and it is not one that torch has only noted to be negated."""
+    return tensor.data_ptr() % ADDRESS_MULTIPLE == 0 and not tensor.is_neg()
 
-    where its first element is not at an address that they may assume, or torch has only noted that it is negated.
-    """
-    if tensor.data_ptr() % ADDRESS_MULTIPLE == 0 and not tensor.is_neg():
+
+def aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor``, or a copy laid out alike where it is not plain."""
+    return tensor if is_plain(tensor) else laid_out_copy(tensor)
+
+
+def laid_out(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+    """``tensor``, or a copy of it, with these strides."""
+    if tensor.stride() == strides:
         return tensor
-    return laid_out_copy(tensor)
+    # Along a stride of 0 all elements are one: it is written once, and shown as often as it is wanted.
+    once = tensor[tuple(slice(1) if stride == 0 else slice(None) for stride in strides)]
+    copy = torch.empty_strided(once.shape, strides, dtype=tensor.dtype, device=tensor.device).copy_(once)
+    return copy.expand(tensor.shape)
 
 
 def laid_out_copy(tensor: torch.Tensor) -> torch.Tensor:

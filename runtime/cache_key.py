@@ -47,7 +47,7 @@ def key_parts(kernel: Kernel, arch: int, environ: Mapping[str, str] = os.environ
     return {
         "format": FORMAT,
         "rooftile": __version__,
-        "triton": _triton_version(),
+        "triton": triton_version(),
         "ptxas": _ptxas_version(environ.get("TRITON_PTXAS_PATH")),
         "variables": {name: environ[name] for name in COMPILER_VARIABLES if name in environ},
         "arch": arch,
@@ -75,7 +75,8 @@ def compiled_lines(source: str) -> list[str]:
 
 
 @cache
-def _triton_version() -> str:
+def triton_version() -> str:
+    """The version of Triton that is installed, or ``none``."""
     try:
         return metadata.version("triton")
     except metadata.PackageNotFoundError:

@@ -47,7 +47,7 @@ class BlocksArgument:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     tile: tuple[int, ...]
-    other: int | None = None
+    other: int | None
 
 
 def blocks_argument(

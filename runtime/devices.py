@@ -12,6 +12,16 @@ from rooftile.target import Target, detect_target
 OLDEST_ARCH = 80  # bf16 matrix units and asynchronous copies
 
 
+def default_device() -> torch.device:
+    """A GPU, or the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def with_index(device: torch.device) -> torch.device:
+    """``device``; of GPUs, the current one where it says no number."""
+    return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
+
+
 def target_of(device: torch.device) -> Target:
     """The target for a torch device; a CUDA device's own limits replace those of its row.
 

@@ -19,6 +19,7 @@ import torch
 
 from rooftile.errors import RooftileError
 from rooftile.ir.extern import find_target
+from rooftile.runtime.arguments import is_plain
 from rooftile.runtime.frame import ADDRESS, IS_NEGATED, Binding, Frame, Memory
 from rooftile.runtime.plan import Call, Plan
 from rooftile.runtime.program import Program
@@ -173,7 +174,7 @@ class GraphProgram:
         if history.current is None and self._recorded() >= MOST_SIZES:
             _refuse(history, self.plan, f"{MOST_SIZES} other sizes are recorded")
             return None
-        history.moving |= (moved | {n for n, t in enumerate(tensors) if not _is_plain(t)}) - self._weights
+        history.moving |= (moved | {n for n, t in enumerate(tensors) if not is_plain(t)}) - self._weights
         history.current = None
         try:
             with torch.inference_mode(False):  # memory that calls in either mode may write to
@@ -218,10 +219,6 @@ def _foreign(binding: Binding, tensors: Sequence[torch.Tensor]) -> str | None:
 def _like(tensor: torch.Tensor) -> torch.Tensor:
     """A new tensor, laid out alike."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    return tensor.data_ptr() % 16 == 0 and not tensor.is_neg()
 
 
 def _refuse(history: _History, plan: Plan, reason: str) -> None:

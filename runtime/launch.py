@@ -35,8 +35,8 @@ class Launcher(Protocol):
         """Run ``grid`` programs (one to three sizes; none if any is 0), ``arguments`` in the order of the parameters.
 
         Buffers are tensors on the launcher's device; a CUDA launcher also takes addresses. A descriptor's place is that
-        of its buffer among the arguments. Nothing is checked that the
-        plan has checked already: types, devices and alignment are the caller's promise.
+        of its buffer among the arguments. Nothing is checked that the plan has checked already: types, devices and
+        alignment are the caller's promise.
         """
 
     def bind(

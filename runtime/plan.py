@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -16,8 +15,9 @@ from rooftile.codegen.kernel import Kernel
 from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.expr import Symbol, size_symbols
+from rooftile.ir.strides import span, strides_of
 from rooftile.ir.substitution import evaluate
-from rooftile.passes.packing import is_packed, stacked
+from rooftile.passes.packing import input_kinds, is_packed, stacked
 from rooftile.runtime.arena import Life, aligned, place
 from rooftile.runtime.updates import InPlace, in_place
 
@@ -50,10 +50,8 @@ class Buffer:
         return tuple(evaluate(s, sizes) for s in self.type.shape)
 
     def strides(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """The strides in elements: the type's own, else row-major."""
-        if self.type.strides is not None:
-            return tuple(evaluate(s, sizes) for s in self.type.strides)
-        return row_major(self.shape(sizes))
+        """The strides in elements."""
+        return strides_in(self.type, sizes)
 
     def bytes(self, sizes: Mapping[str, int]) -> int:
         """From the first element to the end of the last one; 0 for an empty tensor."""
@@ -254,7 +252,7 @@ def _buffers(graph: Graph, steps: Sequence[Step], numbers: Mapping[Value, int]) 
     last: dict[int, int] = {}
     for number, step in enumerate(steps):
         last |= dict.fromkeys((*step.writes, *step.reads), number)
-    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    kinds = input_kinds(graph)
     buffers: list[Buffer] = []
     for value, kind in zip(graph.inputs, kinds, strict=True):
         role: Role = "weight" if kind in WEIGHTS else "input"
@@ -272,10 +270,8 @@ def _buffers(graph: Graph, steps: Sequence[Step], numbers: Mapping[Value, int]) 
 def _results(
     graph: Graph, numbers: Mapping[Value, int], buffers: Sequence[Buffer]
 ) -> tuple[list[Result], dict[int, None]]:
-    """The results, and the buffers that the first mention of each hands out as they are;
-
-    an argument stays the caller's, and is a result only where it has been written over.
-    """
+    """The results, and the buffers that the first mention of each hands out as they are; an argument stays the
+    caller's, and is a result only where it has been written over."""
     over = dict(graph.attrs.get("updates") or ())
     results: list[Result] = []
     handed_out: dict[int, None] = {}
@@ -289,13 +285,6 @@ def _results(
     return results, handed_out
 
 
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a contiguous tensor, in elements."""
-    return tuple(prod(shape[d + 1 :]) for d in range(len(shape)))
-
-
-def span(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """How many elements lie between the first and the last of a tensor, both included; 0 for an empty one."""
-    if 0 in shape:
-        return 0
-    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+def strides_in(type: TensorType, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The strides in elements of a tensor of ``type``: the type's own, else row-major."""
+    return tuple(evaluate(s, sizes) for s in type.strides or strides_of(type.shape))

@@ -98,7 +98,7 @@ class Program:
         return found
 
     def intermediates(
-        self, numbers: Collection[int], tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None
+        self, numbers: Collection[int], tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None
     ) -> dict[int, torch.Tensor]:
         """What the buffers ``numbers`` hold as they are written, on the CPU: the steps up to the last of them are run.
 
@@ -117,7 +117,7 @@ class Program:
                 found |= {n: frame.tensor(n).cpu().clone() for n in step.writes if n in numbers}
         return found
 
-    def binding(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None = None) -> Binding:
+    def binding(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int] | None) -> Binding:
         """What a call with these tensors needs.
 
         Raises:

@@ -11,6 +11,7 @@ import torch
 
 from rooftile.errors import InternalError, OutOfRangeError
 from rooftile.ir.extern import call_extern, call_into, update_in_place
+from rooftile.runtime.arguments import laid_out
 from rooftile.runtime.descriptors import BlocksArgument, blocks_argument
 from rooftile.runtime.interpreter.language import DeviceAssertion
 from rooftile.runtime.interpreter.program import KernelError
@@ -86,7 +87,7 @@ class BoundCall:
                     return
                 returned = call_extern(self.step.op, operands, self.sizes)
             for buffer, tensor in zip(self.results, returned, strict=True):
-                frame.hold(buffer.number, _laid_out(tensor, buffer, self.sizes))
+                frame.hold(buffer.number, laid_out(tensor, buffer.strides(self.sizes)))
 
         return act
 
@@ -110,7 +111,7 @@ class Bound:
         launches = [(number, step) for number, step in enumerate(self.steps) if isinstance(step, BoundLaunch)]
         return {number: step for number, step in launches if step.scratch is not None}
 
-    def actions(self, frame: Frame, *, drops: bool = True) -> tuple[Action, ...]:
+    def actions(self, frame: Frame, *, drops: bool) -> tuple[Action, ...]:
         """What is to be done in order, on the frame; without ``drops``, no memory goes back."""
         pairs = zip(self.steps, self.dead, strict=True)
         return tuple(_then_drop(step.on(frame), frame, dead if drops else ()) for step, dead in pairs)
@@ -174,14 +175,6 @@ def _logged(launch: BoundLaunch, act: Action) -> Action:
         act()
 
     return act_and_say
-
-
-def _laid_out(tensor: torch.Tensor, buffer: Buffer, sizes: Mapping[str, int]) -> torch.Tensor:
-    """What ATen returned, in the layout that kernels read it in."""
-    strides = buffer.strides(sizes)
-    if tensor.stride() == strides:
-        return tensor
-    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
 def _last_used(plan: Plan, step: int) -> tuple[int, ...]:

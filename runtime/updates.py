@@ -21,7 +21,8 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.extern import updated_operand
 from rooftile.ir.replacing import replaced_operands
 from rooftile.passes.liveness import live_ops
-from rooftile.passes.regions.compose import NoCommonSpace, compose
+from rooftile.passes.regions.access import NoCommonSpace
+from rooftile.passes.regions.compose import compose
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def test_the_readme_is_rewritten_between_its_markers() -> None:
     assert "From before" not in blocks_section(apart)
     assert "stale" not in once and "H100" in once and once.endswith("<!-- /table -->\n\nrest\n")
     assert between(once, "table", blocks_section(results)) == once
-    with pytest.raises(ValueError, match="the README has no <!-- table -->"):
+    with pytest.raises(ValueError, match="the page has no <!-- table -->"):
         between("# Title", "table", "")
 
 

@@ -149,7 +149,7 @@ def _prepared(
             found[name] = {"first_call": seconds(lambda: run(**given), device)}
         return run
     except Exception as failure:
-        found[name] = _failed(failure)
+        found[name] = failed(failure)
         return None
 
 
@@ -166,14 +166,15 @@ def _judge(
             try:
                 ours[name].add(run(**given), truth)
             except Exception as failure:
-                found[name] = _failed(failure)
+                found[name] = failed(failure)
                 del runs[name]
     allowed = FACTOR * theirs.error + FLOOR
     for name in runs:
         found[name] |= {"error": ours[name].error, "allowed": allowed, "kept": ours[name].error <= allowed}
 
 
-def _failed(failure: Exception) -> Findings:
+def failed(failure: Exception) -> Findings:
+    """Why a contender has no result, in a line."""
     return {"failure": f"{type(failure).__name__}: {failure}".splitlines()[0]}
 
 

@@ -24,6 +24,7 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import Findings, tell, wait_for_turn
 from benchmarks.zoo.architectures import ARCHITECTURES, Architecture
 from benchmarks.zoo.cases import DRAWS
+from benchmarks.zoo.trial import failed
 from rooftile.accuracy import FACTOR, FLOOR, error
 from rooftile.driver import collecting
 
@@ -197,7 +198,7 @@ def trial(case: WholeCase, device: str, budget: float, contenders: Sequence[str]
             found[name] |= {"error": ours, "allowed": allowed, "kept": ours <= allowed}
             calls[name] = call
         except Exception as failure:
-            found[name]["failure"] = f"{type(failure).__name__}: {failure}".splitlines()[0]
+            found[name] |= failed(failure)
         print(f"{case.name}, {name}: {perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     wait_for_turn()
     for name, call in calls.items():

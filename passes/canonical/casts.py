@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rooftile.ir.core import Op, Value
-from rooftile.ir.dtypes import BF16, F8E4M3, F8E5M2, F16, F32, F64, DType
+from rooftile.ir.dtypes import BF16, F8E4M3, F8E5M2, F16, F32, F64, I64, DType
+from rooftile.ir.expr import Size
+from rooftile.ir.polynomial import add, mul
+from rooftile.ir.ranges import at_least
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 
 # Significant bits (the hidden one included) and the least and greatest exponents, of the float dtypes.
@@ -38,6 +41,17 @@ def holds_exactly(wide: DType, narrow: DType) -> bool:
     if wide.is_float:
         return _FLOATS[wide][0] >= width and _FLOATS[wide][2] > width
     return wide.bytes * 8 - wide.signed >= width and (wide.signed or not narrow.signed)
+
+
+def holds_values(dtype: DType, size: Size) -> bool:
+    """Whether every value of ``size`` provably is one of ``dtype``; what is i64 is taken not to wrap around."""
+    if dtype is I64:
+        return True
+    if dtype.kind not in ("int", "float"):
+        return False
+    whole = 2 ** _FLOATS[dtype][0] if dtype.is_float else 0  # up to where a float type has all whole numbers
+    low, high = (-whole, whole) if dtype.is_float else dtype.limits
+    return at_least(size, low) and at_least(add(high, mul(size, -1)), 0)
 
 
 def _nothing_to_do(op: Op, _: Rewriter) -> Value | None:

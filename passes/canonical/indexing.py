@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
-
 from rooftile.ir.core import Op, Value
 from rooftile.ir.division import floordiv, mod
-from rooftile.ir.dtypes import I64, DType
 from rooftile.ir.expr import Size, Symbol, axis, of, symbols
-from rooftile.ir.graph_ops import flatten_index, unflatten_index
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least, equal
 from rooftile.ir.substitution import substitute
+from rooftile.passes.canonical.casts import holds_values
 from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 from rooftile.passes.canonical.uniform import filled
+from rooftile.passes.regions.view_index import VIEWED_AT
 
 _DEPTH = 16  # how many ops deep an index computation is followed
 
@@ -39,7 +37,7 @@ class _Follow:
         if key not in self._found:
             op = self._rw.producer(value)
             found = self._of_op(op, at, depth) if op is not None and depth > 0 else None
-            self._found[key] = found if found is not None and _holds(value.dtype, found) else None
+            self._found[key] = found if found is not None and holds_values(value.dtype, found) else None
         return self._found[key]
 
     def _of_op(self, op: Op, at: tuple[Size, ...], depth: int) -> Size | None:
@@ -49,8 +47,8 @@ class _Follow:
             return _LEAVES[op.name](op, at)
         if op.name == "cast":
             return self.expression(op.inputs[0], at, depth - 1)
-        if op.name in _THROUGH:
-            return self.expression(op.inputs[0], tuple(_THROUGH[op.name](op, at)), depth - 1)
+        if op.name in VIEWED_AT:
+            return self.expression(op.inputs[0], VIEWED_AT[op.name](op, at), depth - 1)
         if op.name == "concat":
             return self._of_pieces(op, at, depth)
         if op.name != "pointwise" or op.attrs["fn"] not in _ARITHMETIC:
@@ -95,14 +93,6 @@ class _Piece(NamedTuple):
         return substitute(self.found, dict(zip(self.names, own, strict=True)))
 
 
-def _holds(dtype: DType, size: Size) -> bool:
-    """Whether ``size`` provably doesn't wrap around in ``dtype``; what is i64 is taken not to."""
-    if dtype is I64:
-        return True
-    low, high = torch.iinfo(dtype.torch).min, torch.iinfo(dtype.torch).max
-    return at_least(size, low) and at_least(add(high, mul(size, -1)), 0)
-
-
 def _positive_divisor(operation: Callable[[Size, Size], Size]) -> Callable[[Size, Size], Size | None]:
     return lambda num, den: operation(num, den) if isinstance(den, int) and den > 0 else None
 
@@ -111,17 +101,6 @@ _LEAVES: dict[str, Callable[[Op, Sequence[Size]], Size]] = {
     "constant": lambda op, at: op.attrs["value"],
     "size": lambda op, at: op.attrs["value"],
     "iota": lambda op, at: at[0],
-}
-
-_THROUGH: dict[str, Callable[[Op, Sequence[Size]], Sequence[Size]]] = {
-    "permute": lambda op, at: [at[op.attrs["perm"].index(d)] for d in range(len(at))],
-    "expand": lambda op, at: [
-        0 if size == 1 else at[d] for size, d in zip(op.inputs[0].shape, op.attrs["dims"], strict=True)
-    ],
-    "reshape": lambda op, at: unflatten_index(flatten_index(at, op.output.shape), op.inputs[0].shape),
-    "slice": lambda op, at: [
-        add(start, mul(step, a)) for start, step, a in zip(op.attrs["starts"], op.attrs["steps"], at, strict=True)
-    ],
 }
 
 _ARITHMETIC: dict[str, Callable[..., Size | None]] = {
@@ -235,7 +214,7 @@ def _same_number(op: Op, rw: Rewriter) -> Make | None:
     """Integers that come out the same at every index, such as the differences of neighbouring positions."""
     operands = [_everywhere(v, rw) for v in op.inputs]
     number = None if any(o is None for o in operands) else _ARITHMETIC[op.attrs["fn"]](*operands)
-    if not isinstance(number, int) or not _holds(op.output.dtype, number):
+    if not isinstance(number, int) or not holds_values(op.output.dtype, number):
         return None
     return filled(number, op.output.type, rw)
 

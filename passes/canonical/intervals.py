@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf, prod
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size
@@ -34,7 +34,8 @@ def _quotients(a: Interval, b: Interval) -> Interval:
     return a[0] // b[0] if a[0] > -inf else -inf, a[1] // b[0] if a[1] < inf else inf
 
 
-_ARITHMETIC: Mapping[str, Callable[..., Interval]] = {
+# By scalar function, the interval of its results from those of its operands.
+ARITHMETIC: Mapping[str, Callable[..., Interval]] = {
     "add": lambda a, b: (a[0] + b[0], a[1] + b[1]),
     "sub": lambda a, b: (a[0] - b[1], a[1] - b[0]),
     "mul": _products,
@@ -70,15 +71,10 @@ _POSITIONS: Mapping[str, tuple[int, int, str]] = {
 _REARRANGED = {"aten.topk.default": 0, "aten.sort.default": 0, "aten.sort.stable": 0}  # the result with the same values
 
 
-class Makers(Protocol):
-    """Whoever can say what makes a value."""
-
-    def producer(self, value: Value) -> Op | None: ...
-
-
-def interval(value: Value, rw: Makers, depth: int = DEEPEST) -> Interval:
-    """An interval that all elements of an integer ``value`` lie in."""
-    op = rw.producer(value)
+def interval(value: Value, producer: Callable[[Value], Op | None], depth: int = DEEPEST) -> Interval:
+    """An interval that all elements of an integer ``value`` lie in; ``producer`` gives the op that makes a value, or
+    None."""
+    op = producer(value)
     if op is None or depth == 0 or value.dtype.kind != "int":
         return ANY
     if op.name == "constant":
@@ -86,25 +82,26 @@ def interval(value: Value, rw: Makers, depth: int = DEEPEST) -> Interval:
     if op.name in ("iota", "positions"):
         return _positions(op.attrs["size"])
     if op.name == "extern":
-        return _of_call(op, value, rw, depth)
+        return _of_call(op, value, producer, depth)
     if op.name == "pointwise":
-        row = _ARITHMETIC.get(op.attrs["fn"])
-        return ANY if row is None else _fitting(row(*(interval(v, rw, depth - 1) for v in op.inputs)), value)
+        row = ARITHMETIC.get(op.attrs["fn"])
+        return ANY if row is None else _fitting(row(*(interval(v, producer, depth - 1) for v in op.inputs)), value)
     if op.name == "cast" and op.inputs[0].dtype.kind == "bool":
         return 0, 1
     if op.name == "cast" and op.inputs[0].dtype.kind == "int":
-        return _fitting(interval(op.inputs[0], rw, depth - 1), value)
+        return _fitting(interval(op.inputs[0], producer, depth - 1), value)
     if op.name == "reduce" and op.attrs["fn"] in _REDUCED:
         count = prod(op.inputs[0].shape[d] for d in op.attrs["dims"])
-        one = interval(op.inputs[0], rw, depth - 1)
+        one = interval(op.inputs[0], producer, depth - 1)
         return _fitting(_REDUCED[op.attrs["fn"]](one, count), value) if isinstance(count, int) and count else ANY
     if op.name not in _VIEWS:
         return ANY
     read = op.inputs[:1] if op.name in ("gather", "arrange") else op.inputs
-    return _hull([interval(v, rw, depth - 1) for v in read])
+    return hull([interval(v, producer, depth - 1) for v in read])
 
 
-def _hull(parts: Sequence[Interval]) -> Interval:
+def hull(parts: Sequence[Interval]) -> Interval:
+    """The interval that all of ``parts`` lie in."""
     return min(low for low, _ in parts), max(high for _, high in parts)
 
 
@@ -112,11 +109,11 @@ def _positions(size: Size) -> Interval:
     return 0, size - 1 if isinstance(size, int) else inf
 
 
-def _of_call(op: Op, value: Value, rw: Makers, depth: int) -> Interval:
+def _of_call(op: Op, value: Value, producer: Callable[[Value], Op | None], depth: int) -> Interval:
     target, number = op.attrs["target"], op.outputs.index(value)
     x = op.inputs[0] if op.inputs else value
     if _REARRANGED.get(target) == number:
-        return interval(x, rw, depth - 1)
+        return interval(x, producer, depth - 1)
     if target not in _POSITIONS or _POSITIONS[target][0] != number or not x.type.rank:
         return ANY
     _, place, name = _POSITIONS[target]
@@ -127,11 +124,9 @@ def _of_call(op: Op, value: Value, rw: Makers, depth: int) -> Interval:
 
 def _fitting(found: Interval, value: Value) -> Interval:
     """``found``, unless what is computed so might wrap around in the value's dtype."""
-    bits = 8 * value.dtype.bytes
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if value.dtype.signed else (0, 2**bits - 1)
-    if found[1] == inf:  # a size that is known at run time: no tensor is as long as to wrap
-        high = inf
-    return found if found[0] >= low and found[1] <= high else ANY
+    low, high = value.dtype.limits
+    # A size that is known at run time is infinite here: no tensor is as long as to wrap.
+    return found if found[0] >= low and (found[1] <= high or found[1] == inf) else ANY
 
 
 def _lie_apart(op: Op, rw: Rewriter) -> Make | None:
@@ -139,7 +134,7 @@ def _lie_apart(op: Op, rw: Rewriter) -> Make | None:
     fn = op.attrs["fn"]
     if fn not in _ALWAYS or op.inputs[0].dtype.kind != "int":
         return None
-    a, b = (interval(v, rw) for v in op.inputs)
+    a, b = (interval(v, rw.producer) for v in op.inputs)
     if any(abs(end) > _EXACT for end in (*a, *b) if abs(end) != inf):
         return None
     holds, fails = _ALWAYS[fn](a, b), _ALWAYS[_OPPOSITE[fn]](a, b)
@@ -150,7 +145,7 @@ def _within(op: Op, rw: Rewriter) -> Value | None:
     """``minimum`` and ``maximum`` of which one operand is never chosen."""
     if op.inputs[0].dtype.kind != "int":
         return None
-    a, b = (interval(v, rw) for v in op.inputs)
+    a, b = (interval(v, rw.producer) for v in op.inputs)
     if op.attrs["fn"] == "maximum":
         a, b = (-a[1], -a[0]), (-b[1], -b[0])
     if ANY in (a, b):

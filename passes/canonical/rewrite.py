@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from rooftile.ir.core import Graph, Op, TensorType, Value, freeze_attrs
 from rooftile.ir.graph_ops import infer_graph_op
-from rooftile.ir.ranges import equal
+from rooftile.ir.ranges import equal_shapes
 from rooftile.passes.base import working_on
 from rooftile.passes.liveness import live_ops
 from rooftile.passes.switches import permitted
@@ -147,14 +147,9 @@ def rule_name(rule: Rule) -> str:
     return str(getattr(rule, "__name__", "rule")).strip("_")
 
 
-def same_shape(a: TensorType, b: TensorType) -> bool:
-    """Whether two types provably have the same shape."""
-    return a.rank == b.rank and all(equal(m, n) for m, n in zip(a.shape, b.shape, strict=True))
-
-
 def _check_type(op: Op, type: TensorType) -> None:
     want = op.output.type
-    if type.dtype is not want.dtype or not same_shape(type, want):
+    if type.dtype is not want.dtype or not equal_shapes(type.shape, want.shape):
         raise TypeError(f"a rule for {op.name} makes {type.dtype}{list(type.shape)} of %{op.output.name}: {want}")
 
 

@@ -2,8 +2,7 @@
 selections.
 
 Nothing here changes a result in eager's dtype. So ``x + -0.0`` is ``x``, but ``x + 0.0`` is not: it turns a negative
-zero
-positive.
+zero positive.
 """
 
 from __future__ import annotations

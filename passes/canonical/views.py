@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size
 from rooftile.ir.polynomial import add, mul
-from rooftile.ir.ranges import at_least, equal
+from rooftile.ir.ranges import at_least, equal, equal_shapes
+from rooftile.ir.scalar import COMBINES
 from rooftile.passes.canonical.repeated import is_repetition
-from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules, same_shape
+from rooftile.passes.canonical.rewrite import Make, Rewriter, Rules
 
 
 def _same_elements(op: Op, _: Rewriter) -> Value | None:
     """The result has its operand's shape, and with that its elements."""
-    return op.inputs[0] if same_shape(op.inputs[0].type, op.output.type) else None
+    return op.inputs[0] if equal_shapes(op.inputs[0].shape, op.output.shape) else None
 
 
 def _same_order(op: Op, _: Rewriter) -> Value | None:
@@ -24,7 +25,7 @@ def _same_order(op: Op, _: Rewriter) -> Value | None:
 def _whole(op: Op, _: Rewriter) -> Value | None:
     """As many elements as there are, not backwards: all of them."""
     forward = all(step == 1 or size == 1 for step, size in zip(op.attrs["steps"], op.attrs["sizes"], strict=True))
-    return op.inputs[0] if forward and same_shape(op.inputs[0].type, op.output.type) else None
+    return op.inputs[0] if forward and equal_shapes(op.inputs[0].shape, op.output.shape) else None
 
 
 def _permute_of_permute(op: Op, rw: Rewriter) -> Make | None:
@@ -158,7 +159,7 @@ def _reduce_over_one(op: Op, rw: Rewriter) -> Value | Make | None:
     """A reduction over dims of size 1 is a reshape; those of its dims that are longer are still reduced."""
     (x,), dims, fn = op.inputs, op.attrs["dims"], op.attrs["fn"]
     ones = [d for d in dims if x.shape[d] == 1]
-    if fn in ("argmax", "argmin") or (dims and not ones):
+    if COMBINES[fn].position or (dims and not ones):
         return None
     shape = tuple(size for d, size in enumerate(x.shape) if d not in ones)
     if len(ones) == len(dims):

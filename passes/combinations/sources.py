@@ -9,20 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
-
 from rooftile.ir.core import Graph, Op, Value
-from rooftile.ir.dtypes import BF16, F16, F32, F64, I64, DType
 from rooftile.ir.expr import Expr, Size, Symbol, axis, from_terms, symbols
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.polynomial import add, mul
-from rooftile.ir.ranges import at_least
 from rooftile.ir.substitution import substitute
+from rooftile.passes.canonical.casts import holds_values
 from rooftile.passes.regions.access import Read, Space
 from rooftile.passes.regions.operands import ROWS, Walk
-
-# Up to where every integer is a number of the type.
-_EXACT = {F64: 2**53, F32: 2**24, F16: 2**11, BF16: 2**8}
 
 
 @dataclass(frozen=True)
@@ -146,20 +140,7 @@ def coefficients(e: Size) -> dict[str, int] | None:
 
 def _exact(value: Value, e: Size) -> Source | None:
     """The source of a value that is ``e``; None where that is no linear expression, or not one that the type holds."""
-    if coefficients(e) is None or not _holds(value.dtype, e):
+    if coefficients(e) is None or not holds_values(value.dtype, e):
         return None
     rest = _without_constant(e)
     return Source(frozenset({rest}) if isinstance(rest, Expr) else frozenset(), e)
-
-
-def _holds(dtype: DType, e: Size) -> bool:
-    """Whether the type has every value of ``e``; what is i64 is taken not to wrap around."""
-    if dtype is I64:
-        return True
-    if dtype.is_float:
-        low, high = -_EXACT.get(dtype, 0), _EXACT.get(dtype, 0)
-    elif dtype.kind != "int":
-        return False
-    else:
-        low, high = torch.iinfo(dtype.torch).min, torch.iinfo(dtype.torch).max
-    return at_least(e, low) and at_least(add(high, mul(e, -1)), 0)

@@ -8,11 +8,11 @@ from functools import cached_property
 
 from rooftile.ir.core import Graph
 from rooftile.passes.alike import Alike
-from rooftile.passes.derive import Derivation, Reason, are_permitted, derive
+from rooftile.passes.derive import Derivation, are_permitted, derive
 from rooftile.passes.fusion.resweep import fewest_sweeps
-from rooftile.passes.regions.compose import NoCommonSpace
+from rooftile.passes.regions.access import NoCommonSpace
 from rooftile.passes.regions.cost import Cost, cost
-from rooftile.passes.regions.forms import Unschedulable
+from rooftile.passes.regions.forms import Reason, Unschedulable
 from rooftile.passes.rules import mixing, positions
 from rooftile.passes.schedules.choice import may_be_unschedulable, schedule_region
 from rooftile.target import Target

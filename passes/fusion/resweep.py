@@ -20,6 +20,7 @@ from rooftile.passes.regions.space import space_of
 from rooftile.passes.regions.sweeps import Sweeps, plan_sweeps
 from rooftile.passes.rules import correct, linear
 from rooftile.passes.rules.scales import Scales
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.target import Target
 
@@ -112,9 +113,7 @@ def fewest_sweeps(derivation: Derivation, target: Target) -> tuple[Derivation, i
     return Derivation(derivation.value, body, compose(body), steps), sum(again.bytes for again in swept.rereads())
 
 
-def _with_less_waiting(
-    body: Graph, swept: Swept, target: Target
-) -> tuple[Graph, tuple[linear.Step, ...], Swept] | None:
+def _with_less_waiting(body: Graph, swept: Swept, target: Target) -> tuple[Graph, tuple[Step, ...], Swept] | None:
     """``body`` with an invariant factor taken out of a sum that waits for another sweep, where fewer then wait."""
     scales = Scales(swept.access)
     for op in _late_ops(body, swept):

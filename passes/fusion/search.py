@@ -12,14 +12,14 @@ from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.scalar import SCALARS
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.repeated import is_repetition
-from rooftile.passes.derive import Reason
 from rooftile.passes.fusion.judge import Verdict
 from rooftile.passes.fusion.partition import Partition, is_heavy, is_renaming
+from rooftile.passes.regions.forms import Reason
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.switches import permitted
 
 ROUNDS = 3
-SMALL = 8  # how many times smaller a value must be to be stored in another's place
+SMALL = 8  # how many times smaller a value must be than another to be stored in its place, or beside it
 CHEAP_FLOPS = 4  # recomputing a value of fewer FLOPs is never worth a buffer
 # A value this many times larger than all that it is computed from and all that is computed from it, such as one that
 # grows with the square of a length, is stored only if kernels without it take this many times as long.
@@ -209,7 +209,7 @@ class Search:
         if reason is None:
             return
         p = self.partition
-        locs = [p.producers[value].loc, *(p.producers[reason.value].loc for _ in (0,) if reason.value in p.producers)]
+        locs = [p.producers[v].loc for v in (value, reason.value) if v in p.producers]
         self.ctx.ledger.add(
             "cut",
             rule=reason.rule,
@@ -261,7 +261,7 @@ class Search:
 
     def is_spread(self, value: Value) -> bool:
         """Whether ``value`` is far smaller than what is computed with it."""
-        far = max(self.uses(value), default=0) >= 8 * likely(value.type.numel)
+        far = max(self.uses(value), default=0) >= SMALL * likely(value.type.numel)
         return far and self.flops(value) >= CHEAP_FLOPS
 
     def is_shared(self, value: Value) -> bool:

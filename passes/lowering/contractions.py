@@ -11,10 +11,10 @@ from rooftile.passes.dtypes import is_narrow
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import masked, repeat
 from rooftile.passes.regions.access import Node, Read
+from rooftile.passes.regions.contractions import SMALLEST_DOT
 
 EXACT_FP32 = "tf32x3"  # each operand as the sum of two TF32 numbers; what Triton and our interpreter know by the name
 DOT_TYPES = frozenset({F32, BF16, F16, F8E4M3, F8E5M2})
-SMALLEST_DOT = 16  # the least extent of a tensor core operand
 
 
 def contract(kernel: Kernel, node: Node, block: Block, state: Value | None) -> Value:
@@ -26,10 +26,8 @@ def contract(kernel: Kernel, node: Node, block: Block, state: Value | None) -> V
     held = [v.type.axes or () for v in values]
     inner = [a for a in node.bound if kernel.tiles.get(a, 1) > 1]
     if _is_dot(kernel, values, held, inner):
-        if (
-            kernel.order[next(a for a in held[0] if a != inner[0])]
-            > kernel.order[next(a for a in held[1] if a != inner[0])]
-        ):
+        rows, columns = (next(a for a in h if a != inner[0]) for h in held)
+        if kernel.order[rows] > kernel.order[columns]:
             values.reverse()
         operands = (*values, state) if state is not None else tuple(values)
         precision = _precision(kernel, node, values[0].dtype)

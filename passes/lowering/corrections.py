@@ -16,7 +16,7 @@ from rooftile.ir.scalar import COMBINES, SCALARS
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.reductions import identity_value
 from rooftile.passes.masks.values import LARGEST, Interval, Values
-from rooftile.passes.regions.access import Read
+from rooftile.passes.regions.access import Read, is_extreme
 from rooftile.passes.rules.changes import Part, Term, Terms, reads_of
 from rooftile.passes.rules.correct import Moment
 
@@ -50,7 +50,7 @@ class Changes:
 
     def _unless_nothing(self, member: Read, total: Value, changed: Value) -> Value:
         """``changed``, or the state ``total`` where that is one of no elements yet, which a factor may make NaN."""
-        if is_extreme(self.kernel, member):
+        if is_extreme(self.kernel.access.nodes[member]):
             return self._unless("eq", total, identity_of(self.kernel, member), total, changed)
         parts = self.kernel.sweeps.corrected[member].parts
         vanishing = all(p.fn and not any(from_numbers(self.kernel, t) for t in p.terms) for p in parts)
@@ -122,7 +122,7 @@ class Changes:
 
     def _running_extremes(self, read: Read) -> list[Read]:
         running = self.kernel.sweeps.depends[read] & self.old.running
-        return [r for r in self.kernel.access.reductions() if r in running and is_extreme(self.kernel, r)]
+        return [r for r in self.kernel.access.reductions() if r in running and is_extreme(self.kernel.access.nodes[r])]
 
     def part(self, part: Part) -> Value:
         """A factor of the change."""
@@ -205,7 +205,7 @@ def _may_be_none(kernel: Kernel, read: Read) -> bool:
     are the numbers that stand for those of nothing."""
     below = references(kernel, read)
     used = {r: 1.0 if is_scale(kernel, r) else 0.0 for r in below}
-    of_extremes = all(is_extreme(kernel, r) for r in below)
+    of_extremes = all(is_extreme(kernel.access.nodes[r]) for r in below)
     return bool(below) and not (of_extremes and _is_bounded(_interval(kernel, read, used)))
 
 
@@ -219,7 +219,7 @@ def _misleads_at_start(kernel: Kernel, term: Term) -> bool:
     """Whether ``term`` is made of extremes of nothing to what is no number, or so infinite that the exponential of what
     it grows by is not 0."""
     below = {r for read in reads_of((term,)) for r in references(kernel, read)}
-    if not all(is_extreme(kernel, r) for r in below):
+    if not all(is_extreme(kernel.access.nodes[r]) for r in below):
         return False
     start = {r: identity_of(kernel, r) for r in below}
     intervals = [_interval(kernel, read, start) for read in reads_of((term,))]
@@ -256,12 +256,6 @@ def makes_choices(kernel: Kernel, read: Read) -> bool:
         return False
     chooses = node.op.name == "pointwise" and SCALARS[node.op.attrs["fn"]].chooses
     return chooses or any(makes_choices(kernel, o) for o in node.operands)
-
-
-def is_extreme(kernel: Kernel, read: Read) -> bool:
-    """Whether ``read`` is a maximum or minimum."""
-    op = kernel.access.nodes[read].op
-    return op is not None and op.name == "reduce" and op.attrs["fn"] in ("max", "min")
 
 
 def is_added(kernel: Kernel, read: Read) -> bool:

@@ -20,7 +20,7 @@ from rooftile.passes.regions.access import Access, Guard, Read
 from rooftile.passes.regions.compose import with_ends
 from rooftile.passes.regions.contractions import loads_of_contractions
 from rooftile.passes.regions.sweeps import plan_sweeps
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 @dataclass

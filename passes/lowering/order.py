@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rooftile.ir.core import Op, Value
+from rooftile.ir.tile_ops import values_read
 
 
 def behind_loops(ops: Sequence[Op]) -> list[Op]:
@@ -17,17 +18,8 @@ def behind_loops(ops: Sequence[Op]) -> list[Op]:
     behind: list[Op] = []
     for op in reversed(ops[first + 1 : last + 1]):
         if op.name in ("loop", "store") or needed.intersection(op.outputs):
-            needed.update(_reads(op))
+            needed.update(values_read(op))
             before.append(op)
         else:
             behind.append(op)
     return [*ops[: first + 1], *reversed(before), *reversed(behind), *ops[last + 1 :]]
-
-
-def _reads(op: Op) -> Iterator[Value]:
-    """What an op and the ops of its loop bodies read."""
-    yield from op.inputs
-    for region in op.regions:
-        yield from region.outputs
-        for inner in region.ops:
-            yield from _reads(inner)

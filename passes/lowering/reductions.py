@@ -80,6 +80,5 @@ def identity_value(row: Combine, dtype: DType) -> float | int:
         return float("-inf") if row.identity == "lowest" else float("inf")
     if dtype is B1:
         return 0 if row.identity == "lowest" else 1
-    bits = dtype.bytes * 8
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dtype.signed else (0, 2**bits - 1)
+    low, high = dtype.limits
     return low if row.identity == "lowest" else high

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from rooftile.errors import InternalError
 from rooftile.ir.core import Graph, Value
 from rooftile.ir.schedule import Schedule
-from rooftile.passes.lowering.contractions import EXACT_FP32, contract
+from rooftile.passes.lowering.contractions import contract
 from rooftile.passes.lowering.kernel import Block, Kernel, Visits
 from rooftile.passes.lowering.order import behind_loops
 from rooftile.passes.lowering.ragged import grid_axes, kernel_axes, place_tiles
@@ -20,11 +20,11 @@ from rooftile.passes.lowering.visits import step_axis
 from rooftile.passes.regions.access import Node, Read
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.space import space_of
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 def lower_region(
-    body: Graph, schedule: Schedule, name: str, precision: str = EXACT_FP32, visits: Visits | None = None
+    body: Graph, schedule: Schedule, name: str, precision: str, visits: Visits | None
 ) -> tuple[Graph, tuple[Step, ...]]:
     """The tile-level kernel that computes ``body`` by ``schedule``, and where its sweeps skip steps: where ``visits``
     says, if given."""

@@ -17,7 +17,7 @@ from rooftile.passes.masks.elements import count
 from rooftile.passes.masks.phases import Phase
 from rooftile.passes.masks.summary import Summary
 from rooftile.passes.regions.access import Read
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 def step_axis(summary: Summary) -> AxisRole:

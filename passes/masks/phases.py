@@ -15,7 +15,7 @@ from rooftile.passes.masks.ranges import Bound, Range, Sweep, bound_text, greate
 from rooftile.passes.masks.skipping import skipping
 from rooftile.passes.masks.values import Interval
 from rooftile.passes.regions.access import Access, Read
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 @dataclass(frozen=True)

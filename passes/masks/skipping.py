@@ -17,7 +17,7 @@ from rooftile.ir.dtypes import F16
 from rooftile.ir.expr import axis as axis_of
 from rooftile.passes.masks.predicates import Predicate, Predicates, Unknown, all_of, some_of
 from rooftile.passes.masks.values import Interval, Values
-from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.access import Access, Read, is_extreme
 from rooftile.passes.regions.contractions import loads_of_contractions
 from rooftile.passes.regions.forms import below
 
@@ -102,7 +102,7 @@ def _loaded_numbers(access: Access, members: Sequence[Read], axis: str) -> Itera
     a zero may, where it makes a fill; in sums and products alone it is a number like any other."""
     reads = _below(access, members) - loads_of_contractions(access)
     inside = {name for read in _below(access, members) for name in access.nodes[read].bound} - {axis}
-    extremes = any((op := access.nodes[m].op) is not None and op.attrs.get("fn") in ("max", "min") for m in members)
+    extremes = any(is_extreme(access.nodes[m]) for m in members)
     for read in access.loads():
         dtype = read.value.dtype
         over = access.free[read] if read in reads and dtype.kind != "bool" and _is_plain(access, read) else frozenset()
@@ -143,13 +143,12 @@ def _levels(values: Values, members: Sequence[Read]) -> dict[Read, Interval]:
     minima the opposite."""
     found: dict[Read, Interval] = {}
     for member in members:
-        op = values.access.nodes[member].op
-        assert op is not None
-        if op.name != "reduce" or op.attrs["fn"] not in ("max", "min"):
+        node = values.access.nodes[member]
+        if node.op is None or not is_extreme(node):
             continue
-        low, high = values.interval(values.access.nodes[member].operands[0])
-        if op.attrs["fn"] == "max" and -inf < high < -DEEP:
+        low, high = values.interval(node.operands[0])
+        if node.op.attrs["fn"] == "max" and -inf < high < -DEEP:
             found[member] = (high + max(MARGIN, abs(high) * RELATIVE_MARGIN), inf)
-        elif op.attrs["fn"] == "min" and DEEP < low < inf:
+        elif node.op.attrs["fn"] == "min" and DEEP < low < inf:
             found[member] = (-inf, low - max(MARGIN, abs(low) * RELATIVE_MARGIN))
     return found

@@ -40,8 +40,8 @@ def visits(summary: Summary, elements: Elements) -> Graph:
     kind = b.pointwise("where", live, b.constant(1, I32), b.constant(2, I32))
     if bare and (joined := tiles.both("and", bare)) is not False:
         kind = b.pointwise("where", tiles.full(joined), b.constant(0, I32), kind)
-    # Elements are combined by kernels of their own, with a program for each few tiles.
-    # What is reduced, and the kinds that it tells, are stored: a program each, instead of all in every program.
+    # What is combined over elements, and the kinds that it tells, are stored: each tile's by a program of its own, and
+    # not all again in every program.
     return b.finish([*tiles.reduced, kind, _in_order(elements, kind, count(summary.cuts[summary.axis]))])
 
 
@@ -139,7 +139,7 @@ class _Tiles:
         if over and size == axis(over[0], e.cuts[over[0]].extent) * factor:
             at = self._last(over[0]) if highest == (factor > 0) else self._first(over[0])
             return self._spread(b.pointwise("mul", at, b.constant(factor, I64)), over)
-        if terms_of(size).get(next(iter(terms_of(size))), 0) < 0:
+        if next(iter(terms_of(size).values()), 0) < 0:
             return b.pointwise("neg", self._end(mul(size, -1), over, highest=not highest))
         values, inside = e.number(size, over), e.inside(over)
         if inside is not None:

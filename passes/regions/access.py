@@ -16,7 +16,8 @@ from rooftile.ir.blocks import steps_along
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, symbol_names
 from rooftile.ir.graph_ops import flatten_index
-from rooftile.ir.polynomial import add, mul
+from rooftile.ir.scalar import EXTREMES
+from rooftile.ir.strides import position
 
 _T = TypeVar("_T")
 Guard = tuple[tuple[Size, Size], ...]
@@ -61,6 +62,11 @@ class NoCommonSpace(Exception):
         self.value = value
 
 
+def is_extreme(node: Node) -> bool:
+    """Whether a read is a maximum or minimum."""
+    return node.op is not None and node.op.name == "reduce" and node.op.attrs["fn"] in EXTREMES.values()
+
+
 def is_segment(node: Node) -> bool:
     """Whether a read is the number of the segment that a position lies in."""
     return node.op is not None and node.op.name == "segment"
@@ -71,11 +77,11 @@ class Access:
     """A region's iteration space and reads; compared by identity.
 
     ``axes`` are the leaf axes with their extents; ``roots`` the stores ``(output number, read)``; ``nodes`` every read
-    in an order in which operands come first;
-    ``free`` the leaf axes that each read varies over. A symbol in ``indirect`` stands in index expressions for the
-    value of an integer read (a gather's index). ``segments`` gives for each ragged axis the axis that numbers the ends
-    of its segments, with its extent: no axis of the space, since a tile lies in one segment. ``places`` says where a
-    root is stored whose output is a scatter or arranged: at an index of the output; the root reads what is put there.
+    in an order in which operands come first; ``free`` the leaf axes that each read varies over. A symbol in
+    ``indirect`` stands in index expressions for the value of an integer read (a gather's index). ``segments`` gives for
+    each ragged axis the axis that numbers the ends of its segments, with its extent: no axis of the space, since a tile
+    lies in one segment. ``places`` says where a root is stored whose output is a scatter or arranged: at an index of
+    the output; the root reads what is put there.
     """
 
     body: Graph
@@ -120,9 +126,9 @@ class Access:
 @dataclass
 class Space:
     """How a region's axes are chosen: ``defs`` replaces an axis by an expression over others (a merged or split axis, a
-    reduced axis identified with another),
-    ``leaves`` gives the extents of axes that only occur in definitions, ``parts`` lists leaf axes whose slices are
-    computed as separate tiles, ``ragged`` those of which no tile reaches from one segment into the next.
+    reduced axis identified with another), ``leaves`` gives the extents of axes that only occur in definitions,
+    ``parts`` lists leaf axes whose slices are computed as separate tiles, ``ragged`` those of which no tile reaches
+    from one segment into the next.
     """
 
     defs: dict[str, Size] = field(default_factory=dict)
@@ -137,14 +143,6 @@ def address(read: Read) -> Size:
     if strides is None:
         return flatten_index(read.index, read.value.shape)
     return position(read.index, strides)
-
-
-def position(index: Sequence[Size], strides: Sequence[Size]) -> Size:
-    """The position in memory, in elements, of the element at ``index``."""
-    total: Size = 0
-    for e, stride in zip(index, strides, strict=True):
-        total = add(total, mul(e, stride))
-    return total
 
 
 def is_in_line(load: Read, axis: str, tile: int = 1) -> bool:

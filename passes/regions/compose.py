@@ -14,7 +14,7 @@ from rooftile.ir.core import Graph, Value
 from rooftile.ir.expr import Size, Symbol, axis, symbols
 from rooftile.ir.graph_ops import flatten_index
 from rooftile.ir.polynomial import add, mul
-from rooftile.ir.ranges import equal
+from rooftile.ir.ranges import equal, equal_shapes
 from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Access, NoCommonSpace, Node, Read, Space, index_reads, is_segment, joined
 from rooftile.passes.regions.operands import Walk, scattered_index
@@ -87,7 +87,7 @@ class _Composer:
         main = len(self.stored) - 1
         index = self.root_index(self.stored[main])
         for number, value in enumerate(self.stored):
-            if number == main or _same_shape(value, self.stored[main]):
+            if number == main or equal_shapes(value.shape, self.stored[main].shape):
                 roots += [(number, self.walk.want(Read(value, i))) for i in self.part_indices(index)]
         taps = [n for n in range(main) if not any(n == r for r, _ in roots)]
         return roots + self._taps(taps, roots, index)
@@ -171,10 +171,6 @@ def covers(index: Sequence[Size], shape: Sequence[Size]) -> bool:
     return equal(total, whole) and equal(rebuilt, position)
 
 
-def _same_shape(a: Value, b: Value) -> bool:
-    return a.type.rank == b.type.rank and all(equal(x, y) for x, y in zip(a.shape, b.shape, strict=True))
-
-
 def _operands_first(
     roots: Sequence[Read], places: Iterable[Read], nodes: Mapping[Read, Node], indirect: Mapping[str, Read]
 ) -> dict[Read, Node]:
@@ -211,6 +207,3 @@ def _free_axes(
             axes |= free[indirect[name]] if name in indirect else {name}
         free[read] = axes.difference(node.bound) if node.bound else axes
     return free
-
-
-__all__ = ["NoCommonSpace", "compose", "covers", "with_ends"]

@@ -9,6 +9,8 @@ from rooftile.ir.dtypes import DType
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.passes.regions.access import Access, Node, Read
 
+SMALLEST_DOT = 16  # the least extent that matrix units take: of rows, of columns, and of what is summed
+
 
 def contractions(access: Access) -> list[Read]:
     """The reads that are contractions."""
@@ -63,9 +65,8 @@ def loads_of_contractions(access: Access) -> set[Read]:
 @dataclass(frozen=True)
 class Groups:
     """The axes of a contraction by where they occur: in both operands and the result (``batch``), in the first only
-    (``m``), in the second only
-    (``n``), summed (``k``); ``outer`` axes are those of the region that the contraction doesn't vary over. Each in the
-    region's order."""
+    (``m``), in the second only (``n``), summed (``k``); ``outer`` axes are those of the region that the contraction
+    doesn't vary over. Each in the region's order."""
 
     batch: tuple[str, ...]
     m: tuple[str, ...]

@@ -1,13 +1,14 @@
 """The cost model: what a region takes at the least on a target, from the bytes it must move and the arithmetic it must
 do.
 
-A roofline with eight corrections that decide fusions: work inside a contraction's operand is done once for each tile
-that reads it; an operand that is computed rather than loaded misses the asynchronous copy into shared memory; where it
-has few rows, the other operand is waited for as well; a vector that a matrix is multiplied by is computed for each of
-its rows, little of it beside their loads; programs of a chain that read the same and share no tile of it read it again
-from the cache; a reduction that another one reads is done again for every tile of the other's results; what varies over
-fewer axes than what it is part of is computed again by threads; and a grid with few programs has only their share of
-the bandwidth.
+A roofline with the corrections that decide fusions: work inside a contraction's operand is done once for each tile that
+reads it; an operand that is computed rather than loaded misses the asynchronous copy into shared memory, and one whose
+rows are gathered is copied more slowly; where it has few rows, the other operand is waited for as well; a vector that a
+matrix is multiplied by is computed for each of its rows, little of it beside their loads; programs of a chain that read
+the same and share no tile of it read it again from the cache, and vectors of pairs of rows and steps are loaded one by
+one; a reduction that another one reads is done again for every tile of the other's results; what varies over fewer axes
+than what it is part of is computed again by threads; and a grid with few programs has only their share of the
+bandwidth.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from rooftile.passes.regions.contractions import (
     main_contraction,
     multiplied,
 )
-from rooftile.passes.regions.forms import Chain, below, chain_form, matrix_form
+from rooftile.passes.regions.forms import Chain, as_chain, below, is_matrix
 from rooftile.passes.regions.parts import obstacle, parts_for
 from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.repeated import repeated
@@ -37,20 +38,20 @@ from rooftile.passes.regions.space import divided_axes
 from rooftile.target import Target
 
 TILE_REUSE = 128  # how many result columns (rows) share one computation of an operand's element
-COMPUTED_OPERAND = (
-    1.25  # a dot whose operand passes through registers, measured against one that is copied asynchronously
-)
-# How much arithmetic on a vector fits beside the loads of the matrix that it is multiplied by, as a share of their
-# time. On 117 MB of weights, which take 39 us, a norm's factors took 1 us more, SwiGLU 24: each row has its own.
-BESIDE_LOADS = 0.15
+# A dot whose operand passes through registers, measured against one that is copied asynchronously.
+COMPUTED_OPERAND = 1.25
 # The same for one whose rows are gathered: 602 TFLOP/s in order and 517 gathered (8192 tokens to 8 of 64 experts, 2048
 # wide, on an H100), 658 and 560 (4096 tokens to 2 of 8, 4096 wide).
 GATHERED_OPERAND = 1.17
+# The same for a computed one where few rows leave nothing to do in the meantime: 1.5 with a norm's factors, 6 with
+# SwiGLU.
+WAITED_FOR = 2.5
 FEW_ROWS = 64
-WAITED_FOR = (
-    2.5  # the same where few rows leave nothing to do in the meantime: 1.5 with a norm's factors, 6 with SwiGLU
-)
+# How much arithmetic on a vector fits beside the loads of the matrix that it is multiplied by, as a share of their
+# time. On 117 MB of weights, which take 39 us, a norm's factors took 1 us more, SwiGLU 24: each row has its own.
+BESIDE_LOADS = 0.15
 FROM_CACHE = 2  # how much faster than device memory the L2 cache is read, about
+TILE_ON_CPU = 2**18  # elements that a program without contractions has at once there, each op taking one call
 GATHERED = 32  # FLOPs in the time that an element takes whose address is computed for it alone
 
 
@@ -71,7 +72,7 @@ def cost(access: Access, target: Target, reread: int = 0) -> Cost:
     Run-time sizes count as their likely values.
     """
     extents = {a: likely(e) for a, e in access.axes.items()}
-    dots, chain = contractions(access), _as_chain(access)
+    dots, chain = contractions(access), as_chain(access)
     moved = _bytes(access, extents) + reread
     vectors = chain is None and _multiplies_vectors(access, target)
     factor = _recomputation(access, chain, extents, target, 1 if vectors else TILE_REUSE)
@@ -158,7 +159,7 @@ def floor_seconds(together: Sequence[Access], target: Target) -> float:
     """The roofline: the least time in which regions that share a launch can be run. What several of them read, they may
     read from the cache, so that bytes are those of one; a chain may leave steps out, so that its arithmetic is none."""
     costs = [(access, cost(access, target)) for access in together]
-    products = [(a, c.matmul_flops) for a, c in costs if c.matmul_flops and _as_chain(a) is None]
+    products = [(a, c.matmul_flops) for a, c in costs if c.matmul_flops and as_chain(a) is None]
     computing = sum(flops / target.matmul_rate(multiplied(a, contractions(a)[0]).name) for a, flops in products)
     return max(computing, *(c.bytes / target.bandwidth for _, c in costs))
 
@@ -217,7 +218,7 @@ def _recomputation(
     if not contractions(access) and target.kind == "cuda":
         for read, times in repeated(access, extents).items():
             factor[read] = max(times, factor.get(read, 1))
-    if contractions(access) and matrix_form(access) is None:
+    if is_matrix(access):
         shape = groups(access, main_contraction(access))
         for read in access.nodes.keys() - factor.keys():
             factor[read] = _epilogue_recomputation(access.free[read], shape, extents)
@@ -309,15 +310,8 @@ def _parts(access: Access, chain: Chain | None, count: int, target: Target) -> i
     return parts_for(access.axes[chain.loops[0]], count, target)
 
 
-def _as_chain(access: Access) -> Chain | None:
-    if not contractions(access) or matrix_form(access) is None:
-        return None
-    chain = chain_form(access)
-    return chain if isinstance(chain, Chain) else None
-
-
 def _call_overhead(access: Access, target: Target) -> float:
     if not target.op_seconds:
         return 0.0
     elements = max((likely(root.value.type.numel) for _, root in access.roots), default=1)
-    return target.op_seconds * len(access.nodes) * max(1, elements // 2**18)
+    return target.op_seconds * len(access.nodes) * max(1, elements // TILE_ON_CPU)

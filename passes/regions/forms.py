@@ -1,8 +1,8 @@
 """The forms that a region with contractions can take as one kernel, decided from where its axes occur.
 
 ``matrix``: contractions side by side with the same result axes, which are the grid; what is computed from them is an
-epilogue. ``chain``: reductions that read one another; the grid is what
-all of them vary over, and one program runs over the rest, sweeping the reduced axes and holding the others whole.
+epilogue. ``chain``: reductions that read one another; the grid is what all of them vary over, and one program runs over
+the rest, sweeping the reduced axes and holding the others whole.
 """
 
 from __future__ import annotations
@@ -149,6 +149,17 @@ class Chain:
     loops: tuple[str, ...]
     whole: tuple[str, ...]
     sweeps: Sweeps
+
+
+def is_matrix(access: Access) -> bool:
+    """Whether the region is contractions side by side."""
+    return bool(contractions(access)) and matrix_form(access) is None
+
+
+def as_chain(access: Access) -> Chain | None:
+    """The chain that a region with contractions is; None where it is in the matrix form, or in neither."""
+    chain = chain_form(access) if contractions(access) and matrix_form(access) is not None else None
+    return chain if isinstance(chain, Chain) else None
 
 
 @lru_cache(maxsize=32)

@@ -1,7 +1,7 @@
 """At which indices an op's operands are read when its result is read at given indices: one row per op.
 
-A view is only a change of index: a permute reorders it, a reshape divides and takes remainders, a slice adds an offset,
-a concat guards its pieces, a gather reads an index from a value. A reduction adds an axis.
+A view is only a change of index (``view_index``). A concat guards its pieces, a gather reads an index from a value, a
+reduction adds an axis.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rooftile.ir.core import Graph, Op, Value, unique_name
 from rooftile.ir.expr import Size, axis, symbols
-from rooftile.ir.graph_ops import flatten_index, unflatten_index
 from rooftile.ir.polynomial import add, mul
-from rooftile.ir.ranges import at_least, equal, in_range
+from rooftile.ir.ranges import at_least, in_range
 from rooftile.ir.substitution import substitute
 from rooftile.passes.regions.access import Guard, NoCommonSpace, Node, Read, Space
+from rooftile.passes.regions.view_index import VIEWED_AT
 
 
 class Walk:
@@ -96,43 +96,8 @@ def _through(walk: Walk, op: Op, read: Read, index: Sequence[Size]) -> Node:
     return Node(op, (walk.want(Read(op.inputs[0], tuple(index), read.guard)),))
 
 
-def _permute(walk: Walk, op: Op, read: Read) -> Node:
-    index: list[Size] = [0] * len(read.index)
-    for d, p in enumerate(op.attrs["perm"]):
-        index[p] = read.index[d]
-    return _through(walk, op, read, index)
-
-
-def _expand(walk: Walk, op: Op, read: Read) -> Node:
-    x = op.inputs[0]
-    return _through(
-        walk, op, read, [0 if s == 1 else read.index[d] for s, d in zip(x.shape, op.attrs["dims"], strict=True)]
-    )
-
-
-def _reshape(walk: Walk, op: Op, read: Read) -> Node:
-    return _through(walk, op, read, reshape_index(read.index, op.output.shape, op.inputs[0].shape))
-
-
-def reshape_index(index: Sequence[Size], out: Sequence[Size], source: Sequence[Size]) -> tuple[Size, ...]:
-    """The index in shape ``source`` of the element at ``index`` in shape ``out``; dimensions that both share stay as
-    they are."""
-    if len(out) == len(source) and all(equal(a, b) for a, b in zip(out, source, strict=True)):
-        return tuple(index)
-    head = 0
-    while head < min(len(out), len(source)) and equal(out[head], source[head]):
-        head += 1
-    tail = 0
-    while tail < min(len(out), len(source)) - head and equal(out[-1 - tail], source[-1 - tail]):
-        tail += 1
-    stop, end = len(out) - tail, len(source) - tail
-    position = flatten_index(index[head:stop], out[head:stop])
-    return (*index[:head], *unflatten_index(position, source[head:end]), *index[stop:])
-
-
-def _slice(walk: Walk, op: Op, read: Read) -> Node:
-    starts, steps = op.attrs["starts"], op.attrs["steps"]
-    return _through(walk, op, read, [add(s, mul(t, e)) for s, t, e in zip(starts, steps, read.index, strict=True)])
+def _view(walk: Walk, op: Op, read: Read) -> Node:
+    return _through(walk, op, read, VIEWED_AT[op.name](op, read.index))
 
 
 def _concat(walk: Walk, op: Op, read: Read) -> Node:
@@ -245,10 +210,7 @@ ROWS: Mapping[str, Callable[[Walk, Op, Read], Node]] = {
     "segment": _segment,
     "pointwise": _elementwise,
     "cast": _elementwise,
-    "permute": _permute,
-    "expand": _expand,
-    "reshape": _reshape,
-    "slice": _slice,
+    **dict.fromkeys(VIEWED_AT, _view),
     "concat": _concat,
     "pad": _pad,
     "reduce": _reduce,

@@ -13,7 +13,7 @@ from rooftile.ir.core import Op
 from rooftile.ir.expr import Size, axis, size_symbols, symbols
 from rooftile.ir.scalar import COMBINES
 from rooftile.ir.substitution import evaluate
-from rooftile.passes.regions.access import Access, Read
+from rooftile.passes.regions.access import Access, Read, is_extreme
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.sweeps import Sweeps
 from rooftile.passes.rules.infinities import is_certain
@@ -24,7 +24,6 @@ UNBOUNDED = 2**17  # what a run-time size counts as that nothing bounds
 MOST_WAVES = 4  # with more parts, starting programs and merging costs more than even waves gain
 ABOUT = 0.9  # one long program on each multiprocessor reads faster than several short ones, measured on an H100
 _POWERS = [1 << n for n in range(12)]
-_EXTREMES = ("max", "min")
 
 
 def obstacle(sweeps: Sweeps, name: str) -> str:
@@ -69,17 +68,11 @@ def _obstacle(sweeps: Sweeps, read: Read, name: str) -> str:
         return f"{what} is a position"
     if correction is not None and correction.moments:
         return f"{what} is corrected by sums that the model doesn't have"
-    if correction is not None and not all(is_extreme(sweeps.access, r) for r in correction.references):
+    if correction is not None and not all(is_extreme(sweeps.access.nodes[r]) for r in correction.references):
         return f"{what} is computed with a sum over {name}, and parts of that may be zero"
     if correction is not None and not is_certain(sweeps, read):
         return f"{what} has to be computed again where numbers are infinite"
     return ""
-
-
-def is_extreme(access: Access, read: Read) -> bool:
-    """Whether ``read`` is a maximum or minimum."""
-    op = access.nodes[read].op
-    return op is not None and op.name == "reduce" and op.attrs["fn"] in _EXTREMES
 
 
 def parts_for(extent: Size, programs: int, target: Target) -> int:

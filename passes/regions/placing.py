@@ -65,7 +65,7 @@ class Placing:
     def _store(self, root: Read) -> None:
         """Place a store, which may share the sweep of reductions."""
         axes = root_axes(self.access, root) & self.swept
-        for name in axes:
+        for name in sorted(axes):
             turn = Turn(name, self.level[root].get(name, 0), axes - {name})
             turn = self._first(root, turn, self._below[root])
             self._take(turn, self._below[root])

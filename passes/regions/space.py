@@ -6,7 +6,7 @@ one definition and index simplification does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import gcd
@@ -221,24 +221,17 @@ def are_swept_apart(access: Access) -> bool:
     return any(_runs_over_some(access, bound) is not None for bound in several)
 
 
-def merge_freely(
-    body: Graph,
-    space: Space,
-    access: Access,
-    names: Sequence[str],
-    allowed: Callable[[str, str], bool] = lambda a, b: True,
-) -> tuple[Space, Access, list[str]]:
+def merge_freely(body: Graph, space: Space, access: Access, names: Sequence[str]) -> tuple[Space, Access, list[str]]:
     """Merge neighbouring axes of ``names`` as long as that adds no division to any address; returns what is left of
     ``names``."""
     left = list(names)
     position = len(left) - 1
     while position > 0:
         outer, inner = left[position - 1], left[position]
-        if allowed(outer, inner):
-            grown, candidate, name = merge(body, space, access, (outer, inner), inner)
-            if divisions(candidate) <= divisions(access):
-                space, access = grown, candidate
-                left[position - 1 : position + 1] = [name]
+        grown, candidate, name = merge(body, space, access, (outer, inner), inner)
+        if divisions(candidate) <= divisions(access):
+            space, access = grown, candidate
+            left[position - 1 : position + 1] = [name]
         position -= 1
     return space, access, left
 

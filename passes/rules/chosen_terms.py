@@ -15,24 +15,10 @@ from rooftile.ir.dtypes import B1, I64
 from rooftile.ir.expr import Size, axis, symbol_names
 from rooftile.passes.canonical.intervals import interval
 from rooftile.passes.editing import replaced
-from rooftile.passes.liveness import live_ops
 from rooftile.passes.rules.deltas import Delta, Index
 from rooftile.passes.rules.elsewhere import Elsewhere, Place, Places, Rows, contracted, read_operands, reduced
 
 SUMS = ("contract", "reduce")
-
-
-def needed_without(graph: Graph, op: Op) -> frozenset[Op]:
-    """The ops that a graph would need if the result of ``op`` were given."""
-    others = [each for each in graph.ops if each is not op and each.name != "called"]
-    return frozenset(live_ops(others, graph.outputs))
-
-
-class Made:
-    """Who makes a value, as the analysis of intervals asks it."""
-
-    def __init__(self, producers: Mapping[Value, Op]) -> None:
-        self.producer = producers.get
 
 
 class ChosenTerms:
@@ -92,7 +78,7 @@ class ChosenTerms:
         plain = [(name, delta.sizes[name]) for name in self._names]
         index = builder.gather(delta.index, [], plain, [delta.at])
         counts: Value | None = None
-        bounds = interval(delta.index, Made(self._producers))
+        bounds = interval(delta.index, self._producers.get)
         if not (bounds[0] >= low and isinstance(high, int) and bounds[1] < high):
             first, end = (self._number(builder, number, index) for number in (0, high))
             counts = builder.pointwise(

@@ -32,8 +32,8 @@ from rooftile.passes.rules.changes import (
     reads_of,
 )
 from rooftile.passes.rules.changes import product as product_of
-from rooftile.passes.rules.linear import Step
 from rooftile.passes.rules.moments import Extension
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.switches import permitted
 
 
@@ -119,7 +119,7 @@ def _consistent(grown: Extension, found: dict[Read, Correction], blocked: dict[R
     for read, correction in found.items():
         plain = {r for t in differences(correction) for each in reads_of(t) for r in grown.depends[each]}
         if plain & scales:
-            blocked.setdefault(read, next(iter(plain & scales)))
+            blocked.setdefault(read, min(plain & scales, key=lambda r: r.value.name))
     while late := [r for r, c in found.items() if r in blocked or any(m.sum in blocked for m in c.moments)]:
         for read in late:
             blocked.setdefault(read, read)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.passes.editing import replaced
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 def apply(body: Graph, segment: Value) -> tuple[Graph, tuple[Step, ...]]:

@@ -16,7 +16,7 @@ from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size, axis, symbol_names
 from rooftile.ir.substitution import substitute
 from rooftile.passes.numbers import number_in
-from rooftile.passes.rules.products import VIEWED_AT
+from rooftile.passes.regions.view_index import VIEWED_AT
 
 DEEPEST = 32  # ops between a sum and the comparison
 Index = tuple[Size, ...]
@@ -45,7 +45,7 @@ class Delta:
     index: Value
     at: Index
     sizes: Mapping[str, Size]
-    once: str = ""
+    once: str
     writer: tuple[Value, Index] | None = None
 
 

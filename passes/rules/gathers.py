@@ -15,8 +15,8 @@ from rooftile.ir.builder import IDX, GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, Symbol, axis, of
 from rooftile.passes.editing import replaced
-from rooftile.passes.rules.linear import Step
 from rooftile.passes.rules.spreading import spread
+from rooftile.passes.rules.steps import Step
 
 
 def apply(body: Graph, value: Value) -> tuple[Graph, tuple[Step, ...]] | None:

@@ -14,7 +14,7 @@ where it is rounded alike for all terms: ``sum_k (x_mk - a_m) g_k w_kn = sum_k x
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from rooftile.ir.builder import GraphBuilder
@@ -23,16 +23,8 @@ from rooftile.ir.dtypes import F32, DType
 from rooftile.ir.expr import axis, symbols
 from rooftile.passes.editing import replaced
 from rooftile.passes.rules.invariance import is_invariant
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.rules.terms import Applied, Factor, Term, Varying, terms
-
-
-@dataclass(frozen=True)
-class Step:
-    """One application of a rule: what stood before and what stands after, as formulas over values."""
-
-    rule: str
-    before: str
-    after: str
 
 
 def apply(
@@ -158,7 +150,7 @@ def _folded(builder: GraphBuilder, op: Op, position: int, factors: Sequence[Vary
     return builder.cast(product, operand.dtype)
 
 
-def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term, folded: Value | None = None) -> Value:
+def _reduced_term(builder: GraphBuilder, op: Op, position: int, term: Term, folded: Value | None) -> Value:
     """The reduction of what varies in ``term``, with ``folded`` as the other operand, if given; of ones, where nothing
     does."""
     varying = _varying(builder, op.inputs[position], term.varying)

@@ -22,9 +22,9 @@ from rooftile.passes.editing import replaced
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.rules import linear
-from rooftile.passes.rules.linear import Step
 from rooftile.passes.rules.products import Factor, Product, associated, behind_casts, product_of
 from rooftile.passes.rules.spreading import spread
+from rooftile.passes.rules.steps import Step
 from rooftile.passes.rules.terms import terms
 
 Rewritten = tuple[Graph, tuple[Step, ...]]

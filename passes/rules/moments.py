@@ -17,12 +17,11 @@ from rooftile.ir.expr import Size
 from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.polynomial import product
 from rooftile.ir.ranges import equal
-from rooftile.ir.scalar import COMBINES
+from rooftile.ir.scalar import COMBINES, EXTREMES
 from rooftile.passes.regions.access import Access, Node, Read
 
 Path: TypeAlias = tuple[int, ...]
 
-EXTREMES = {row.scalar: name for name, row in COMBINES.items() if not row.position}  # by what joins two of them
 MOST_COUNTED = 2**24  # fp32 holds every whole number up to this one
 
 

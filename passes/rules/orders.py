@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rooftile.ir.core import Graph, Op, Value
+from rooftile.passes.regions.view_index import VIEWED_AT
 from rooftile.passes.rules import linear
 from rooftile.passes.rules.pieces import apply_to_contraction
-from rooftile.passes.rules.products import VIEWED_AT, Product, associated, behind_casts, product_of
+from rooftile.passes.rules.products import Product, associated, behind_casts, product_of
 from rooftile.passes.rules.terms import terms
 
 # How many times fewer products the other order must take: it rounds other values on the way, and stores them.

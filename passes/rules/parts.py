@@ -7,7 +7,7 @@ an op mixes what lies along a dimension, it needs all of it, and gives all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
@@ -36,7 +36,7 @@ class Needs:
 
     output: Part
     inputs: tuple[Part, ...]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
+    attrs: Mapping[str, Any]
 
 
 def needs(op: Op, part: Part) -> Needs:

@@ -15,11 +15,11 @@ from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, axis, symbols
 from rooftile.ir.polynomial import add, mul
-from rooftile.ir.ranges import at_least, equal
+from rooftile.ir.ranges import at_least, equal_shapes
 from rooftile.ir.scalar import COMBINES
 from rooftile.ir.substitution import substitute
 from rooftile.passes.liveness import live_ops
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _pointwise(split: _Splitting, op: Op, pieces: Pieces | None) -> Made:
 def _cut(split: _Splitting, value: Value, dim: int, sizes: Sequence[Size]) -> Sequence[Value]:
     """``value`` in pieces of these sizes along ``dim``."""
     known = split.pieces.get(value)
-    if known is not None and known.dim == dim and _same_sizes(known.sizes, sizes):
+    if known is not None and known.dim == dim and equal_shapes(known.sizes, sizes):
         return known.values
     found: list[Value] = []
     start: Size = 0
@@ -203,10 +203,6 @@ def _cut(split: _Splitting, value: Value, dim: int, sizes: Sequence[Size]) -> Se
         found.append(split.builder.slice(value, dim, start, size))
         start = add(start, size)
     return found
-
-
-def _same_sizes(a: Sequence[Size], b: Sequence[Size]) -> bool:
-    return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def _permute(split: _Splitting, op: Op, pieces: Pieces | None) -> Made:

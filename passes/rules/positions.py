@@ -10,11 +10,9 @@ from __future__ import annotations
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.dtypes import I64
-from rooftile.ir.scalar import COMBINES
+from rooftile.ir.scalar import COMBINES, EXTREMES
 from rooftile.passes.editing import replaced
-from rooftile.passes.rules.linear import Step
-
-EXTREME = {row.scalar: name for name, row in COMBINES.items() if not row.position}
+from rooftile.passes.rules.steps import Step
 
 
 def apply(body: Graph, reduction: Op) -> tuple[Graph, tuple[Step, ...]] | None:
@@ -22,9 +20,9 @@ def apply(body: Graph, reduction: Op) -> tuple[Graph, tuple[Step, ...]] | None:
     row = COMBINES.get(str(reduction.attrs.get("fn"))) if reduction.name == "reduce" else None
     if row is None or not row.position:
         return None
-    rewritten = replaced(body, reduction, lambda builder: _least_position(builder, reduction, EXTREME[row.scalar]))
+    rewritten = replaced(body, reduction, lambda builder: _least_position(builder, reduction, EXTREMES[row.scalar]))
     name, x = f"%{reduction.output.name}", f"%{reduction.inputs[0].name}"
-    extreme = EXTREME[row.scalar]
+    extreme = EXTREMES[row.scalar]
     step = Step("position", f"{name} = {row.name}({x})", f"{name} = min(position where {x} = {extreme}({x}))")
     return rewritten, (step,)
 

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.dtypes import BF16, F32
 from rooftile.ir.expr import Size, axis, symbols
-from rooftile.ir.polynomial import add, mul
 from rooftile.ir.substitution import substitute
-from rooftile.passes.regions.operands import reshape_index
 from rooftile.passes.regions.sizes import likely
+from rooftile.passes.regions.view_index import VIEWED_AT
 from rooftile.passes.rules.terms import Applied, Varying
 
 
@@ -103,38 +102,6 @@ def behind_casts(
     if op is not None and op.name in views:
         return behind_casts(op.inputs[0], VIEWED_AT[op.name](op, index), producers, views)
     return Factor(varying, index)
-
-
-Index = tuple[Size, ...]
-
-
-def _unpermuted(op: Op, index: Index) -> Index:
-    inside: list[Size] = [0] * len(index)
-    for d, source in enumerate(op.attrs["perm"]):
-        inside[source] = index[d]
-    return tuple(inside)
-
-
-def _unexpanded(op: Op, index: Index) -> Index:
-    return tuple(0 if n == 1 else index[d] for n, d in zip(op.inputs[0].shape, op.attrs["dims"], strict=True))
-
-
-def _unsliced(op: Op, index: Index) -> Index:
-    starts, steps = op.attrs["starts"], op.attrs["steps"]
-    return tuple(add(first, mul(step, e)) for first, step, e in zip(starts, steps, index, strict=True))
-
-
-def _unshaped(op: Op, index: Index) -> Index:
-    return reshape_index(index, op.output.shape, op.inputs[0].shape)
-
-
-# Where a view reads what it shows, when it is read at an index.
-VIEWED_AT: Mapping[str, Callable[[Op, Index], Index]] = {
-    "permute": _unpermuted,
-    "expand": _unexpanded,
-    "slice": _unsliced,
-    "reshape": _unshaped,
-}
 
 
 def associated(outer: Product, position: int, read: Factor, inner: Product) -> Product:

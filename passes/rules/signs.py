@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rooftile.ir.graph_ops import GRAPH_OPS
-from rooftile.ir.scalar import COMBINES, SCALARS
-from rooftile.passes.regions.access import Access, Read
+from rooftile.ir.scalar import SCALARS
+from rooftile.passes.regions.access import Access, Read, is_extreme
 
 
 class Signs:
@@ -66,9 +66,7 @@ class Signs:
 
     def _is_ordered(self, reduction: Read) -> bool:
         node = self.access.nodes[reduction]
-        assert node.op is not None
-        is_sum = node.op.name == "contract" or COMBINES[node.op.attrs["fn"]].name not in ("max", "min")
-        return not is_sum or all(self.nonnegative(o) for o in node.operands)
+        return is_extreme(node) or all(self.nonnegative(o) for o in node.operands)
 
     def _varying_loads(self, read: Read) -> frozenset[Read]:
         """What ``read`` loads along the axis, references aside."""

@@ -16,11 +16,9 @@ from rooftile.ir.extern import encode
 from rooftile.ir.polynomial import add, product
 from rooftile.ir.ranks import MOST_SORTED, argsort
 from rooftile.passes.editing import replaced
-from rooftile.passes.liveness import live_ops
+from rooftile.passes.liveness import needed_without
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.rules.elsewhere import Elsewhere, Place, Rows
-
-LEFT_OUT = ("called",)
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def _epilogue(graph: Graph, op: Op) -> Op:
     """The last of the ops that follow ``op`` element by element, before anything wider is stored."""
     users, last = graph.users(), op
     while True:
-        readers = [each for each in users.get(last.output, ()) if each.name not in LEFT_OUT]
+        readers = [each for each in users.get(last.output, ()) if each.name != "called"]
         if len(readers) != 1 or last.output in graph.outputs or not _follows(readers[0], last):
             return last
         last = readers[0]
@@ -87,7 +85,7 @@ class _Sorted:
     def back(self, last: Op) -> None:
         """The result of ``last``, its rows put back where they belong."""
         b, rows = self._b, Rows((("row", self._rows.count),))
-        needed = self._needed_without(last)
+        needed = needed_without(self._graph, last)
         through = self._downstream(needed)
         at = Elsewhere(b, self._producers, rows, through, lambda op: self._is_worth(op, needed))
         at.known[self._rows.numbers, tuple(self._places[name] for name in self._rows.at)] = self._segments()
@@ -110,10 +108,6 @@ class _Sorted:
         passed = b.pointwise("le", b.expand(numbers, shape, (0,)), b.expand(each, shape, (1,)))
         ends = b.reduce("sum", b.cast(passed, I32), [0])
         return b.segment(b.slice(ends, 0, 0, add(matrices, -1)), count)
-
-    def _needed_without(self, last: Op) -> frozenset[Op]:
-        others = [op for op in self._graph.ops if op is not last and op.name not in LEFT_OUT]
-        return frozenset(live_ops(others, self._graph.outputs))
 
     def _is_worth(self, op: Op, needed: frozenset[Op]) -> bool:
         """Whether ``op`` is a product with matrices at the same numbers that nothing else reads."""

@@ -72,7 +72,7 @@ class Term:
         )
 
 
-def terms(value: Value, reduced: frozenset[int], producers: Mapping[Value, Op], split: bool = True) -> list[Term]:
+def terms(value: Value, reduced: frozenset[int], producers: Mapping[Value, Op], split: bool) -> list[Term]:
     """``value`` as a sum of terms, of one where sums are not to be ``split``; ``reduced`` are its dimensions that are
     summed over."""
     op = producers.get(value)

@@ -59,9 +59,7 @@ def _told(op: Op) -> Hashable:
     return tuple(sorted((name, value) for name, value in op.attrs.items() if name != numbers))
 
 
-def along_axes(
-    builder: GraphBuilder, terms: Terms, producers: Mapping[Value, Op], weights: Collection[Value] = ()
-) -> Value:
+def along_axes(builder: GraphBuilder, terms: Terms, producers: Mapping[Value, Op], weights: Collection[Value]) -> Value:
     """The terms, one behind the other: along one axis, or where loops lie one inside the other along several.
 
     Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rooftile.ir.core import Op, Value
 from rooftile.ir.expr import Size
+from rooftile.passes.regions.dims import longer
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _reshape(at: Window, op: Op) -> Window | None:
     given, made = fixed(x.shape), fixed(op.output.shape)
     if given is None or made is None or [n for n in given if n != 1] != [n for n in made if n != 1]:
         return None
-    of = dict(zip(_longer(made), _longer(given), strict=True))
+    of = dict(zip(longer(made), longer(given), strict=True))
     return _renamed(at, x, {d: at.starts[o] for o, d in of.items()}, {d: at.sizes[o] for o, d in of.items()}, of)
 
 
@@ -85,10 +86,6 @@ _BEHIND: Mapping[str, Callable[[Window, Op], Window | None]] = {
     "expand": _expand,
     "concat": _concat,
 }
-
-
-def _longer(sizes: tuple[int, ...]) -> list[int]:
-    return [d for d, n in enumerate(sizes) if n != 1]
 
 
 def _renamed(

@@ -12,6 +12,7 @@ from rooftile.ir.schedule import Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
 from rooftile.passes.regions.contractions import (
+    SMALLEST_DOT,
     Groups,
     contractions,
     groups,
@@ -20,7 +21,7 @@ from rooftile.passes.regions.contractions import (
     main_contraction,
     multiplied,
 )
-from rooftile.passes.regions.forms import matrix_form
+from rooftile.passes.regions.forms import is_matrix
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.blocks import LARGEST_TILE
@@ -29,7 +30,6 @@ from rooftile.passes.schedules.joined import joined_operands
 from rooftile.passes.schedules.override import with_tiles
 from rooftile.target import HOPPER, Target
 
-LEAST_TILE = 16
 LARGE = 128 * 128  # results of a program, at least, whose operands are read in blocks
 ROWS, COLUMNS, STEP = 128, (256, 128), 64  # of large tiles
 STAGES = 4
@@ -47,7 +47,7 @@ class Products:
     def of(body: Graph, schedule: Schedule) -> Products | None:
         """None for a region of another kind."""
         access = compose(body, space_of(schedule))
-        if not contractions(access) or matrix_form(access) is not None:
+        if not is_matrix(access):
             return None
         found = Products(schedule, access)
         return found if found.is_matrix or not has_dot(access) else None
@@ -120,7 +120,7 @@ class Products:
             return self
         (n,) = self.shape.n
         columns, pieces = self.schedule.role(n).tile, max(1, self.schedule.epilogue // 2)
-        schedule = with_tiles(self.schedule, **{n: max(LEAST_TILE, columns // 2)})
+        schedule = with_tiles(self.schedule, **{n: max(SMALLEST_DOT, columns // 2)})
         return replace(self, schedule=replace(schedule, epilogue=pieces))
 
     def plain(self, target: Target) -> Products:
@@ -164,4 +164,4 @@ class Products:
 
 
 def _tile(access: Access, name: str, most: int) -> int:
-    return max(LEAST_TILE, min(most, LARGEST_TILE, next_power(likely(access.axes[name]))))
+    return max(SMALLEST_DOT, min(most, LARGEST_TILE, next_power(likely(access.axes[name]))))

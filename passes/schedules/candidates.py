@@ -15,8 +15,15 @@ from rooftile.ir.core import Graph
 from rooftile.ir.schedule import SPREAD, AxisRole, Schedule
 from rooftile.passes.regions.access import Access
 from rooftile.passes.regions.compose import compose
-from rooftile.passes.regions.contractions import contractions, groups, has_dot, main_contraction, multiplied
-from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
+from rooftile.passes.regions.contractions import (
+    SMALLEST_DOT,
+    contractions,
+    groups,
+    has_dot,
+    main_contraction,
+    multiplied,
+)
+from rooftile.passes.regions.forms import as_chain
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import space_of
 from rooftile.passes.schedules.chain import ROWS_OF_TWO_WARPGROUPS
@@ -39,7 +46,6 @@ from rooftile.passes.schedules.tiles import (
 )
 from rooftile.target import HOPPER, Target
 
-LEAST_OF_DOT = 16  # the smallest tile of an axis of a dot
 MOST_ACCUMULATORS_PER_THREAD = 192  # registers: three quarters of what a thread can have
 MOST_ELEMENTS_PER_THREAD = 64
 AGAIN = 0.04  # how much worse every further choice of options with the same tiles is taken to be, for variety
@@ -80,15 +86,10 @@ def _variants(first: Schedule, access: Access, target: Target) -> Iterator[Sched
         yield from _scaled(first, (0.5, 0.25), (first.num_warps,))
     elif not contractions(access):
         yield from _scaled(first, (1, 0.5, 2, 0.25, 4), (1, 2, 4, 8, 16))
-    elif any(a.role == "whole" for a in first.axes) or is_chain(access):
+    elif any(a.role == "whole" for a in first.axes) or as_chain(access) is not None:
         yield from _swept(first, access, target)
     else:
         yield from _dots(first, access, target)
-
-
-def is_chain(access: Access) -> bool:
-    """Whether the contractions read one another's results, or those of other reductions."""
-    return matrix_form(access) is not None and isinstance(chain_form(access), Chain)
 
 
 def _scaled(first: Schedule, factors: Iterable[float], warps: Iterable[int]) -> Iterator[Schedule]:
@@ -124,7 +125,7 @@ def _rows_of_dots(m: int, n: int) -> Iterable[Dot]:
     """Tiles for products of ``m`` rows and ``n`` columns."""
     if min(m, n) > FEW:
         return DOTS
-    few = next_power(max(min(m, n), LEAST_OF_DOT))
+    few = next_power(max(min(m, n), SMALLEST_DOT))
     shapes = [((few, many) if m <= n else (many, few), depth, stages) for many, depth, stages in SKINNY]
     return [Dot(*tile, depth, warps_for(*tile), stages) for tile, depth, stages in shapes]
 
@@ -154,7 +155,7 @@ def _launched(
 ) -> Iterator[Schedule]:
     """The schedule with these tiles, as it is otherwise and with each of the sets of options."""
     extents = {a.name: a.extent for a in first.axes}
-    capped = {name: max(LEAST_OF_DOT, min(tile, next_power(likely(extents[name])))) for name, tile in tiles.items()}
+    capped = {name: max(SMALLEST_DOT, min(tile, next_power(likely(extents[name])))) for name, tile in tiles.items()}
     plain = replace(with_tiles(first, **capped), num_warps=num_warps, num_stages=num_stages, **PLAIN)
     yield replace(plain, **first.options())
     for changes in options:
@@ -178,7 +179,7 @@ def _fits(schedule: Schedule, access: Access, target: Target) -> bool:
     return (
         shared_bytes(schedule, access) <= target.shared_memory
         and accumulator_elements(schedule, access) <= MOST_ACCUMULATORS_PER_THREAD * threads
-        and (schedule.num_warps <= 4 or not is_chain(access) or _rows(schedule) >= ROWS_OF_TWO_WARPGROUPS)
+        and (schedule.num_warps <= 4 or as_chain(access) is None or _rows(schedule) >= ROWS_OF_TWO_WARPGROUPS)
         and not (schedule.specialize and schedule.num_warps != 4)
         and not (schedule.persistent and programs(schedule) <= target.sm_count)
     )

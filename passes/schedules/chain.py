@@ -11,7 +11,13 @@ from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.masks.lengths import swept, together
 from rooftile.passes.masks.phases import plan_phases
 from rooftile.passes.regions.access import Access, Read, Space
-from rooftile.passes.regions.contractions import contractions, loads_of_contractions, main_contraction, multiplied
+from rooftile.passes.regions.contractions import (
+    SMALLEST_DOT,
+    contractions,
+    loads_of_contractions,
+    main_contraction,
+    multiplied,
+)
 from rooftile.passes.regions.forms import MOST_WHOLE, Chain, Reason, Unschedulable, chain_form
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
@@ -25,7 +31,6 @@ from rooftile.target import HOPPER, Target
 ROWS_OF_TWO_WARPGROUPS = 128
 NARROW = 64  # up to here heads are small enough for plain copies to keep up
 DEPTH = 64  # what one step of a contraction inside another sweep sums
-SMALLEST_DOT = 16  # rows, columns, or what is summed
 LONG_STEPS = 160_000  # bytes of shared memory that three steps over 128 keys and values take, and some
 PRODUCTS_OF_A_SWEEP = 2  # what large tiles leave registers for: scores, and what they weigh
 SHORTEST = 32  # steps of a sweep that are not halved
@@ -61,7 +66,7 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target, *,
     space, access = _one_axis_per_sweep(body, space, access)
     chain = _chain(access)
     row = max(chain.row, key=lambda a: likely(access.axes[a]), default="")
-    whole = {a: max(16, next_power(likely(access.axes[a]))) for a in chain.whole}
+    whole = {a: max(SMALLEST_DOT, next_power(likely(access.axes[a]))) for a in chain.whole}
     rows = likely(access.axes[row]) if row else 1
     choices = _choices(access, target, rows, max(whole.values(), default=1), bool(_nested(access, chain)))
     first = next(c for c in choices if c.parts == 1 or (not alone and _fills(c, chain, access, row, target)))
@@ -70,9 +75,9 @@ def schedule_chain(body: Graph, space: Space, access: Access, target: Target, *,
         chain = _chain(access)
     tiles = dict.fromkeys(chain.grid, 1) | whole
     steps = {a: DEPTH if a in _nested(access, chain) and target.kind != "cpu" else first.step for a in chain.loops}
-    tiles |= {a: min(step, max(16, next_power(likely(access.axes[a])))) for a, step in steps.items()}
+    tiles |= {a: min(step, max(SMALLEST_DOT, next_power(likely(access.axes[a])))) for a, step in steps.items()}
     if row:
-        tiles[row] = min(first.rows, max(16, next_power(rows)))
+        tiles[row] = min(first.rows, max(SMALLEST_DOT, next_power(rows)))
     if rows > FEW_ROWS and target.kind != "cpu":
         tiles |= {a: _short(access, a, tiles[a], row, tiles[row]) for a in set(chain.loops) - _nested(access, chain)}
     _fit_products(access, tiles, [a for a in (row, *chain.loops) if a], target)
@@ -250,7 +255,7 @@ def _choices(access: Access, target: Target, rows: int, widest: int, nested: boo
         return (ChainTiles(64, 32, 4, 2),)
     if rows <= FEW_ROWS:  # reading takes the time, and plain copies into shared memory come out ahead of descriptors
         # Steps of one row alone, which is no dot, were fastest as short as these where two are loaded ahead.
-        long = 1 < rows <= 16 and not _is_masked(access) and target.shared_memory > LONG_STEPS
+        long = 1 < rows <= SMALLEST_DOT and not _is_masked(access) and target.shared_memory > LONG_STEPS
         # Warps exchange the maxima and sums of 16 rows, fewer of them less (16 x 8 groups of 4 heads of 64 over 2048
         # masked positions on an H200: 9.5 us with four, 7.2 with two).
         warps = 2 if 1 < rows <= SMALLEST_DOT and widest <= NARROW else 4

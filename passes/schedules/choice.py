@@ -10,7 +10,7 @@ from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Space
 from rooftile.passes.regions.contractions import contractions
-from rooftile.passes.regions.forms import Chain, chain_form, matrix_form
+from rooftile.passes.regions.forms import as_chain
 from rooftile.passes.regions.sizes import likely
 from rooftile.passes.regions.space import are_swept_apart, region_access
 from rooftile.passes.schedules.chain import schedule_chain
@@ -44,6 +44,5 @@ def may_be_unschedulable(access: Access) -> bool:
 
 def _kind(access: Access) -> Callable[[Graph, Space, Access, Target], Schedule]:
     if contractions(access):  # a contraction alone that is neither is computed more than once: what else can be done
-        is_chain = matrix_form(access) is not None and isinstance(chain_form(access), Chain)
-        return schedule_chain if is_chain else schedule_matrix
+        return schedule_matrix if as_chain(access) is None else schedule_chain
     return schedule_reduction if access.reductions() else schedule_pointwise

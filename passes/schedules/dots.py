@@ -48,14 +48,14 @@ class Dots:
     m: int
     n: int
     batch: int
-    computed: bool = False
-    epilogue: int = 0
-    epilogue_bytes: int = 0
-    blocks: bool = False
-    joined: bool = False
-    segments: int = 1
-    blocks_of_groups: bool = False
-    depth: int = 0
+    computed: bool
+    epilogue: int
+    epilogue_bytes: int
+    blocks: bool
+    joined: bool
+    segments: int
+    blocks_of_groups: bool
+    depth: int
 
     def tiles(self, tile_m: int, tile_n: int) -> int:
         """How many tiles the results take."""

@@ -141,11 +141,13 @@ def _at_once(schedule: Schedule, access: Access, target: Target) -> int:
 
 
 def _split_elements(schedule: Schedule, access: Access) -> int:
-    """The elements of a step's operands that a program has in registers: those of fp32, to split each in two."""
+    """The elements of a step's operands that a program has in registers: those of products in fp32, to split each in
+    two."""
     if not has_dot(access):
         return 0
     tiles = {a.name: a.tile for a in schedule.axes if a.role != "parts"}
-    operands = {o for r in contractions(access) for o in access.nodes[r].operands if o.value.dtype is F32}
+    products = [access.nodes[r] for r in contractions(access) if multiplied(access, r) is F32]
+    operands = {o for node in products for o in node.operands}
     return sum(prod(tiles.get(a, 1) for a in access.free[o]) for o in operands)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs, unique_name
 from rooftile.passes.liveness import live_ops
-from rooftile.passes.regions.compose import NoCommonSpace
+from rooftile.passes.regions.access import NoCommonSpace
 from rooftile.passes.regions.forms import Unschedulable
 from rooftile.passes.schedules.calls import Call, calls_of
 from rooftile.passes.schedules.choice import schedule_region

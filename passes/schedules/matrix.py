@@ -9,7 +9,15 @@ from rooftile.ir.core import Graph
 from rooftile.ir.scalar import SCALARS
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read, Space, address
-from rooftile.passes.regions.contractions import Groups, contractions, groups, is_loaded, main_contraction, multiplied
+from rooftile.passes.regions.contractions import (
+    SMALLEST_DOT,
+    Groups,
+    contractions,
+    groups,
+    is_loaded,
+    main_contraction,
+    multiplied,
+)
 from rooftile.passes.regions.ragged import segments
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge
@@ -19,7 +27,7 @@ from rooftile.passes.schedules.joined import joined_operands, load_of
 from rooftile.passes.schedules.skinny import is_skinny, skinny_tiles, vector_tiles
 from rooftile.target import Target
 
-FAR = 2**62
+FAR = 2**62  # elements
 
 
 def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -> Schedule:
@@ -36,7 +44,7 @@ def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -
     order = _second_last(access, shape, list(kept)) if is_dot else list(kept)
     roles = [AxisRole(a, kept[a], "ragged" if a in access.segments else "grid", tiles.get(a, 1)) for a in order]
     for name in bound:
-        size = min(limits.k, max(16, next_power(likely(access.axes[name]))))
+        size = min(limits.k, max(SMALLEST_DOT, next_power(likely(access.axes[name]))))
         roles.append(AxisRole(name, access.axes[name], "loop", size if is_dot else tiles[name]))
     grid = tuple(reversed([a for a in kept if a not in (*shape.m, *shape.n)] + [*shape.n[:1], *shape.m[:1]]))
     grid += tuple(a for a in kept if a not in grid)
@@ -49,8 +57,8 @@ def schedule_matrix(body: Graph, space: Space, access: Access, target: Target) -
 def _merge_groups(body: Graph, space: Space, access: Access) -> tuple[Space, Access, Groups]:
     """Merge the axes of each group into one, so that a tile is a matrix; summed axes always, the others where they are
     several."""
-    for kind, letter in (("m", "m"), ("n", "n")):
-        names: tuple[str, ...] = getattr(groups(access, main_contraction(access)), kind)
+    for letter in ("m", "n"):
+        names: tuple[str, ...] = getattr(groups(access, main_contraction(access)), letter)
         if len(names) > 1 and access.segments.keys().isdisjoint(names):
             space, access, _ = merge(body, space, access, names, letter)
     for number in range(len(contractions(access))):
@@ -127,7 +135,7 @@ def _epilogue(access: Access, grid: frozenset[str]) -> tuple[int, int]:
 
 
 def _capped(access: Access, names: tuple[str, ...], limit: int, is_dot: bool) -> dict[str, int]:
-    least = 16 if is_dot else 1
+    least = SMALLEST_DOT if is_dot else 1
     return {a: max(least, min(limit, next_power(likely(access.axes[a])))) for a in names}
 
 

@@ -7,6 +7,7 @@ from math import prod
 from rooftile.ir.core import Graph
 from rooftile.ir.schedule import AxisRole, Schedule
 from rooftile.passes.regions.access import Access, Read, Space, is_in_line
+from rooftile.passes.regions.cost import TILE_ON_CPU
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge_freely
 from rooftile.target import Target
@@ -22,7 +23,7 @@ def schedule_pointwise(body: Graph, space: Space, access: Access, target: Target
     """The first choice of schedule for a region of elementwise ops."""
     space, access, left = merge_freely(body, space, access, list(access.axes))
     columns = _columns_in_cache(access, left, target)
-    budget = 2**18 if target.kind == "cpu" else ELEMENTS if not columns else ELEMENTS_FOR_CACHE
+    budget = TILE_ON_CPU if target.kind == "cpu" else ELEMENTS if not columns else ELEMENTS_FOR_CACHE
     tiles: dict[str, int] = {}
     for name in reversed(left):
         tiles[name] = max(1, min(budget, next_power(likely(access.axes[name])), columns.get(name, budget)))

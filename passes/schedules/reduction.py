@@ -10,6 +10,7 @@ from rooftile.ir.core import Graph, Op
 from rooftile.ir.expr import Size
 from rooftile.ir.schedule import AxisRole, Role, Schedule
 from rooftile.passes.regions.access import Access, Read, Space, is_in_line
+from rooftile.passes.regions.cost import TILE_ON_CPU
 from rooftile.passes.regions.forms import Reason, Unschedulable
 from rooftile.passes.regions.sizes import likely, next_power
 from rooftile.passes.regions.space import merge, merge_freely
@@ -17,6 +18,7 @@ from rooftile.passes.rules.correct import is_position
 from rooftile.passes.schedules.estimate import WARPS_PER_PROCESSOR
 from rooftile.target import Target
 
+ELEMENTS = 4096  # of a tile of several rows
 FEW_ROWS = 2  # for each multiprocessor
 LONG_STEP = 2**13  # elements, and as many more as come in LONG_LOAD: 64 sums of 65536 bytes on an H200 10.0 us, now 7.1
 LONG_LOAD = 2**14  # bytes
@@ -41,7 +43,7 @@ def schedule_reduction(body: Graph, space: Space, access: Access, target: Target
     space, access, inner = _one_loop_each(body, space, access, inner, target)
     roles, elements = _inner_roles(access, inner, target)
     _one_within_the_other(access, [role.name for role in roles if role.role == "loop"])
-    budget = (2**18 if target.kind == "cpu" else 4096) // max(1, elements)
+    budget = (TILE_ON_CPU if target.kind == "cpu" else ELEMENTS) // max(1, elements)
     loops = [a for a in roles if a.role == "loop"]
     count = prod(likely(access.axes[a]) for a in outer)
     large = _largest_load(access)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from rooftile.passes.regions.contractions import SMALLEST_DOT
 from rooftile.passes.regions.sizes import next_power
 from rooftile.passes.schedules.dots import MOST_OF_PROCESSORS, Dots, DotTiles
 from rooftile.passes.schedules.estimate import LATENCY
@@ -38,13 +39,13 @@ def is_skinny(target: Target, dots: Dots) -> bool:
 def skinny_tiles(target: Target, dots: Dots) -> DotTiles:
     """The first choice for a product with few rows, or with few columns."""
     few, many = sorted((dots.m, dots.n))
-    rows, columns = next_power(max(few, 16)), _columns(target, dots, many)
+    rows, columns = next_power(max(few, SMALLEST_DOT)), _columns(target, dots, many)
     programs = _programs(dots, many, columns)
     beside = min(-(-programs // target.sm_count), MOST_BESIDE)
     room = target.shared_memory // beside
     deepest = 256 if rows + columns <= FEW else 128
     if dots.computed:  # every warp holds all of its rows
-        deepest = 128 if rows <= 16 else 64
+        deepest = 128 if rows <= SMALLEST_DOT else 64
     for depth in (deepest, deepest // 2):
         step = columns * dots.accumulators * depth * dots.bytes
         fitting = room // (step + rows * depth * dots.bytes)
@@ -64,8 +65,8 @@ def warps_for(rows: int, columns: int) -> int:
 
 def _columns(target: Target, dots: Dots, many: int) -> int:
     """As many as leave a program for nearly every multiprocessor; results that share a program share them."""
-    widest = next_power(max(many, 16))
-    widths = [max(16, min(width // dots.accumulators, widest)) for width in COLUMNS]
+    widest = next_power(max(many, SMALLEST_DOT))
+    widths = [max(SMALLEST_DOT, min(width // dots.accumulators, widest)) for width in COLUMNS]
     enough = MOST_OF_PROCESSORS * target.sm_count
     return next((width for width in widths if _programs(dots, many, width) >= enough), widths[-1])
 

@@ -47,7 +47,7 @@ class Cut:
 
     extent: Size
     count: int
-    even: int = 128
+    even: int
 
     @property
     def exact(self) -> bool:

@@ -37,7 +37,7 @@ def parts_of_chain(body: Graph, sweeps: Sweeps, name: str, target: Target) -> in
 
 
 def parts_of_product(
-    body: Graph, extent: Size, split: Callable[[int], Sequence[Op]], target: Target, beside: int = 0
+    body: Graph, extent: Size, split: Callable[[int], Sequence[Op]], target: Target, beside: int
 ) -> int:
     """For contractions side by side: by the estimates of what ``split`` makes for a number of parts, which is nothing
     where the sum over ``extent`` can't be cut so. ``beside`` programs may share the launch of the whole."""

@@ -10,9 +10,9 @@ from rooftile.ir.structure import Structures
 from rooftile.passes.dependences import Dependences
 from rooftile.passes.distinct import Distinct
 from rooftile.passes.packing import readers
-from rooftile.passes.regions.compose import NoCommonSpace
-from rooftile.passes.regions.contractions import contractions, groups, main_contraction
-from rooftile.passes.regions.forms import Unschedulable, matrix_form
+from rooftile.passes.regions.access import NoCommonSpace
+from rooftile.passes.regions.contractions import groups, main_contraction
+from rooftile.passes.regions.forms import Unschedulable, is_matrix
 from rooftile.passes.regions.space import region_access
 from rooftile.passes.schedules.choice import schedule_region
 from rooftile.passes.schedules.estimate import programs
@@ -40,7 +40,7 @@ def _programs(op: Op, target: Target) -> int:
     """How many programs the tiles of a product of matrices take; 0 for anything else."""
     try:
         access = region_access(op.regions[0])[1]
-        if not contractions(access) or matrix_form(access) is not None or access.segments:
+        if not is_matrix(access) or access.segments:
             return 0
         shape = groups(access, main_contraction(access))
         return programs(schedule_region(op.regions[0], target)) if shape.m and shape.n else 0

@@ -29,7 +29,7 @@ def split_region(op: Op, sweeps: Sweeps, name: str, cut: Cut, names: set[str]) -
     """
     reductions = {r: o for r in swept(sweeps.access, name) if (o := sweeps.access.nodes[r].op) is not None}
     body, called = op.regions[0], str(op.attrs["name"])
-    builder = _builder(body, names)
+    builder = GraphBuilder.beside(body, names)
     parts = Copies(body, builder, cut, ROWS, set(reductions.values()), _part)
     partial = {o: parts.of(o.output, None).value for o in reductions.values()}
     states = {o: _named(partial[o], r) for r, o in reductions.items()}
@@ -73,7 +73,7 @@ def _merged(
     names: set[str],
 ) -> Graph:
     """The outputs of ``body`` from the states of the parts."""
-    builder = _builder(body, names)
+    builder = GraphBuilder.beside(body, names)
     reads = {o: r for r, o in reductions.items()}
     old = Copies(body, builder, cut, ROWS, reads, lambda _, o: Copy(states[o], True))
     new = Copies(body, builder, cut, ROWS, reads, lambda _, o: Copy(merge.of(reads[o]), False))
@@ -81,13 +81,6 @@ def _merged(
     results = [new.of(v, None).value for v in body.outputs]
     graph = _finished(builder, (*states.values(), *body.inputs), results)
     return _renamed(graph, dict(zip(results, body.outputs, strict=True)))
-
-
-def _builder(body: Graph, names: set[str]) -> GraphBuilder:
-    builder = GraphBuilder.beside(body)
-    for taken in names:
-        builder.fresh(taken)
-    return builder
 
 
 def _finished(builder: GraphBuilder, inputs: Sequence[Value], outputs: Sequence[Value]) -> Graph:

@@ -19,6 +19,7 @@ from rooftile.ir.core import Graph, Op
 from rooftile.ir.evaluator import Tensors, evaluate
 from rooftile.passes.manager import REQUIRED
 from rooftile.passes.switches import Application, Switches
+from rooftile.report.accounting import sources
 
 ANOTHER_MEANING = 1e-9  # of results in float64: far above its rounding, far below any fault
 ROUNDING = 2.0  # a kernel adds in another order than the reference: by so much its error may be larger
@@ -134,7 +135,7 @@ class Parts:
             adds=less(worst(results, self.trial.subject.exact), self.error(self.trial.graph)),
             means=None,
             wrong=wrong,
-            sources=tuple(dict.fromkeys(o.loc.source for o in op.regions[0].ops if o.loc.source)),
+            sources=sources(op.regions[0].ops),
             note=note,
         )
 
@@ -188,9 +189,8 @@ class Parts:
         other = Parts(without)
         repaired = suspected and not any(other.of_kernel(op).wrong for op in other.seen())
         places = {a.value: a for a in asked}
-        sources = tuple(dict.fromkeys(a.source for a in asked if a.source))
         note = "without it no kernel is wrong" if repaired else ""
-        return BlameRow(trial.subject.name, rule, "rewrite", len(places), adds, None, repaired, sources, note)
+        return BlameRow(trial.subject.name, rule, "rewrite", len(places), adds, None, repaired, _sources(asked), note)
 
 
 def less(a: float, b: float) -> float:

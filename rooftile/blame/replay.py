@@ -12,7 +12,7 @@ import torch
 from rooftile.accuracy import FACTOR, FLOOR, promised
 from rooftile.blame.parts import ANOTHER_MEANING, Parts
 from rooftile.blame.subject import Subject
-from rooftile.blame.trial import Trial, laid_out
+from rooftile.blame.trial import Trial, as_typed
 from rooftile.driver import fp32_precision
 from rooftile.ir.core import Graph, TensorType
 from rooftile.ir.parser import parse_file
@@ -21,6 +21,7 @@ from rooftile.passes.lower import Lower
 from rooftile.passes.opt import pass_named
 from rooftile.passes.switches import Switches
 from rooftile.reproduce import random_inputs
+from rooftile.runtime.devices import default_device
 from rooftile.target import Target, target_named
 
 GRAPH, INPUTS = "before.ir", "inputs.npz"
@@ -79,7 +80,7 @@ def write_inputs(tensors: Sequence[torch.Tensor], sizes: Mapping[str, int], fold
 
 def _read(folder: Path) -> Subject:
     graph = parse_file(folder / GRAPH)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     if not (folder / INPUTS).exists():
         return on_random_inputs(graph, device)
     with np.load(folder / INPUTS) as kept:
@@ -91,7 +92,7 @@ def _read(folder: Path) -> Subject:
 
 def _tensor(line: np.ndarray, type: TensorType, sizes: Mapping[str, int]) -> torch.Tensor:
     shape = [number(s, sizes) for s in type.shape]
-    return laid_out(torch.from_numpy(line).view(type.dtype.torch).reshape(shape), type, sizes)
+    return as_typed(torch.from_numpy(line).view(type.dtype.torch).reshape(shape), type, sizes)
 
 
 def _said(what: str, right: bool) -> bool:

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._dynamo.exc import BackendCompilerFailed
 
 from rooftile.accuracy import truth
 from rooftile.calling import CompiledFunction
-from rooftile.errors import OptionError, RooftileError, UnsupportedError
+from rooftile.dump import imported_files
+from rooftile.errors import UnsupportedError
 from rooftile.frontend.captured import Captured
-from rooftile.frontend.dynamo import capture_dynamo
+from rooftile.frontend.dynamo import capture_dynamo, looked_at_anew
 from rooftile.frontend.importer import import_captured
 from rooftile.frontend.provenance import loc_of
 from rooftile.ir.core import Graph, Loc
@@ -28,7 +28,6 @@ from rooftile.reproduce import random_inputs
 
 Watch = Callable[[str, Loc, Sequence[Any], Sequence[torch.Tensor]], None]
 _SEED = 0
-_MOST_LOOKS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -140,14 +139,8 @@ def model_subjects(
             uncompiled += 1
             return module.forward
 
-    limits = {"recompile_limit": _MOST_LOOKS, "accumulated_recompile_limit": _MOST_LOOKS}
-    with torch.no_grad(), torch._dynamo.config.patch(limits):
-        try:
-            torch.compile(model, backend=backend, dynamic=dynamic)(*inputs)
-        except BackendCompilerFailed as failure:
-            if isinstance(failure.inner_exception, RooftileError):
-                raise failure.inner_exception from None
-            raise
+    with torch.no_grad(), looked_at_anew():
+        torch.compile(model, backend=backend, dynamic=dynamic)(*inputs)
     return found, uncompiled
 
 
@@ -177,10 +170,7 @@ def dump_subjects(path: Path, device: torch.device, seed: int = 0) -> list[Subje
         OptionError: there is no IR at ``path``.
         ParseError: the text is no graph.
     """
-    files = [path] if path.is_file() else sorted({*path.glob("00-import.ir"), *path.glob("graph-*/00-import.ir")})
-    if not files:
-        raise OptionError(f"no IR in {str(path)!r}", fix="a folder that `rooftile dump` wrote, or a file of IR")
-    return [_from_text(file, device, seed) for file in files]
+    return [_from_text(file, device, seed) for file in imported_files(path)]
 
 
 def _from_text(file: Path, device: torch.device, seed: int) -> Subject:

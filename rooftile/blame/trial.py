@@ -18,7 +18,6 @@ from rooftile.driver import fp32_precision
 from rooftile.ir.core import Graph, Op, TensorType
 from rooftile.ir.evaluator import Compute, Tensors, evaluate
 from rooftile.ir.replacing import graph_of
-from rooftile.ir.substitution import evaluate as number
 from rooftile.ir.tile_evaluator import run_region
 from rooftile.passes.base import Pass, PassContext
 from rooftile.passes.launches import launches
@@ -27,9 +26,10 @@ from rooftile.passes.pipeline import pipeline
 from rooftile.passes.switches import Switches
 from rooftile.plans import Plans
 from rooftile.reproduce import copies_of_written
-from rooftile.runtime.arguments import laid_out_copy
+from rooftile.runtime.arguments import laid_out, laid_out_copy
+from rooftile.runtime.devices import with_index
 from rooftile.runtime.loading import load
-from rooftile.runtime.plan import make_plan
+from rooftile.runtime.plan import make_plan, strides_in
 from rooftile.target import Target
 
 
@@ -124,7 +124,7 @@ class Trial:
         types = [v.type for v in op.inputs]
 
         def run(inputs: Tensors) -> list[torch.Tensor]:
-            placed = [laid_out(x, t, sizes) for x, t in zip(inputs, types, strict=True)]
+            placed = [as_typed(x, t, sizes) for x, t in zip(inputs, types, strict=True)]
             return program([laid_out_copy(x) if n in plan.updated else x for n, x in enumerate(placed)], sizes)
 
         return run
@@ -140,8 +140,7 @@ class Trial:
         return self.plans.loaded(self.target, self._device(), Config.from_env(), "default")
 
     def _device(self) -> torch.device:
-        device = self.subject.device
-        return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
+        return with_index(self.subject.device)
 
 
 def given(results: Tensors) -> Compute:
@@ -149,17 +148,9 @@ def given(results: Tensors) -> Compute:
     return lambda _: results
 
 
-def laid_out(x: torch.Tensor, type: TensorType, sizes: Mapping[str, int]) -> torch.Tensor:
+def as_typed(x: torch.Tensor, type: TensorType, sizes: Mapping[str, int]) -> torch.Tensor:
     """``x`` with the strides of ``type``."""
-    shape = [number(s, sizes) for s in type.shape]
-    if type.strides is None:
-        return x.contiguous()
-    strides = [number(s, sizes) for s in type.strides]
-    if list(x.stride()) == strides:
-        return x
-    once = [slice(1) if stride == 0 else slice(None) for stride in strides]
-    memory = torch.empty_strided(x[tuple(once)].shape, strides, dtype=x.dtype, device=x.device)
-    return memory.copy_(x[tuple(once)]).expand(shape)
+    return x.contiguous() if type.strides is None else laid_out(x, strides_in(type, sizes))
 
 
 def worst(results: Tensors, exact: Tensors) -> float:

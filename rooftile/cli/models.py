@@ -27,8 +27,9 @@ def found_model(name: str, inputs: list[str] | None, *, meta: bool = False, by_s
     import torch
 
     from rooftile.named_model import named_model
+    from rooftile.runtime.devices import default_device
 
-    device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("meta") if meta else default_device()
     found = named_model(name, inputs or [], device, by_shape=by_shape)
     torch._dynamo.reset()  # a file that compiles while it is imported must make no size a run-time size
     return found
@@ -48,7 +49,7 @@ def compiled_model(
     from rooftile.report.explaining import compile_afresh, compile_files
     from rooftile.users_code import users_code
 
-    if ":" not in name and Path(name).exists():
+    if is_on_disk(name):
         compilations = compile_files(Path(name), options, meta=meta)
         return compilations, len(compilations)
     found = found_model(name, inputs, meta=meta, by_shape=True)
@@ -62,14 +63,12 @@ def subjects(name: str, inputs: list[str] | None, dynamic: bool | None) -> tuple
     Raises:
         OptionError: there is no such model or dump.
     """
-    import torch
-
     from rooftile.blame.subject import dump_subjects, model_subjects
+    from rooftile.runtime.devices import default_device
     from rooftile.users_code import users_code
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if is_on_disk(name):
-        return dump_subjects(Path(name), device), 0
+        return dump_subjects(Path(name), default_device()), 0
     found = found_model(name, inputs)
     with users_code(name):
         return model_subjects(found.model, found.inputs, dynamic)

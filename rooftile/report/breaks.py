@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch._dynamo import utils
 
+from rooftile.frontend.provenance import user_line
 from rooftile.report.data import BreakRow
 
 _HINT = re.compile(r"^\s*Hint: (.+?)(?=^\s*Hint: |^\s*$)", re.MULTILINE | re.DOTALL)
@@ -48,8 +48,7 @@ def breaks_seen() -> Iterator[list[BreakRow]]:
 
 def _row(seen: Any) -> BreakRow:
     reason, fix = _in_words(str(seen.reason))
-    frames = [f for f in seen.user_stack or () if not f.filename.startswith(torch.__path__[0])]
-    return BreakRow(reason, fix, f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "")
+    return BreakRow(reason, fix, user_line(seen.user_stack))
 
 
 def _in_words(text: str) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
 import torch
 
@@ -33,15 +32,14 @@ from rooftile.report.data import (
 from rooftile.report.kernels import KernelRows
 from rooftile.report.position import target_row
 from rooftile.report.remedies import remedy
+from rooftile.runtime.cache_key import triton_version
 from rooftile.runtime.plan import Buffer, Plan
 from rooftile.target import Target
 
 
 def report_of(compilations: Sequence[Compilation], uncompiled: int = 0, breaks: Sequence[BreakRow] = ()) -> Report:
-    """The report on everything that was compiled for one model:
-
-    one compilation for each graph but ``uncompiled`` of them.
-    """
+    """The report on everything that was compiled for one model: one compilation for each graph but ``uncompiled`` of
+    them."""
     parts = [_Part(c, "" if len(compilations) == 1 else f"{number}/") for number, c in enumerate(compilations)]
     seconds: dict[str, float] = {}
     for c in compilations:
@@ -79,11 +77,7 @@ def op_count(graph: Graph) -> int:
 
 def versions() -> dict[str, str]:
     """The versions that decide what a compilation gives."""
-    found = {"rooftile": __version__, "torch": str(torch.__version__)}
-    try:
-        found["triton"] = metadata.version("triton")
-    except metadata.PackageNotFoundError:
-        found["triton"] = "none"
+    found = {"rooftile": __version__, "torch": str(torch.__version__), "triton": triton_version()}
     return found | fingerprint()
 
 

@@ -94,11 +94,10 @@ class KernelRow:
     """One kernel, or one ATen call: the model's own (``extern``), or one that was measured to be faster (``library``).
 
     ``bytes`` counts each buffer element that it reads or writes once, ``flops`` what is computed, steps that a mask
-    leaves out not; times are in microseconds. ``notes`` say how the
-    schedule's options were carried out, ``values`` are the values of the IR that it computes, by the names that the
-    ledger calls them. ``roofline`` is missing where a size is not known, ``resources`` where the kernel was not
-    compiled. A launch that several kernels share has them as ``members``, and in ``schedule`` what theirs have in
-    common.
+    leaves out not; times are in microseconds. ``notes`` say how the schedule's options were carried out, ``values`` are
+    the values of the IR that it computes, by the names that the ledger calls them. ``roofline`` is missing where a size
+    is not known, ``resources`` where the kernel was not compiled. A launch that several kernels share has them as
+    ``members``, and in ``schedule`` what theirs have in common.
     """
 
     name: str
@@ -218,10 +217,8 @@ class BreakRow:
 
 @dataclass(frozen=True)
 class Totals:
-    """``eager_bytes`` is the traffic of the imported graph run op by op;
-
-    ``peak_bytes`` what a run holds beside its inputs, ``kept_bytes`` what is held from run to run.
-    """
+    """``eager_bytes`` is the traffic of the imported graph run op by op, ``peak_bytes`` what a run holds beside its
+    inputs, ``kept_bytes`` what is held from run to run."""
 
     kernels: int
     bytes: Quantity

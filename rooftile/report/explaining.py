@@ -8,24 +8,21 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._dynamo.exc import BackendCompilerFailed
 from torch.utils._pytree import tree_map
 
 from rooftile.backend import Backend
 from rooftile.compilation import Compilation
 from rooftile.config import CompileOptions
 from rooftile.driver import build_program, collecting
-from rooftile.dump import IMPORT
-from rooftile.errors import OptionError, RooftileError
+from rooftile.dump import imported_files
+from rooftile.frontend.dynamo import looked_at_anew
 from rooftile.ir.parser import parse_file
 from rooftile.named_model import has_no_values
 from rooftile.report.breaks import breaks_seen
 from rooftile.report.collect import report_of
 from rooftile.report.data import Report
 from rooftile.reproduce import random_inputs
-
-# Each look at a model is one more compilation of the same code; Dynamo's own limit is meant for unstable inputs.
-_LOOKS = 1_000_000
+from rooftile.runtime.devices import default_device
 
 
 def explain(model: Callable[..., Any], *inputs: Any, **kwargs: Any) -> Report:
@@ -59,11 +56,8 @@ def _on_meta(x: Any) -> Any:
 def compile_afresh(
     model: Callable[..., Any], inputs: Sequence[Any], kwargs: Mapping[str, Any], options: CompileOptions
 ) -> tuple[list[Compilation], int]:
-    """Compile and run once;
-
-    the compilations, and how many graphs there are: those of Dynamo that cannot be imported run uncompiled, and one in
-    which torch runs calls itself is as many as it has pieces.
-    """
+    """Compile and run once: the compilations, and how many graphs there are. Those of Dynamo that cannot be imported
+    run uncompiled, and one in which torch runs calls itself is as many as it has pieces."""
     graphs = 0
     backend = Backend(options)
 
@@ -77,15 +71,9 @@ def compile_afresh(
         graphs += len(compilations) - before
         return compiled
 
-    limits = {"recompile_limit": _LOOKS, "accumulated_recompile_limit": _LOOKS}
     whole = "no-breaks" in options.require
-    with collecting(timed=True) as compilations, torch._dynamo.config.patch(limits):
-        try:
-            torch.compile(model, backend=fresh, dynamic=options.dynamic, fullgraph=whole)(*inputs, **kwargs)
-        except BackendCompilerFailed as failure:
-            if isinstance(failure.inner_exception, RooftileError):
-                raise failure.inner_exception from None
-            raise
+    with collecting(timed=True) as compilations, looked_at_anew():
+        torch.compile(model, backend=fresh, dynamic=options.dynamic, fullgraph=whole)(*inputs, **kwargs)
     return compilations, graphs
 
 
@@ -97,10 +85,8 @@ def compile_files(path: Path, options: CompileOptions, *, meta: bool) -> list[Co
         OptionError: there is no IR in the folder.
         ParseError: a file does not hold a graph.
     """
-    files = [path] if path.is_file() else sorted(path.glob(IMPORT)) + sorted(path.glob(f"graph-*/{IMPORT}"))
-    if not files:
-        raise OptionError(f"no {IMPORT} in {str(path)!r}", fix="name a folder that rooftile dump has written")
-    device = torch.device("meta" if meta else "cuda" if torch.cuda.is_available() else "cpu")
+    files = imported_files(path)
+    device = torch.device("meta") if meta else default_device()
     with collecting(timed=True) as compilations, torch.no_grad():
         for file in files:
             graph = parse_file(file)

@@ -58,8 +58,8 @@ class KernelRows:
     def before(self) -> dict[str, Loc]:
         """Where in the model each value of the graph is from that the ledger speaks of. Inside a region, a value that
         was made there may have the name of another one outside."""
-        stages = [s.graph for s in self.compilation.stages if all(op.name != "region" for op in s.graph.ops)]
-        return {v.name: op.loc for op in stages[-1].ops for v in op.outputs} if stages else {}
+        stages = self.compilation.flat
+        return {v.name: op.loc for op in stages[-1].graph.ops for v in op.outputs} if stages else {}
 
     def of_calls(self) -> list[KernelRow]:
         """The rows of what every call runs."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from rooftile.compilation import Compilation
 from rooftile.errors import OptionError
-from rooftile.ir.core import Graph, Loc, Op
+from rooftile.ir.core import Loc, Op
 from rooftile.ir.printer import print_op
 from rooftile.report.data import DerivationRow, KernelRow, LedgerRow, NoteRow, Report
 from rooftile.report.tree import line_of
@@ -61,7 +61,7 @@ def why(report: Report, name: str) -> list[WhyRow]:
     name = name.removeprefix("%")
     rows = [row for each in report.compilations if (row := _about(report, each, name)) is not None]
     if not rows:
-        known = {v.name for c in report.compilations for g in _flat(c) for v in g.values()}
+        known = {v.name for c in report.compilations for stage in c.flat for v in stage.graph.values()}
         raise OptionError(f"no value is called {name!r}", fix=_close(name, known))
     return rows
 
@@ -109,17 +109,8 @@ def _kernels_of(report: Report, compilation: Compilation) -> Sequence[KernelRow]
     return ()
 
 
-def _flat(compilation: Compilation) -> Iterator[Graph]:
-    """The graphs before kernels are formed: there a name means one value."""
-    for stage in compilation.stages:
-        if all(op.name != "region" for op in stage.graph.ops):
-            yield stage.graph
-
-
 def _makers(compilation: Compilation, name: str) -> Iterator[tuple[str, Op]]:
-    for stage in compilation.stages:
-        if any(op.name == "region" for op in stage.graph.ops):
-            return
+    for stage in compilation.flat:
         yield from ((stage.name, op) for op in stage.graph.ops if any(v.name == name for v in op.outputs))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from rooftile.ir.strides import span
 from rooftile.runtime.interpreter.dtypes import FLOATING, OF_TORCH, Array, ElementType, decode, encode
 
 
@@ -20,13 +21,6 @@ _RAW_VIEWS = {  # what numpy has no type for
 }
 
 
-def _span(tensor: torch.Tensor) -> int:
-    """How many elements lie between the first one of a tensor and its last, both included."""
-    if tensor.numel() == 0:
-        return 0
-    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-
-
 class Memory:
     """The elements of one CPU tensor, as a flat array of their bits that shares its storage."""
 
@@ -36,7 +30,7 @@ class Memory:
         self.name = name
         self.dtype: ElementType = OF_TORCH[tensor.dtype]
         self.address = tensor.data_ptr()
-        line = tensor.detach().as_strided((_span(tensor),), (1,))
+        line = tensor.detach().as_strided((span(tensor.shape, tensor.stride()),), (1,))
         self.flat: Array = line.view(_RAW_VIEWS.get(tensor.dtype, tensor.dtype)).numpy().view(self.dtype.raw)
 
     def check(self, index: Array) -> None:

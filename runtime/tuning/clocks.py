@@ -11,7 +11,7 @@ import torch
 
 from rooftile.target import Target
 
-Call = Callable[[], None]
+Call = Callable[[], object]
 
 
 class Clock(Protocol):
@@ -46,8 +46,7 @@ class CudaClock:
     """For calls that submit work to the current stream.
 
     Before each, more memory is read than the L2 cache holds (written memory would be on its way back during the call).
-    That also takes longer than submitting the call, so that the host's time is not measured. Turns come in another
-    order each time: at its power limit a GPU slows whatever follows a product.
+    That also takes longer than submitting the call, so that the host's time is not measured.
     """
 
     def __init__(self, l2_bytes: int, device: torch.device) -> None:
@@ -59,18 +58,29 @@ class CudaClock:
 
     def microseconds(self, calls: Sequence[Call], repeats: int) -> list[list[float]]:
         """See ``Clock``."""
-        events: list[list[tuple[torch.cuda.Event, torch.cuda.Event]]] = [[] for _ in calls]
-        shuffled = Random(0)
-        for _ in range(repeats):
-            for measured, call in shuffled.sample([*zip(events, calls, strict=True)], len(calls)):
-                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-                self._filler.sum()
-                start.record()
-                call()
-                end.record()
-                measured.append((start, end))
-        torch.cuda.synchronize()
-        return [[start.elapsed_time(end) * 1e3 for start, end in measured] for measured in events]
+        times = gpu_milliseconds(calls, repeats, before=self._filler.sum)
+        return [[each * 1e3 for each in of_call] for of_call in times]
+
+
+def gpu_milliseconds(calls: Sequence[Call], repeats: int, before: Call) -> list[list[float]]:
+    """What the current CUDA stream takes for each call, ``repeats`` times, ``before`` having been submitted first.
+
+    Calls take turns, in another order each time: at its power limit a GPU slows whatever follows a product.
+    """
+    rounds = [[(_event(), _event()) for _ in calls] for _ in range(repeats)]
+    shuffled = Random(0)
+    for events in rounds:
+        for call, (start, end) in shuffled.sample([*zip(calls, events, strict=True)], len(calls)):
+            before()
+            start.record()
+            call()
+            end.record()
+    torch.cuda.synchronize()
+    return [[start.elapsed_time(end) for start, end in (events[n] for events in rounds)] for n in range(len(calls))]
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)
 
 
 def clock_for(target: Target, device: torch.device) -> Clock:

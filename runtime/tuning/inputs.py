@@ -9,8 +9,9 @@ import torch
 from rooftile.codegen.example import largest_safe_index
 from rooftile.ir.core import Op, TensorType
 from rooftile.ir.promises import Promise, promises
+from rooftile.ir.strides import span
 from rooftile.ir.substitution import evaluate
-from rooftile.runtime.plan import row_major, span
+from rooftile.runtime.plan import strides_in
 
 
 def example_tensors(op: Op, sizes: Mapping[str, int], device: torch.device) -> list[torch.Tensor]:
@@ -41,7 +42,7 @@ def _example(
     type: TensorType, sizes: Mapping[str, int], device: torch.device, generator: torch.Generator, index: int
 ) -> torch.Tensor:
     shape = tuple(evaluate(s, sizes) for s in type.shape)
-    strides = row_major(shape) if type.strides is None else tuple(evaluate(s, sizes) for s in type.strides)
+    strides = strides_in(type, sizes)
     count = span(shape, strides)
     if type.dtype.is_float:
         line = torch.randn(count, generator=generator, device=device).to(type.dtype.torch)

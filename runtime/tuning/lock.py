@@ -63,7 +63,7 @@ class Entry:
         return self.device, self.region, tuple(sorted(self.sizes.items()))
 
 
-def region_key(body: Graph, precision: str, beside: Sequence[Graph] = ()) -> str:
+def region_key(body: Graph, precision: str, beside: Sequence[Graph]) -> str:
     """What a region is known by: the same for regions that compute the same, with fp32 products of ``precision``, and
     that share a launch with the same (``beside``, in order and the region among them; none where it has its own)."""
     text = " beside ".join(map(fingerprint, (body, *beside)))

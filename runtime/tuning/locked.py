@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from importlib import metadata
 from math import log2
 from types import MappingProxyType
 from typing import Any
@@ -12,11 +11,12 @@ from typing import Any
 from rooftile import __version__
 from rooftile.ir.core import Op
 from rooftile.ir.schedule import AxisRole, Schedule
+from rooftile.passes.regions.contractions import SMALLEST_DOT
 from rooftile.passes.regions.sizes import LIKELY_SIZE, likely, next_power
 from rooftile.passes.reschedule import Choice
-from rooftile.passes.schedules.candidates import LEAST_OF_DOT
 from rooftile.passes.schedules.library import Library, libraries_of
 from rooftile.passes.splitting.choice import InParts, part_ops
+from rooftile.runtime.cache_key import triton_version
 from rooftile.runtime.tuning.lock import Entry, device_key, region_key
 from rooftile.runtime.tuning.unit import Outcome
 from rooftile.target import Target
@@ -33,11 +33,7 @@ class Misfit(ValueError):
 
 def made_with() -> str:
     """The versions that decide what is fast."""
-    try:
-        triton = metadata.version("triton")
-    except metadata.PackageNotFoundError:
-        triton = "none"
-    return f"rooftile {__version__}, triton {triton}"
+    return f"rooftile {__version__}, triton {triton_version()}"
 
 
 def entry_of(outcome: Outcome, target: Target, precision: str) -> Entry:
@@ -118,8 +114,8 @@ def schedule_of(entry: Entry, first: Schedule) -> Schedule:
             raise Misfit(f"{text!r} is no role of {axis.name}, which is {axis.role} there")
         names[name] = axis.name
         axes.append(replace(axis, tile=int(tile)))
-    known = {f.name: getattr(first, f.name) for f in fields(Schedule) if f.name not in _NOT_OPTIONS}
-    strange = [name for name, value in entry.options.items() if type(value) is not type(known.get(name))]
+    usual = {f.name: f.default for f in fields(Schedule) if f.name not in _NOT_OPTIONS}
+    strange = [name for name, value in entry.options.items() if type(value) is not type(usual.get(name))]
     if strange:
         raise Misfit(f"there is no option {strange[0]} = {entry.options[strange[0]]}")
     for name, value in entry.options.items():
@@ -136,7 +132,6 @@ def schedule_of(entry: Entry, first: Schedule) -> Schedule:
         raise Misfit(f"its grid is {', '.join(grid)}, the region's {', '.join(first.grid)}")
     if group is not None and group[0] not in grid:
         raise Misfit(f"it groups tiles of {group[0]}, which is not on the grid")
-    usual = {name: value for name, value in _usual().items() if name in known}
     return Schedule(tuple(axes), first.defs, grid, group, **(usual | dict(entry.options)))  # type: ignore[arg-type]
 
 
@@ -144,12 +139,8 @@ def _tiles_of(axis: AxisRole) -> list[int]:
     """The tiles that an axis may have: what is whole has no choice, and no other is longer than it needs to be."""
     if axis.role == "whole":
         return [axis.tile]
-    most = max(axis.tile, LEAST_OF_DOT, next_power(likely(axis.extent)))
+    most = max(axis.tile, SMALLEST_DOT, next_power(likely(axis.extent)))
     return [1 << n for n in range(most.bit_length())]
-
-
-def _usual() -> dict[str, object]:
-    return {f.name: f.default for f in fields(Schedule) if f.name not in _NOT_OPTIONS}
 
 
 @dataclass(frozen=True)

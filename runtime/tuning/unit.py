@@ -43,8 +43,8 @@ class Outcome:
     unit: tuple[Op, ...]
     sizes: Mapping[str, int]
     schedule: Choice
-    microseconds: float | None = None
-    first_microseconds: float | None = None
+    microseconds: float | None
+    first_microseconds: float | None
     tried: tuple[Tried, ...] = ()
 
     @property
@@ -70,8 +70,8 @@ class Unit:
     schedules: list[Pick]
     most: int
     estimate: float
-    floor: float = 0.0
-    times: int = 1
+    floor: float
+    times: int
     asked: int = 0
     waiting: dict[int, Future[Built]] = field(default_factory=dict)
     built: dict[int, Built] = field(default_factory=dict)

@@ -90,6 +90,13 @@ class Dependent(nn.Module):
         return torch.softmax(a, -1) * self.b(x + a.sum(-1, keepdim=True))
 
 
+class Ranked(nn.Module):
+    """A row of integers in order, and where they stood."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.sort(x))
+
+
 def imported(model: nn.Module, *shapes: tuple[int, ...], dtype: torch.dtype = torch.bfloat16) -> Graph:
     inputs = tuple(torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
     with torch.no_grad():
@@ -401,3 +408,11 @@ def test_the_pieces_of_an_epilogue_load_a_table_once() -> None:
     (source,) = (k.source for k in emit_all(launches(graph), H100).values() if "q_weight_ptr" in k.source)
     assert len(re.findall(r"piece \d of 2", source)) == 2
     assert len(re.findall(r"= cos_block\w*\.load\(", source)) == 2  # the two halves of a head
+
+
+def test_a_shared_launch_checks_itself_with_rows_that_are_all_different() -> None:
+    """As each of its kernels takes for granted: which of two elements for one row it stores is open."""
+    ranked = import_captured(capture_exported(torch.export.export(Ranked(), (torch.arange(512),)))).graph
+    shared = launches(lowered(ranked, H200)[0])
+    (both,) = (op for op in shared.graph.ops if len(op.regions) > 2)
+    assert "torch.randperm(512, device=device)[:512]" in emit_all(shared, H200)[both].source

@@ -12,7 +12,8 @@ from rooftile.ir.core import Graph, Op, TensorType, Value
 from rooftile.ir.dtypes import BF16, F16, F32, I64, DType
 from rooftile.ir.evaluator import evaluate
 from rooftile.ir.verifier import verify
-from rooftile.passes.derive import Derivation, Reason, derive
+from rooftile.passes.derive import Derivation, derive
+from rooftile.passes.regions.forms import Reason
 from rooftile.passes.rules import gathers, linear, pieces, positions
 from tests.answers import assert_same_answer
 

@@ -24,7 +24,7 @@ from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.rewrite import Make, Rewriter
 from rooftile.passes.pipeline import pipeline
 from rooftile.passes.rules import linear
-from rooftile.passes.rules.linear import Step
+from rooftile.passes.rules.steps import Step
 from rooftile.report.explaining import explain_with
 from rooftile.runtime.cache_key import cache_key, key_parts
 from rooftile.target import CPU

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from rooftile.ir.core import Graph, Op, Value
+from rooftile.passes.packing import input_kinds
 from rooftile.report.accounting import computes, op_name
 from rooftile.report.page.layers import Drawing, Edge, Key, Spacing, draw
 from rooftile.runtime.plan import WEIGHTS
@@ -81,7 +82,7 @@ class Diagram:
 
 def diagram_of(graph: Graph) -> Diagram:
     """The drawing of a graph of regions and ATen calls; weights are drawn in the boxes that read them."""
-    kinds = graph.attrs.get("kinds") or ("input",) * len(graph.inputs)
+    kinds = input_kinds(graph)
     weights = {v for v, kind in zip(graph.inputs, kinds, strict=True) if kind in WEIGHTS}
     insides = _Insides(weights)
     contents = [insides.of(op) for op in graph.ops]
