@@ -33,7 +33,9 @@ def _floordiv(num: Size, den: Size) -> Size:
     nested = _nested_division(rest, den)
     if nested is not None:
         return add(quotient, nested)
-    rest, den = _cancel_common(rest, den)
+    common = gcd(*(c for size in (rest, den) for c in terms_of(size).values()))
+    if common > 1:
+        return add(quotient, floordiv(_over(rest, common), _over(den, common)))
     return add(quotient, of(FloorDiv(rest, den)) if isinstance(rest, Expr) else of(FloorDiv(Expr((((), rest),)), den)))
 
 
@@ -51,9 +53,9 @@ def _in_steps(num: Size, den: Size) -> tuple[Size, Size, int] | None:
     return None
 
 
-def _over(den: Size, size: int) -> Size:
-    """``den`` divided by an integer that divides its coefficients."""
-    return from_terms({m: c // size for m, c in terms_of(den).items()})
+def _over(dividend: Size, size: int) -> Size:
+    """``dividend`` divided by an integer that divides its coefficients."""
+    return from_terms({m: c // size for m, c in terms_of(dividend).items()})
 
 
 def _nested_division(rest: Size, den: Size) -> Size | None:
@@ -65,17 +67,6 @@ def _nested_division(rest: Size, den: Size) -> Size | None:
         times, left = _split_multiple(atom.den, den)
         return mod(floordiv(atom.num, den), times) if left == 0 else None
     return None
-
-
-def _cancel_common(num: Size, den: Size) -> tuple[Size, Size]:
-    """Divide numerator and denominator by the greatest integer that divides every coefficient of both."""
-    common = 0
-    for size in (num, den):
-        for coefficient in terms_of(size).values():
-            common = gcd(common, coefficient)
-    if common <= 1:
-        return num, den
-    return tuple(from_terms({m: c // common for m, c in terms_of(s).items()}) for s in (num, den))  # type: ignore[return-value]
 
 
 def mod(num: Size, den: Size) -> Size:

@@ -133,6 +133,7 @@ N = symbol("n", lo=1)
         (floordiv(T, 4) * 4, "t"),
         (floordiv(T * 2, 8), "t // 4"),
         (floordiv(floordiv(N, 2), 3), "n // 6"),
+        (floordiv(floordiv(N, 3) * 2, 4), "n // 6"),
         (mod(mod(N, 12), 4), "n % 4"),
         (floordiv(N * 6 + 4, 4), "(n * 3) // 2 + 1"),
         (floordiv(N * 12 + AJ, 24), "n // 2"),
