@@ -9,10 +9,10 @@ import networkx as nx
 from rooftile.ir.blocks import rows_aligned
 from rooftile.ir.core import Graph, Op, Value, freeze_attrs
 from rooftile.ir.expr import Symbol, axis, of
-from rooftile.passes.lowering.again import EVERY_STEP_AGAIN, is_needed, start, steps, uncertain
 from rooftile.passes.lowering.bounds import Bounds
 from rooftile.passes.lowering.compensation import compensated
 from rooftile.passes.lowering.indices import checked_indices
+from rooftile.passes.lowering.infinities import EVERY_STEP_AGAIN, is_needed, start, steps, uncertain
 from rooftile.passes.lowering.kernel import Block, Kernel
 from rooftile.passes.lowering.ragged import steps_with_rows
 from rooftile.passes.lowering.states import identity, run_again, run_members, settle
