@@ -12,8 +12,9 @@ number takes it. Before::
 
 After, with ``%scale = 0.125 * log2(e)``, ``%p = pointwise.exp2(%d)`` and everything else as it was. It is done where
 every value on the way serves only exponentials, or comparisons that see no positive factor, as safe softmax asks
-whether a row's maximum is -inf, in regions that read or write narrow floats: in fp32 alone, the other rounding would be
-seen.
+whether a row's maximum is -inf; a value of far fewer elements, such as that maximum, may serve more, and is divided by
+the factor for that. Only regions that read or write narrow floats are rewritten: in fp32 alone, the other rounding
+would be seen.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from rooftile.passes.dtypes import is_on_narrow_floats
 from rooftile.passes.editing import with_bodies
 from rooftile.passes.liveness import live_ops
 from rooftile.passes.numbers import number_in
+from rooftile.passes.regions.sizes import likely
 
 LOG2_E = log2(euler)
+FEW = 16  # times fewer elements than the exponentials have: to multiply these costs next to nothing
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 _UNSCALED = frozenset({0.0, inf, -inf})  # what a positive factor leaves as it is
 LARGEST = float.fromhex("0x1.fffffep127")  # in fp32
@@ -107,11 +110,17 @@ class _Scaling:
 
     def serves_only(self, way: frozenset[Op], changed: frozenset[Op], exponentials: list[Op]) -> bool:
         """Whether every value of ``way`` is read by changed ops and exponentials alone, or by what sees no factor;
-        numbers may be copied."""
+        numbers may be copied, and what has few elements is had without the factor, too."""
         allowed = changed | frozenset(exponentials)
+        few = min(likely(op.output.type.numel) for op in exponentials) // FEW
         values = [op.output for op in way if op.name != "constant" and not self._is_copied(op)]
-        users = (user for v in values for user in self.users.get(v, ()))
-        return self.outputs.isdisjoint(values) and all(user in allowed or self._is_blind(user) for user in users)
+        return all(likely(v.type.numel) <= few or not self.is_wanted(v, allowed) for v in values)
+
+    def is_wanted(self, value: Value, changed: frozenset[Op]) -> bool:
+        """Whether ``value`` is wanted without the factor: it is a result, or read by something else than ``changed``
+        ops that sees the factor."""
+        others = (user for user in self.users.get(value, ()) if user not in changed)
+        return value in self.outputs or not all(map(self._is_blind, others))
 
     def _is_blind(self, op: Op) -> bool:
         """Whether ``op`` gives the same of its operand times a positive factor: it compares it with 0 or an
@@ -157,36 +166,40 @@ def _rewritten(body: Graph, exponentials: frozenset[Op], changed: frozenset[Op],
         elif op not in changed:
             ops.append(op)
         else:
-            ops.extend(_scaled(op, scaling.taken[op], copies))
+            wanted = scaling.is_wanted(op.output, changed | exponentials)
+            ops.extend(_scaled(op, scaling.taken[op], copies, wanted))
     return replace(body, ops=tuple(live_ops(ops, body.outputs)))
 
 
-def _scaled(op: Op, taken: frozenset[int], copies: dict[Value, Value]) -> tuple[Op, ...]:
-    """``op`` with the factor in its operands ``taken``; itself and a copy where it is a number, or spreads
-    something."""
+def _scaled(op: Op, taken: frozenset[int], copies: dict[Value, Value], wanted: bool) -> tuple[Op, ...]:
+    """``op`` with the factor in its operands ``taken``; itself and a copy where it is a number, or spreads something;
+    a copy, and from that what it was, where it is ``wanted`` without the factor."""
     inputs = tuple(copies.get(v, v) if n in taken else v for n, v in enumerate(op.inputs))
-    if op.name != "constant" and not (op.name == "expand" and (inputs != op.inputs or not taken)):
+    copied = op.name == "constant" or (op.name == "expand" and (inputs != op.inputs or not taken))
+    if not copied and not wanted:
         return (replace(op, inputs=inputs),)
     copy = copies[op.output] = Value(f"{op.output.name}_log2e", op.output.type)
+    if not copied:
+        return replace(op, inputs=inputs, outputs=(copy,)), *_multiplied(copy, 1 / LOG2_E, op.output)
     if op.name == "constant":
         attrs = freeze_attrs({**op.attrs, "value": _times_log2_e(op.attrs["value"])})
         return op, replace(op, outputs=(copy,), attrs=attrs)
-    before = () if taken else _multiplied(op.inputs[0], copies)
+    before: tuple[Op, ...] = ()
+    if not taken and (value := op.inputs[0]) not in copies:
+        copies[value] = Value(f"{value.name}_log2e", value.type)
+        before = _multiplied(value, LOG2_E, copies[value])
     inputs = inputs if taken else (copies[op.inputs[0]],)
     return op, *before, replace(op, inputs=inputs, outputs=(copy,))
 
 
-def _multiplied(value: Value, copies: dict[Value, Value]) -> tuple[Op, ...]:
-    """The ops that multiply ``value``; their result is its copy."""
-    if value in copies:
-        return ()
+def _multiplied(value: Value, by: float, result: Value) -> tuple[Op, ...]:
+    """The ops that multiply ``value``, which gives ``result``."""
     number = Value(f"{value.name}_factor", TensorType(F32, ()))
     factor = Value(f"{value.name}_factors", value.type)
-    copies[value] = Value(f"{value.name}_log2e", value.type)
     return (
-        Op("constant", (), (number,), freeze_attrs({"value": LOG2_E, "dtype": F32})),
+        Op("constant", (), (number,), freeze_attrs({"value": by, "dtype": F32})),
         Op("expand", (number,), (factor,), freeze_attrs({"shape": value.shape, "dims": ()})),
-        Op("pointwise", (value, factor), (copies[value],), freeze_attrs({"fn": "mul"})),
+        Op("pointwise", (value, factor), (result,), freeze_attrs({"fn": "mul"})),
     )
 
 
