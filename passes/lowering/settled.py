@@ -10,9 +10,8 @@ from rooftile.ir.dtypes import F32
 from rooftile.ir.scalar import COMBINES
 from rooftile.passes.dtypes import is_on_narrow_floats
 from rooftile.passes.lowering.kernel import Block, Kernel
-from rooftile.passes.masks.predicates import is_same
 from rooftile.passes.numbers import number_in
-from rooftile.passes.regions.access import Node, Read
+from rooftile.passes.regions.access import Node, Read, is_same
 
 
 def remaining(kernel: Kernel, node: Node, block: Block) -> Read | None:

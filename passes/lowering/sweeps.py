@@ -116,15 +116,13 @@ def _shares(kernel: Kernel, read: Read, name: str, level: int, block: Block) -> 
 
 
 def _stores_in(kernel: Kernel, read: Read, name: str, level: int, block: Block) -> bool:
+    nodes = kernel.access.nodes
+    around = [r for r in kernel.sweeps.depends[read] if not block.loops.isdisjoint(nodes[r].bound)]
     return (
         root_axes(kernel.access, read) & kernel.loops == block.loops | {name}
         and kernel.sweeps.level[read].get(name, 0) == level
-        and all(_is_done(r, block) for r in kernel.sweeps.depends[read] if block.loops & set(_bound(kernel, r)))
+        and all(_is_done(r, block) for r in around)
     )
-
-
-def _bound(kernel: Kernel, read: Read) -> tuple[str, ...]:
-    return kernel.access.nodes[read].bound
 
 
 def _is_done(read: Read, block: Block) -> bool:

@@ -12,10 +12,9 @@ from typing import TypeAlias
 
 from rooftile.ir.division import floordiv, mod
 from rooftile.ir.expr import Size, Symbol, of, symbols
-from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least
-from rooftile.passes.regions.access import Access, Node, Read
+from rooftile.passes.regions.access import Access, Node, Read, is_same
 
 LOWEST = -(2**62)  # no integer that an index could be compared with lies below
 
@@ -192,8 +191,3 @@ class Predicates:
             elif symbol.extent is not None:
                 found |= {symbol.name}
         return found
-
-
-def is_same(node: Node) -> bool:
-    """Whether the node's value is its operand's, at another index."""
-    return node.op is not None and len(node.operands) == 1 and GRAPH_OPS[node.op.name].view and node.op.name != "pad"

@@ -15,8 +15,8 @@ from typing import TypeVar
 from rooftile.ir.blocks import steps_along
 from rooftile.ir.core import Graph, Op, Value
 from rooftile.ir.expr import Size, symbol_names
-from rooftile.ir.graph_ops import flatten_index
-from rooftile.ir.scalar import EXTREMES
+from rooftile.ir.graph_ops import GRAPH_OPS, flatten_index
+from rooftile.ir.scalar import EXTREMES, SCALARS, Scalar
 from rooftile.ir.strides import position
 
 _T = TypeVar("_T")
@@ -65,6 +65,21 @@ class NoCommonSpace(Exception):
 def is_extreme(node: Node) -> bool:
     """Whether a read is a maximum or minimum."""
     return node.op is not None and node.op.name == "reduce" and node.op.attrs["fn"] in EXTREMES.values()
+
+
+def is_same(node: Node) -> bool:
+    """Whether the node's value is its operand's, at another index."""
+    return node.op is not None and len(node.operands) == 1 and GRAPH_OPS[node.op.name].view and node.op.name != "pad"
+
+
+def number_of(node: Node) -> float | None:
+    """The number that a read is; None where it is none."""
+    return float(node.op.attrs["value"]) if node.op is not None and node.op.name == "constant" else None
+
+
+def function_of(node: Node) -> Scalar | None:
+    """The function of single elements that a read is computed by; None where it is no such one."""
+    return SCALARS[node.op.attrs["fn"]] if node.op is not None and node.op.name == "pointwise" else None
 
 
 def is_segment(node: Node) -> bool:

@@ -12,9 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.scalar import COMBINES, SCALARS, Scalar
-from rooftile.passes.regions.access import Access, Node, Read
+from rooftile.passes.regions.access import Access, Node, Read, is_same
 from rooftile.passes.rules.signs import Signs
 
 MOST_LEAVES = 4
@@ -40,16 +39,14 @@ def reads_of(terms: Terms) -> tuple[Read, ...]:
 
 def behind_views(access: Access, read: Read) -> Read:
     """What ``read`` is the elements of, under other indices."""
-    node = access.nodes[read]
-    while node.op is not None and GRAPH_OPS[node.op.name].view and len(node.operands) == 1:
-        read = node.operands[0]
-        node = access.nodes[read]
+    while is_same(node := access.nodes[read]):
+        (read,) = node.operands
     return read
 
 
 def passes_on(node: Node) -> bool:
     """Whether a node is its one operand, under other indices or in another dtype."""
-    return node.op is not None and len(node.operands) == 1 and (node.op.name == "cast" or GRAPH_OPS[node.op.name].view)
+    return is_same(node) or (node.op is not None and node.op.name == "cast")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Literal
 
 from rooftile.ir.core import UNKNOWN, Loc
 from rooftile.ir.scalar import COMBINES, SCALARS
-from rooftile.passes.regions.access import Access, Read, joined
+from rooftile.passes.regions.access import Access, Read, joined, number_of
 from rooftile.passes.rules.changes import (
     Factor,
     Fixed,
@@ -256,5 +256,5 @@ class _Formulas:
     def name(self, read: Read) -> str:
         """The value that ``read`` is, behind views; a number as it is."""
         read = behind_views(self.access, read)
-        op = self.access.nodes[read].op
-        return f"{op.attrs['value']:g}" if op is not None and op.name == "constant" else f"%{read.value.name}"
+        number = number_of(self.access.nodes[read])
+        return f"%{read.value.name}" if number is None else f"{number:g}"

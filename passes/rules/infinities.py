@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from rooftile.ir.scalar import SCALARS
-from rooftile.passes.regions.access import Access, Node, Read
+from rooftile.ir.scalar import Scalar
+from rooftile.passes.regions.access import Access, Node, Read, function_of, number_of
 from rooftile.passes.regions.sweeps import Sweeps
 from rooftile.passes.rules.changes import behind_views, passes_on
 from rooftile.passes.rules.correct import Correction
@@ -77,7 +77,7 @@ def _exponents(sweeps: Sweeps, read: Read, references: frozenset[Read]) -> Itera
             continue
         seen.add(each)
         node = sweeps.access.nodes[each]
-        row = SCALARS[node.op.attrs["fn"]] if node.op is not None and node.op.name == "pointwise" else None
+        row = function_of(node)
         if row is not None and row.turns_shift_into_factor:
             yield node.operands[0]
         elif row is not None and row.chooses:
@@ -116,12 +116,11 @@ class _Differences:
         below = [self.of(operand) for operand in node.operands]
         if not any(below):
             return self._whole(read) if self._varies(read) else {}
-        found = self._of_function(read, node, below) if op.name == "pointwise" else None
+        row = function_of(node)
+        found = self._of_function(read, node, row, below) if row is not None else None
         return self._whole(read) if found is None else found
 
-    def _of_function(self, read: Read, node: Node, below: list[Stems]) -> Stems | None:
-        assert node.op is not None
-        row = SCALARS[node.op.attrs["fn"]]
+    def _of_function(self, read: Read, node: Node, row: Scalar, below: list[Stems]) -> Stems | None:
         if row.terms:
             total: Stems = {}
             for sign, stems in zip(row.terms, below, strict=True):
@@ -157,8 +156,8 @@ class _Differences:
     def _name(self, read: Read) -> Name:
         """What ``read`` is, wherever it is read from."""
         read = behind_views(self.access, read)
-        op = self.access.nodes[read].op
-        return float(op.attrs["value"]) if op is not None and op.name == "constant" else read
+        number = number_of(self.access.nodes[read])
+        return read if number is None else number
 
     def _varies(self, read: Read) -> bool:
         return not self.bound.isdisjoint(self.access.free[read])

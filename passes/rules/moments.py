@@ -14,11 +14,11 @@ from typing import TypeAlias
 from rooftile.ir.core import Op, TensorType, Value, freeze_attrs, unique_name
 from rooftile.ir.dtypes import DType
 from rooftile.ir.expr import Size
-from rooftile.ir.graph_ops import GRAPH_OPS
 from rooftile.ir.polynomial import product
 from rooftile.ir.ranges import equal
 from rooftile.ir.scalar import COMBINES, EXTREMES
 from rooftile.passes.regions.access import Access, Node, Read
+from rooftile.passes.rules.changes import passes_on
 
 Path: TypeAlias = tuple[int, ...]
 
@@ -114,10 +114,8 @@ class Extension:
 
     def _behind(self, read: Read) -> Read:
         """What ``read`` is behind views and casts."""
-        node = self.access.nodes[read]
-        while node.op is not None and len(node.operands) == 1 and _is_same(node.op):
-            read = node.operands[0]
-            node = self.access.nodes[read]
+        while passes_on(node := self.access.nodes[read]):
+            (read,) = node.operands
         return read
 
     def _reduction(self, like: Read, operands: tuple[Read, ...], name: str) -> Read:
@@ -145,7 +143,7 @@ class Extension:
         assert node.op is not None
         operands = tuple(self._rest(o, _below(paths, n)) for n, o in enumerate(node.operands))
         fn = node.op.attrs.get("fn")
-        if len(operands) == 1 and (_is_same(node.op) and operands[0].value.dtype is read.value.dtype):
+        if passes_on(node) and operands[0].value.dtype is read.value.dtype:
             return operands[0]
         if len(operands) == 1 and self._is_one(operands[0]):
             return self._one(read.value.dtype)
@@ -187,10 +185,6 @@ class Extension:
 def _below(paths: frozenset[Path], position: int) -> frozenset[Path]:
     """Of ``paths`` those that go down at ``position``, from there."""
     return frozenset(path[1:] for path in paths if path[0] == position)
-
-
-def _is_same(op: Op) -> bool:
-    return op.name == "cast" or (op.name in GRAPH_OPS and GRAPH_OPS[op.name].view)
 
 
 def _is_sum(node: Node, operands: tuple[Read, ...], bound: tuple[str, ...]) -> bool:

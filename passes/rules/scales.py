@@ -14,8 +14,8 @@ from math import inf, isinf, isnan
 import torch
 
 from rooftile.ir.core import Value
-from rooftile.ir.scalar import SCALARS, Scalar
-from rooftile.passes.regions.access import Access, Node, Read
+from rooftile.ir.scalar import Scalar
+from rooftile.passes.regions.access import Access, Node, Read, function_of, number_of
 from rooftile.passes.rules.changes import behind_views, passes_on
 from rooftile.passes.rules.signs import Signs
 from rooftile.passes.rules.terms import Applied, Factor, Term, Varying
@@ -70,7 +70,7 @@ class Scales:
         elif product in self._reads:
             read = self._size(self._reads[product])
             yield read.value
-            row = _function(self.access.nodes[read])
+            row = function_of(self.access.nodes[read])
             operands = self.access.nodes[read].operands if row is not None and len(row.factors) == row.arity else ()
             for operand in operands:
                 yield from self._factors(operand.value)
@@ -86,7 +86,7 @@ class Scales:
         """The operand that is zero where the result of ``node`` is, if there is one."""
         if node.op is None or node.op.name in _MOVING:
             return None
-        row = _function(node)
+        row = function_of(node)
         if row is None:
             return node.operands[0] if passes_on(node) else None
         if row.arity == 1:
@@ -98,8 +98,8 @@ class Scales:
         return None
 
     def _is_number(self, read: Read) -> bool:
-        op = self.access.nodes[behind_views(self.access, read)].op
-        return op is not None and op.name == "constant" and 0 < abs(float(op.attrs["value"])) < inf
+        number = number_of(self.access.nodes[behind_views(self.access, read)])
+        return number is not None and 0 < abs(number) < inf
 
     def _read(self, varying: Varying) -> Read | None:
         """One of the places where a value is read."""
@@ -119,9 +119,9 @@ class Scales:
     def _bound(self, node: Node) -> float:
         if passes_on(node):
             return self.least(node.operands[0])
-        if node.op is not None and node.op.name == "constant":
-            return float(node.op.attrs["value"])
-        row = _function(node)
+        if (number := number_of(node)) is not None:
+            return number
+        row = function_of(node)
         if row is None or len(row.nondecreasing) < row.arity:
             return -inf
         (found,) = _at(row, [[self.least(operand)] for operand in node.operands])
@@ -134,9 +134,9 @@ class Scales:
         return self._infinite[read]
 
     def _is_unbounded(self, node: Node) -> bool:
-        if node.op is not None and node.op.name == "constant":
-            return isinf(float(node.op.attrs["value"]))
-        row = _function(node)
+        if (number := number_of(node)) is not None:
+            return isinf(number)
+        row = function_of(node)
         if row is None:
             return not passes_on(node) or self.may_be_infinite(node.operands[0])
         infinite = any(map(self.may_be_infinite, node.operands))
@@ -147,10 +147,6 @@ class Scales:
         divisors = [node.operands[n] for n, (_, fn) in row.factors.items() if fn == "div"]
         known = row.factors or row.terms or row.chooses or len(row.nondecreasing) == row.arity
         return not known or infinite or any(self.least(divisor) <= 0 for divisor in divisors)
-
-
-def _function(node: Node) -> Scalar | None:
-    return SCALARS[node.op.attrs["fn"]] if node.op is not None and node.op.name == "pointwise" else None
 
 
 def _at(row: Scalar, places: list[list[float]]) -> list[float]:
