@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from itertools import chain
 from types import MethodType
 from typing import Any, TypeVar, overload
 
@@ -107,7 +108,7 @@ def _fresh_in_training(function: Callable[..., Any], model: nn.Module) -> Callab
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if model.training:
-            invalidate_all_of((*model.parameters(), *model.buffers()))
+            invalidate_all_of(chain(model.parameters(), model.buffers()))
         return function(*args, **kwargs)
 
     return call

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import tempfile
 import threading
 import warnings
@@ -26,6 +25,7 @@ from rooftile.runtime.archive import DamagedArchive, pack, unpack
 from rooftile.runtime.binary import Binary
 from rooftile.runtime.build import CompileError, compile_kernel
 from rooftile.runtime.cache_key import cache_key, key_parts
+from rooftile.runtime.whole_files import becoming
 from rooftile.target import Target
 
 Compile = Callable[[Kernel, int], Binary]
@@ -148,15 +148,12 @@ class KernelCache:
         path = self.file_of(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False) as file:
-                partial = Path(file.name)
-                try:
-                    file.write(content)
-                    file.flush()
-                    os.replace(partial, path)
-                except OSError:
-                    partial.unlink(missing_ok=True)  # a full disk keeps none of it
-                    raise
+            with (
+                tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False) as file,
+                becoming(path, Path(file.name)),
+            ):
+                file.write(content)
+                file.flush()
         except OSError as error:
             self._cannot_write(error)
 

@@ -82,6 +82,8 @@ _READERS_GUARD = threading.Lock()
 
 def invalidate_all_of(weights: Iterable[torch.Tensor]) -> None:
     """Compute whatever is kept of these weights anew, in every program."""
+    if not _READERS:  # nothing is kept: of a model in training, every call asks
+        return
     readers: dict[Packed, set[int]] = {}
     with _READERS_GUARD:
         for weight in weights:
@@ -93,8 +95,7 @@ def invalidate_all_of(weights: Iterable[torch.Tensor]) -> None:
 
 def _stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """An optimizer has written to its parameters; a fused one does so uncounted."""
-    if _READERS:
-        invalidate_all_of(weight for group in optimizer.param_groups for weight in group["params"])
+    invalidate_all_of(weight for group in optimizer.param_groups for weight in group["params"])
 
 
 register_optimizer_step_post_hook(torch.compiler.disable(_stepped))

@@ -33,7 +33,8 @@ def _in_one_region(p: Partition, value: Value, ctx: PassContext) -> None:
     host = p.host(value)
     regions = list(dict.fromkeys((*(() if host is value else (host,)), *p.hosts(value))))
     given = [r for region in regions for r in p.results(region)]
-    inside = [r for r in given if r not in p.fixed and set(given).issuperset(p.readers(r))]
+    together = frozenset(given)
+    inside = [r for r in given if r not in p.fixed and together.issuperset(p.readers(r))]
     results = sorted((r for r in given if r not in inside), key=lambda r: likely(r.type.numel))
     added = [r for r in results if r not in p.results(host)]
     if len(results) < 2 or not added or _bytes([value]) < _bytes(added):

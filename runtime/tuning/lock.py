@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import inf
@@ -22,6 +22,7 @@ from typing import Any
 from rooftile.errors import OptionError, nearest
 from rooftile.ir.canonical import fingerprint
 from rooftile.ir.core import Graph
+from rooftile.runtime.whole_files import becoming
 from rooftile.target import Target
 
 FORMAT = 1
@@ -193,13 +194,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    try:
+    with becoming(path, partial):
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError:
-        with suppress(OSError):  # a full disk keeps none of it
-            partial.unlink()
-        raise
 
 
 def lock_text(entries: Iterable[Entry]) -> str:

@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_keeps_no_part_of_an_entry(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     cache = KernelCache(tmp_path, compiler)
-    monkeypatch.setattr("rooftile.runtime.cache.os.replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.warns(UserWarning, match="No space left"):
         cache.get_or_build(KERNEL, H100)
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [".lock"]
