@@ -41,8 +41,6 @@ _FLOAT = {
 _SAME = {
     aten.neg.default: "neg",
     aten.abs.default: "abs",
-    aten.sign.default: "sign",
-    aten.sgn.default: "sign",
     aten.bitwise_not.default: "not",
 }
 
@@ -179,6 +177,11 @@ def div_mode(im: Import, x: Operand, y: Operand, *, rounding_mode: str | None = 
 @row(aten.square.default)
 def square(im: Import, x: Value) -> Value:
     return im.b.pointwise("mul", x, x)
+
+
+@row(aten.sign.default, aten.sgn.default)
+def sign(im: Import, x: Value) -> Value:
+    return x if x.dtype is B1 else im.b.pointwise("sign", x)
 
 
 @row(aten.logical_not.default)

@@ -33,7 +33,7 @@ def decomposed(node: fx.Node) -> Parts | None:
     outer = tuple(dict.fromkeys(node.all_input_nodes))
     try:
         traced = trace_decomposition(_with_inputs(function, node, outer), [n.meta["val"] for n in outer], mode)
-    except (RuntimeError, NotImplementedError, TypeError, AssertionError):
+    except (RuntimeError, TypeError, ValueError, AssertionError):
         return None  # not every decomposition accepts every form of its op
     nodes = list(traced.graph.nodes)
     inputs = tuple(n for n in nodes if n.op == "placeholder")

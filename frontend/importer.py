@@ -40,6 +40,7 @@ from rooftile.frontend.importing import Import, tensor_type
 from rooftile.frontend.nodes import tensors_of
 from rooftile.frontend.pairs import by_pairs, plainly
 from rooftile.frontend.provenance import loc_of
+from rooftile.frontend.refused_dtypes import is_refused
 from rooftile.frontend.rows import NOTED, ROWS, ROWS_BY_NAME, DeclinedError, Results
 from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import found_equal, to_size, to_strides
@@ -242,7 +243,7 @@ class _Importer:
     def _is_for_aten(self, node: fx.Node) -> bool:
         """Whether only ATen can make the call, whatever the table says of the op."""
         foreign = any(not _in_kernels(shown) for n in (node, *node.all_input_nodes) for shown in tensors_of(n))
-        return foreign or self._moves_between_devices(node)
+        return foreign or is_refused(node) or self._moves_between_devices(node)
 
     def _moves_between_devices(self, node: fx.Node) -> bool:
         """Whether the op reads a tensor of another device than it writes to: only ATen can copy that."""

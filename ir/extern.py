@@ -21,6 +21,7 @@ from rooftile.ir.dtypes import DType, from_torch
 from rooftile.ir.expr import Expr
 from rooftile.ir.substitution import evaluate
 
+CALLED_AT = "this ATen op is called by the model at "  # and the line: the note on what a call raises
 RESULT: Attr = ("operand", 0)  # in ``view``: what the call returns
 _NAMED_IN_TORCH = (torch.dtype, torch.layout, torch.memory_format)
 # By the tag of a tuple, what makes the argument from the rest of it.
@@ -101,7 +102,7 @@ def call_extern(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str, in
     negative that torch has only noted down is computed. There are as many as the op has; a call may give more.
     """
     args, kwargs = _arguments(op, operands, sizes)
-    returned = find_target(op.attrs["target"])(*args, **kwargs)
+    returned = _called(op, op.attrs["target"], *args, **kwargs)
     results = [r for r in (returned if isinstance(returned, (list, tuple)) else [returned]) if r is not None]
     if "view" in op.attrs:
         results[0] = _decode(op.attrs["view"], results, sizes)
@@ -114,7 +115,7 @@ def call_into(op: Op, operands: Sequence[torch.Tensor], result: torch.Tensor, si
     """Make the call so that ``result``, a tensor of the one it returns' type, holds what it returns."""
     args, kwargs = _arguments(op, operands, sizes)
     namespace, name, _ = op.attrs["target"].split(".")
-    find_target(f"{namespace}.{name}.out")(*args, **kwargs, out=result)
+    _called(op, f"{namespace}.{name}.out", *args, **kwargs, out=result)
 
 
 def updated_operand(op: Op) -> Value | None:
@@ -136,10 +137,19 @@ def update_in_place(op: Op, operands: Sequence[torch.Tensor], sizes: Mapping[str
     target = op.attrs["target"]
     if target in _WRITTEN_VIEWS:
         source, *where = args
-        find_target(_WRITTEN_VIEWS[target])(first, *where, **kwargs).copy_(source)
+        _called(op, _WRITTEN_VIEWS[target], first, *where, **kwargs).copy_(source)
     else:
         namespace, name, overload = target.split(".")
-        find_target(f"{namespace}.{name}_.{overload}")(first, *args, **kwargs)
+        _called(op, f"{namespace}.{name}_.{overload}", first, *args, **kwargs)
+
+
+def _called(op: Op, target: str, *args: Any, **kwargs: Any) -> Any:
+    """What ``target`` returns. What it raises is noted to come from the model's line, which is on no stack."""
+    try:
+        return find_target(target)(*args, **kwargs)
+    except Exception as error:
+        error.add_note(f"{CALLED_AT}{op.loc.source or op.loc.module or 'a place that is not known'}")
+        raise
 
 
 def find_target(name: str) -> Any:

@@ -9,6 +9,7 @@ from torch import fx
 from rooftile.config import CompileOptions
 from rooftile.errors import RequirementError
 from rooftile.frontend.provenance import loc_of
+from rooftile.frontend.refused_dtypes import refusal
 from rooftile.ir.core import Graph, Op
 from rooftile.ir.extern import UPDATES
 from rooftile.passes.ledger import Ledger, Remark
@@ -52,7 +53,11 @@ def note_externs(graph: Graph, ledger: Ledger) -> None:
 
 def _why(op: Op) -> str:
     foreign = next((v.dtype for v in (*op.inputs, *op.outputs) if not v.dtype.in_kernels), None)
-    return f"works on {foreign}, which no kernel does" if foreign else why(str(op.attrs["target"]))
+    if foreign:
+        return f"works on {foreign}, which no kernel does"
+    target = str(op.attrs["target"])
+    refused = refusal(target, [v.dtype.torch for v in op.inputs], [v.dtype.torch for v in op.outputs])
+    return f"{refused}, and will raise" if refused else why(target)
 
 
 def why(target: str) -> str:

@@ -14,10 +14,11 @@ from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
 
 import rooftile
 from rooftile.errors import RooftileError, UserError
+from rooftile.ir.extern import CALLED_AT
 
 _Whose: TypeAlias = Literal["ours", "torch", "user"]
 
-_OURS = Path(rooftile.__path__[0]).resolve()
+_OURS = Path(rooftile.__path__[0])  # as frames name it: in a checkout, folders in it are links to those beside it
 _TORCH = Path(torch.__path__[0]).resolve()
 _PYTHON = Path(sysconfig.get_path("stdlib")).resolve()
 
@@ -39,10 +40,11 @@ def users_code(what: str) -> Iterator[None]:
 
 
 def _is_theirs(error: Exception) -> bool:
-    """Whether a file of theirs is no Python; or the innermost frame that is not torch's is theirs, or is ours and does
-    nothing but call torch or Python with what the user gave: no frame is theirs where a call has too many arguments.
+    """Whether a file of theirs is no Python; an ATen call of the model raised it; or the innermost frame that is not
+    torch's is theirs, or is ours and does nothing but call torch or Python with what the user gave: no frame is theirs
+    where a call has too many arguments.
     """
-    if isinstance(error, SyntaxError) and error.filename:
+    if (isinstance(error, SyntaxError) and error.filename) or _noted_lines(error):
         return True
     frames = [whose for frame in extract_tb(error.__traceback__) if (whose := _whose(frame)) is not None]
     inner = max(number for number, whose in enumerate(frames) if whose != "torch")
@@ -51,9 +53,9 @@ def _is_theirs(error: Exception) -> bool:
 
 def _whose(frame: FrameSummary) -> _Whose | None:
     """None for a frame of Python's own library."""
-    path = Path(frame.filename).resolve()
-    if path.is_relative_to(_OURS):
+    if Path(frame.filename).is_relative_to(_OURS):
         return "ours"
+    path = Path(frame.filename).resolve()
     if path.is_relative_to(_TORCH):
         return "torch"
     is_pythons = path.is_relative_to(_PYTHON) and not path.is_relative_to(sysconfig.get_path("purelib"))
@@ -64,9 +66,17 @@ def line_of(error: Exception) -> str:
     """The innermost line of the user's that an error comes from; "" if there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
+    if noted := _noted_lines(error):
+        return noted[-1]
     stack = list(getattr(error, "real_stack", None) or extract_tb(error.__traceback__))
     theirs = [frame for frame in stack if _whose(frame) == "user"]
     return f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+
+
+def _noted_lines(error: Exception) -> list[str]:
+    """Of what an ATen call raised that the model makes: the model's line."""
+    notes = getattr(error, "__notes__", [])
+    return [note.removeprefix(CALLED_AT) for note in notes if note.startswith(CALLED_AT)]
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -15,7 +15,7 @@ from torch import fx
 from rooftile.accuracy import truth
 from rooftile.calling import CompiledFunction
 from rooftile.dump import imported_files
-from rooftile.errors import UnsupportedError
+from rooftile.errors import UnsupportedError, UserError
 from rooftile.frontend.captured import Captured
 from rooftile.frontend.dynamo import capture_dynamo, looked_at_anew
 from rooftile.frontend.importer import import_captured
@@ -103,7 +103,12 @@ class _Watched(fx.Interpreter):
         self._watch = watch
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
+        try:
+            result = super().run_node(n)
+        except Exception as error:  # what is run here is the model in eager
+            raise UserError(
+                f"{n.target} raised {type(error).__name__} in eager: {error}", where=loc_of(n).source
+            ) from error
         if self._watch is not None and n.op == "call_function":
             given, named = self.fetch_args_kwargs_from_env(n)
             results = [r for r in (result if isinstance(result, (list, tuple)) else [result]) if _is_tensor(r)]

@@ -246,6 +246,7 @@ INTEGER: dict[str, Callable[[Tensor], Any]] = {
     "to float": lambda n: (n / 2, n.float() * 0.5, n * 0.5, n.sqrt() if False else n.exp(), torch.sin(n)),
     "bits": lambda n: (n & 3, n | 8, n ^ 5, ~n, n << 1, n >> 1),
     "bool": lambda n: ((n > 0) & (n < 5), (n > 0) | (n < -2), (n > 0) ^ (n > 3), ~(n > 0), (n > 0) * (n > 2)),
+    "signs of bools": lambda n: ((n > 0).sign(), (n > 0).sgn()),
     "bool sum": lambda n: ((n > 0).sum(), (n > 0).sum(1), (n > 0) + 1, (n > 0).float().mean(), (n > 0) + (n > 3)),
     "sum": lambda n: (n.sum(), n.sum(0), n.prod(1), n.max(), n.argmax(1), n.cumsum(1), n.int().cumsum(0)),
     "dtypes": lambda n: (n.to(torch.uint8), n.to(torch.int8), n.bool(), n.int() + n, n.to(torch.int16) * 2),
@@ -409,6 +410,10 @@ def test_lower_forms_of_attention() -> None:
 def test_op_without_a_row_stays_an_aten_call() -> None:
     agrees(lambda x: (x + 1).sort(-1)[0] * 2, data(3, 4), externs=True)
     agrees(lambda x: torch.topk(x, 2)[1] + 1, data(3, 4), dynamic=True, externs=True)
+
+
+def test_op_of_a_form_that_torch_does_not_take_apart_stays_an_aten_call() -> None:
+    agrees(lambda n: torch.addcmul(n, n, n, value=0.5), whole(4, 6), externs=True)
 
 
 @pytest.mark.parametrize("largest", [True, False])

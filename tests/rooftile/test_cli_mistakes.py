@@ -44,6 +44,10 @@ def judge(ours):
 
 def twice(x):
     return x * 2
+
+
+def mixed(x):
+    return x @ torch.ones(2, 2)
 """
 
 
@@ -73,6 +77,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("check", "mine.py:raises", "-i", "f32[2]"), "mine.py:raises raised ValueError: mine", "mine.py:7"),
         (("tune", "mine.py:raises", "-i", "f32[2]"), "mine.py:raises raised ValueError: mine", "mine.py:7"),
         (("explain", "mine.py:product", "-i", "f32[2, 3]", "-i", "f32[4, 5]"), "[2, 3] X [4, 5]", "mine.py:12"),
+        (("explain", "mine.py:mixed", "-i", "f16[2, 2]"), "expected m1 and m2 to have the same dtype", "mine.py:36"),
+        (("check", "mine.py:mixed", "-i", "f16[2, 2]"), "expected m1 and m2 to have the same dtype", "mine.py:36"),
         (("explain", "mine.py:layer", "-i", "f32[2, 4]", "-i", "f32[2]"), "takes 2 positional arguments", ""),
         (("explain", "mine.py:layer", "-i", "f32[99999999999999]"), "an input of f32[99999999999999]", ""),
         (("explain", "mine.py:layer", "-i", "f32[2 4]"), "'f32[2 4]' is no input", ""),

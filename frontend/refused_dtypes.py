@@ -1,0 +1,50 @@
+"""Calls that ATen refuses for the dtypes of their operands, though torch's shape functions let them pass.
+
+They stay ATen calls, so that a model raises what it raises in eager, instead of going on in one of the dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import torch
+from torch import fx
+
+from rooftile.frontend.nodes import tensors_of
+
+_OF_ONE_DTYPE = frozenset(
+    f"aten.{name}.default" for name in ("linear", "matmul", "mm", "mv", "inner", "addmm", "addmv")
+)
+
+_OF_FLOATS = frozenset(
+    {
+        "aten.softmax.int",
+        "aten._softmax.default",
+        "aten._safe_softmax.default",
+        "aten.log_softmax.int",
+        "aten._log_softmax.default",
+        "aten.gelu.default",
+        "aten.silu.default",
+        "aten.softplus.default",
+        "aten.hardswish.default",
+        "aten.glu.default",
+        "aten.lerp.Scalar",
+        "aten.lerp.Tensor",
+    }
+)
+
+
+def is_refused(node: fx.Node) -> bool:
+    """Whether ATen refuses the call for its dtypes."""
+    operands = {tensor.dtype for operand in node.all_input_nodes for tensor in tensors_of(operand)}
+    return bool(refusal(str(node.target), operands, [tensor.dtype for tensor in tensors_of(node)]))
+
+
+def refusal(target: str, operands: Collection[torch.dtype], results: Iterable[torch.dtype]) -> str:
+    """What ATen refuses in a call of ``target`` on tensors of these dtypes, by its result's; "" where nothing is known
+    to be."""
+    if target in _OF_ONE_DTYPE and len(set(operands)) > 1:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in set(operands)))
+        return f"takes tensors of one dtype, not of {names}"
+    if target in _OF_FLOATS and not any(dtype.is_floating_point for dtype in results):
+        return "takes floats alone"
+    return ""
