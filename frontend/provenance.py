@@ -34,7 +34,8 @@ def loc_of(node: fx.Node) -> Loc:
 def _user_frame(trace: str) -> tuple[str, int]:
     frames = [(file, int(line)) for file, line in _FRAME.findall(trace)]
     outside = [frame for frame in frames if not frame[0].startswith(_TORCH)]
-    return (outside or frames or [("", 0)])[-1]
+    file, number = (outside or frames or [("", 0)])[-1]
+    return file.encode(errors="replace").decode(), number  # what is no UTF-8 in a name can stand in no kernel's source
 
 
 def user_line(stack: Sequence[FrameSummary] | None) -> str:

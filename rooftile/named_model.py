@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rooftile.errors import OptionError, nearest
+from rooftile.errors import OptionError, UserError, nearest
 from rooftile.ir.dtypes import DTYPES
 from rooftile.users_code import users_code
 
@@ -96,17 +97,30 @@ def _module(place: str) -> ModuleType:
     if not path.is_file():
         raise OptionError(f"no file {place!r}", fix="file.py:object or package.module:object")
     sys.path.insert(0, str(path.parent.absolute()))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A name that is taken, by `copy` or `typing` say, stays what it is to those who import it.
+    name = path.stem if path.stem not in sys.modules else str(path.absolute())
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     try:
         with users_code(place):
             spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[path.stem]  # as import does: it is half a module
+    except BaseException as error:
+        del sys.modules[name]  # as import does: it is half a module
+        if isinstance(error, UserError) and isinstance(error.__cause__, ImportError) and not error.fix:
+            error.fix = _by_package(path)
         raise
     return module
+
+
+def _by_package(path: Path) -> str:
+    """How to name what is in a file of a package, which may import by relative names; "" if it is in none."""
+    packages = list(takewhile(lambda folder: (folder / "__init__.py").is_file(), path.absolute().parents))
+    if not packages:
+        return ""
+    names = [*(folder.name for folder in reversed(packages)), path.stem]
+    return f"name it by its package, {'.'.join(names)}:object, from {packages[-1].parent}"
 
 
 def _attribute(module: ModuleType, attribute: str, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,14 @@ _Whose: TypeAlias = Literal["ours", "torch", "user"]
 _OURS = Path(rooftile.__path__[0])  # as frames name it: in a checkout, folders in it are links to those beside it
 _TORCH = Path(torch.__path__[0]).resolve()
 _PYTHON = Path(sysconfig.get_path("stdlib")).resolve()
+_LOGGING_WHAT_IT_RAISES = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 @contextmanager
 def users_code(what: str) -> Iterator[None]:
     """Inside the ``with`` block ``what`` runs: a module, a function or a model of the user's. Whatever is raised there
-    and is not our fault becomes a UserError with the user's line."""
+    and is not our fault becomes a UserError with the user's line, and torch does not log its stack."""
+    before, _LOGGING_WHAT_IT_RAISES.disabled = _LOGGING_WHAT_IT_RAISES.disabled, True
     try:
         yield
     except RooftileError:
@@ -37,6 +40,8 @@ def users_code(what: str) -> Iterator[None]:
         cause = _first_cause(error) if isinstance(error, TorchDynamoException) else error
         text = cause.msg if isinstance(cause, SyntaxError) else str(cause)
         raise UserError(f"{what} raised {type(cause).__name__}: {text}", where=line_of(error)) from error
+    finally:
+        _LOGGING_WHAT_IT_RAISES.disabled = before
 
 
 def _is_theirs(error: Exception) -> bool:

@@ -12,7 +12,7 @@ import typer
 from rooftile.cli.arguments import AsJson, Dynamic, Inputs, TargetName
 from rooftile.cli.check import Subject
 from rooftile.cli.models import subjects
-from rooftile.cli.printing import show_json
+from rooftile.cli.printing import say, show_json
 from rooftile.errors import OptionError
 
 Predicate = Annotated[
@@ -51,11 +51,11 @@ def bisect(
     with users_code(predicate or ""):
         culprit = bisect(found, target_named(target) if target else default_target(), judge)
     if culprit is None:
-        show_json(asdict(BisectReport(None))) if as_json else typer.echo("nothing breaks it")
+        show_json(asdict(BisectReport(None))) if as_json else say("nothing breaks it")
         return
     script = write_repro(culprit, out)
     if as_json:
         show_json(asdict(BisectReport(culprit.row(str(script)))))
     else:
-        typer.echo(f"{culprit}\n  repro: {script}")
+        say(f"{culprit}\n  repro: {script}")
     raise typer.Exit(1)

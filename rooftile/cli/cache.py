@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rooftile.cli.arguments import AsJson, Dynamic, Inputs, Meta, Model, TargetName, given
-from rooftile.cli.printing import show, show_json
+from rooftile.cli.printing import say, show, show_json
 from rooftile.config import CompileOptions, Config
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def stats(as_json: AsJson = False) -> None:
     if as_json:
         show_json(asdict(totals))
         return
-    typer.echo(f"{totals.path}: {totals.kernels} kernels, {totals.bytes / 1e6:.1f} MB")
+    say(f"{totals.path}: {totals.kernels} kernels, {totals.bytes / 1e6:.1f} MB")
     for made_with, count in totals.made_with.items():
-        typer.echo(f"  {count} for {made_with}")
+        say(f"  {count} for {made_with}")
 
 
 @cache.command()
@@ -101,7 +101,7 @@ def clear_cache() -> None:
 
     kernels = _cache()
     try:
-        typer.echo(f"{kernels.path}: {kernels.clear()} kernels deleted")
+        say(f"{kernels.path}: {kernels.clear()} kernels deleted")
     except OSError as error:
         raise OptionError(f"{error.filename} cannot be deleted: {error.strerror}") from error
 
@@ -113,7 +113,7 @@ def export_cache(file: File) -> None:
     from rooftile.runtime.cache_entries import export_entries
 
     try:
-        typer.echo(f"{file}: {export_entries(_cache(), file)} kernels")
+        say(f"{file}: {export_entries(_cache(), file)} kernels")
     except OSError as error:
         raise OptionError(f"{file} cannot be written: {error.strerror}", fix="name another file") from error
 
@@ -124,7 +124,7 @@ def import_cache(file: File) -> None:
     from rooftile.runtime.cache_entries import import_entries
 
     new, known = import_entries(_cache(), file)
-    typer.echo(f"{_cache().path}: {new} kernels more, {known} were there")
+    say(f"{_cache().path}: {new} kernels more, {known} were there")
 
 
 def _cache() -> KernelCache:
@@ -145,7 +145,7 @@ def _show_reasons(found: list[Why]) -> None:
     for each in found:
         for d in each.differs:
             if d.diff:
-                typer.echo(f"\n{each.kernel}:\n{d.diff}", nl=False)
+                say(f"\n{each.kernel}:\n{d.diff}", ended=True)
 
 
 def _show_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from rooftile.cli.arguments import AsJson, Dynamic, Inputs, Meta, Model, TargetName, given
 from rooftile.cli.models import compiled_model
-from rooftile.cli.printing import show_json
+from rooftile.cli.printing import say, show_json
 from rooftile.config import CompileOptions
 
 
@@ -34,4 +34,4 @@ def dump(
         return
     for row in rows:
         top = dict.fromkeys(file.partition("/")[0] for file in row.files)
-        typer.echo(f"{row.folder}: {', '.join(top)}")
+        say(f"{row.folder}: {', '.join(top)}")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rooftile.cli.printing import say
 from rooftile.errors import OptionError
 
 
@@ -24,7 +25,7 @@ def opt(
     if str(file) != "-" and not file.is_file():
         raise OptionError(f"no file {str(file)!r}", fix="a file with IR text, or - for standard input")
     text = sys.stdin.read() if str(file) == "-" else text_in(file)
-    typer.echo(run_named(text, split_passes(passes), target_named(target), file.name), nl=False)
+    say(run_named(text, split_passes(passes), target_named(target), file.name), ended=True)
 
 
 def split_passes(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -267,6 +268,13 @@ def test_where_an_op_comes_from() -> None:
     assert "F.softmax(scores, dim=-1)" in linecache.getline(loc.file, loc.line)
     exps = [op for op in recorder.imported[0].graph.ops if op.attrs.get("fn") == "exp"]
     assert [op.loc for op in exps] == [loc]
+
+
+def test_a_file_name_that_is_no_text_can_be_written_down() -> None:
+    node = fx.Graph().placeholder("x")
+    file = os.fsdecode(b"/b\xf6d.py")
+    node.meta["stack_trace"] = f'  File "{file}", line 3, in f\n    return x\n'
+    assert loc_of(node).source == "/b?d.py:3"
 
 
 @pytest.mark.parametrize(

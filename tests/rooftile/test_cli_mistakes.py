@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -58,7 +63,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "mine.py": MODEL,
         "broken.py": "x = 1\ndef (\n",
         "missing.py": "import torch\nimport no_such_module_here\n",
+        "package/__init__.py": "",
+        "package/relative.py": "import torch\nfrom .layers import layer\n",
     }
+    (tmp_path / "package").mkdir()
     for name, text in contents.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "bytes.ir").write_bytes(b"graph g\n \xff")
@@ -71,6 +79,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("explain", "broken.py:f"), "broken.py raised SyntaxError", "broken.py:2"),
         (("explain", "missing.py:f"), "No module named 'no_such_module_here'", "missing.py:2"),
         (("explain", "missing:f"), "No module named 'no_such_module_here'", "missing.py:2"),
+        (("explain", "package/relative.py:f"), "fix: name it by its package, package.relative:object", "relative.py:2"),
         (("explain", "mine.py:makes"), "mine.py:makes() raised KeyError: 'in the factory'", "mine.py:16"),
         (("explain", "mine.py:layer", "-i", "inputs"), "inputs() raised ZeroDivisionError", "mine.py:20"),
         (("explain", "mine.py:raises", "-i", "f32[2]"), "mine.py:raises raised ValueError: mine", "mine.py:7"),
@@ -106,6 +115,24 @@ def test_a_mistake_is_one_message_with_its_place(
 
 def test_inputs_may_be_a_list(files: Path) -> None:
     assert "1 kernel" in run("explain", "mine.py:layer", "-i", "listed")
+
+
+def test_a_file_with_the_name_of_a_module_leaves_that_to_others(files: Path) -> None:
+    (files / "typing.py").write_text(MODEL)
+    assert "1 kernel" in run("explain", "typing.py:twice", "-i", "f32[2]")
+    assert sys.modules["typing"] is typing
+
+
+def test_an_output_that_takes_no_more_is_one_message(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    for arguments in (("info",), ("cache",), ("explain", "mine.py:twice", "-i", "f32[2]", "--json")):
+        assert "cannot be written: No space left" in refused(monkeypatch, capsys, *arguments)
 
 
 def test_faults_of_ours_are_not_said_to_be_the_users() -> None:
