@@ -125,7 +125,10 @@ class KernelCache:
                 return found
             binary = self._compile(kernel, arch)
             self._count("built")
-            self.write(key, pack(binary, kernel.source, key_parts(kernel, arch)))
+            try:
+                self.write(key, pack(binary, kernel.source, key_parts(kernel, arch)))
+            except OSError as error:
+                self._cannot_write(error)
             return binary
 
     def _from_disk(self, key: str) -> Binary | None:
@@ -144,18 +147,19 @@ class KernelCache:
         return binary
 
     def write(self, key: str, content: bytes) -> None:
-        """Put an entry into its place, whole or not at all."""
+        """Put an entry into its place, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         path = self.file_of(key)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False) as file,
-                becoming(path, Path(file.name)),
-            ):
-                file.write(content)
-                file.flush()
-        except OSError as error:
-            self._cannot_write(error)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False) as file,
+            becoming(path, Path(file.name)),
+        ):
+            file.write(content)
+            file.flush()
 
     @contextmanager
     def _alone_on_this_machine(self, key: str) -> Iterator[None]:

@@ -19,6 +19,7 @@ from rooftile.errors import InputError
 from rooftile.runtime.archive import DamagedArchive, parts_in, unpack
 from rooftile.runtime.cache import SUFFIX, KernelCache
 from rooftile.runtime.cache_key import key_of
+from rooftile.runtime.whole_files import becoming
 
 _MEMBER = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))
 _SHOWN = ("name", "arch", "num_warps", "num_stages", "rooftile", "triton", "ptxas")
@@ -26,13 +27,15 @@ _SHOWN = ("name", "arch", "num_warps", "num_stages", "rooftile", "triton", "ptxa
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One kernel on disk. ``parts`` is empty where the file is damaged, or older than the record of parts."""
+    """One kernel on disk. ``parts`` is empty where the file is damaged, or older than the record of parts; one that is
+    damaged is built again when it is asked for."""
 
     key: str
     file: Path
     bytes: int
     modified: float
     parts: Mapping[str, Any]
+    damaged: bool
 
     @property
     def name(self) -> str:
@@ -102,13 +105,15 @@ def read_entries(cache: KernelCache) -> list[CacheEntry]:
 
 def _entry(file: Path) -> CacheEntry | None:
     try:
-        stat = file.stat()
-        parts = parts_in(file.read_bytes())
-    except DamagedArchive:
-        parts = None
+        stat, content = file.stat(), file.read_bytes()
     except OSError:  # deleted meanwhile
         return None
-    return CacheEntry(file.name.removesuffix(SUFFIX), file, stat.st_size, stat.st_mtime, parts or {})
+    try:
+        parts, damaged = parts_in(content), False
+        unpack(content)
+    except DamagedArchive:
+        parts, damaged = None, True
+    return CacheEntry(file.name.removesuffix(SUFFIX), file, stat.st_size, stat.st_mtime, parts or {}, damaged)
 
 
 def cache_totals(cache: KernelCache) -> CacheTotals:
@@ -132,7 +137,7 @@ def why(parts: Mapping[str, Any], entries: Iterable[CacheEntry]) -> Why:
     """
     key, name = key_of(parts), str(parts["name"])
     listed = list(entries)
-    if any(entry.key == key for entry in listed):
+    if any(entry.key == key and not entry.damaged for entry in listed):
         return Why(name, key, True)
     candidates = [(entry, _differences(parts, entry.parts)) for entry in listed if entry.parts]
     if not candidates:
@@ -163,10 +168,11 @@ def export_entries(cache: KernelCache, file: Path) -> int:
     """Write every whole entry into one archive; how many there are.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, and is as it was.
     """
     count = 0
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    partial = file.with_name(f".{file.name}.partial")
+    with becoming(file, partial), zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         for entry in read_entries(cache):
             if entry.parts and entry.key == key_of(entry.parts):
                 archive.writestr(zipfile.ZipInfo(entry.file.name), entry.file.read_bytes())
@@ -181,9 +187,11 @@ def import_entries(cache: KernelCache, file: Path) -> tuple[int, int]:
 
     Raises:
         InputError: the file is no such archive, or a member is damaged or not what its name says.
+        OSError: an entry cannot be written; those before it are there.
     """
     members = list(_members(file))
-    new = [(key, content) for key, content in members if not cache.file_of(key).exists()]
+    there = {entry.key for entry in read_entries(cache) if not entry.damaged}
+    new = [(key, content) for key, content in members if key not in there]
     for key, content in new:
         cache.write(key, content)
     return len(new), len(members) - len(new)

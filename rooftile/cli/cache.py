@@ -101,9 +101,10 @@ def clear_cache() -> None:
 
     kernels = _cache()
     try:
-        say(f"{kernels.path}: {kernels.clear()} kernels deleted")
+        count = kernels.clear()
     except OSError as error:
         raise OptionError(f"{error.filename} cannot be deleted: {error.strerror}") from error
+    say(f"{kernels.path}: {count} kernels deleted")
 
 
 @cache.command("export")
@@ -113,18 +114,26 @@ def export_cache(file: File) -> None:
     from rooftile.runtime.cache_entries import export_entries
 
     try:
-        say(f"{file}: {export_entries(_cache(), file)} kernels")
+        count = export_entries(_cache(), file)
     except OSError as error:
         raise OptionError(f"{file} cannot be written: {error.strerror}", fix="name another file") from error
+    say(f"{file}: {count} kernels")
 
 
 @cache.command("import")
 def import_cache(file: File) -> None:
     """Take over the kernels of an archive; one that is damaged changes nothing."""
+    from rooftile.errors import OptionError
     from rooftile.runtime.cache_entries import import_entries
 
-    new, known = import_entries(_cache(), file)
-    say(f"{_cache().path}: {new} kernels more, {known} were there")
+    kernels = _cache()
+    try:
+        new, known = import_entries(kernels, file)
+    except OSError as error:
+        raise OptionError(
+            f"{kernels.path} cannot be written: {error.strerror}", fix="set ROOFTILE_CACHE_DIR to another folder"
+        ) from error
+    say(f"{kernels.path}: {new} kernels more, {known} were there")
 
 
 def _cache() -> KernelCache:

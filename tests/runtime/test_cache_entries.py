@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from rooftile.runtime.cache import KernelCache
 from rooftile.runtime.cache_entries import cache_totals, export_entries, import_entries, read_entries, why
 from rooftile.runtime.cache_key import cache_key, key_parts
 from rooftile.target import target_named
+from tests.rooftile.test_cli import refused
 from tests.runtime import kernels
 from tests.schemas import misfits
 
@@ -90,7 +92,49 @@ def test_a_damaged_entry_is_listed_and_is_near_nothing(cache: KernelCache) -> No
     file.write_bytes(b"not a zip")
     (entry,) = read_entries(cache)
     assert entry.name == "unknown" and cache_totals(cache).made_with == {"unknown": 1}
-    assert why(key_parts(KERNEL, H100.arch), [replace(entry, key="0" * 64)]).nearest is None
+    found = why(key_parts(KERNEL, H100.arch), [entry])
+    assert not found.cached and found.nearest is None
+
+
+def test_an_entry_with_a_damaged_binary_is_none_and_is_taken_over_again(cache: KernelCache, tmp_path: Path) -> None:
+    cache.get_or_build(KERNEL, H100)
+    (file,) = cache.entries()
+    whole = file.read_bytes()
+    assert export_entries(cache, tmp_path / "all.zip") == 1
+    at = whole.index(b"kernel.cubin") + len("kernel.cubin") + 2
+    file.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+    assert not why(key_parts(KERNEL, H100.arch), read_entries(cache)).cached
+    assert export_entries(cache, tmp_path / "none.zip") == 0
+    assert import_entries(cache, tmp_path / "all.zip") == (1, 0)
+    assert file.read_bytes() == whole
+
+
+def test_an_archive_that_cannot_be_written_is_as_it_was(
+    cache: KernelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.get_or_build(KERNEL, H100)
+    file = tmp_path / "kept" / "all.zip"
+    file.parent.mkdir()
+    file.write_bytes(b"mine")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(OSError, match="No space"):
+        export_entries(cache, file)
+    assert [each.read_bytes() for each in file.parent.iterdir()] == [b"mine"]
+
+
+def test_a_cache_that_takes_no_kernels_is_named(
+    cache: KernelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache.get_or_build(KERNEL, H100)
+    archive, folder = tmp_path / "all.zip", tmp_path / "file"
+    export_entries(cache, archive)
+    folder.write_text("no folder")
+    monkeypatch.setenv("ROOFTILE_CACHE_DIR", str(folder))
+    assert f"{folder} cannot be written" in refused(monkeypatch, capsys, "cache", "import", str(archive))
 
 
 def test_entries_are_taken_to_another_folder(cache: KernelCache, tmp_path: Path) -> None:
