@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from rooftile.backend import compile_captured
 from rooftile.collection import no_collections
-from rooftile.config import CompileOptions
+from rooftile.config import CompileOptions, inputs_in_order
 from rooftile.errors import InputError, OptionError, UnsupportedError
 from rooftile.frontend.captured import CapturedInput
 from rooftile.frontend.exported import capture_exported
@@ -49,12 +49,11 @@ def export(
     checked = CompileOptions.from_user(None, None, options)
     if not isinstance(model, nn.Module):
         raise OptionError(f"export got a {type(model).__name__}", fix="give it a module that calls it")
-    if not isinstance(inputs, list | tuple):  # of a tensor, each row would be one
-        raise OptionError(f"the inputs are a {type(inputs).__name__}", fix="give them as a tuple: (x,)")
+    given = inputs_in_order(inputs)
     try:
         with torch.no_grad():
             exported = torch.export.export(
-                model, tuple(inputs), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
+                model, given, dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
             )
     except GuardOnDataDependentSymNode as error:
         what = f"the model branches on values of a tensor, which a program cannot: {error.cond}"
@@ -113,7 +112,7 @@ class CompiledProgram:
             kwargs = {name: kwargs[name] for name in self._names}
         arguments, spec = tree_flatten((args, kwargs))
         if spec != wanted_spec:
-            raise InputError(f"the program takes arguments structured as {wanted_spec}, got {spec}")
+            raise InputError(f"the program takes arguments structured as {_form(wanted_spec)}, got {_form(spec)}")
         self._check(arguments)
         with torch.no_grad():
             results = self._function(*self._bound, *arguments)
@@ -144,7 +143,19 @@ class CompiledProgram:
                 torch.export.save(self.exported, Path(folder) / path.name)
                 (Path(folder) / path.name).replace(path)
         except (OSError, RuntimeError) as error:  # RuntimeError is what torch makes of a full disk
-            raise OptionError(f"{path} cannot be written: {error}", fix="name another file") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise OptionError(f"{path} cannot be written: {why}", fix="name another file") from error
+
+
+class _Leaf:
+    def __repr__(self) -> str:
+        return "*"
+
+
+def _form(spec: TreeSpec) -> str:
+    """The arguments of a call as they are written, with a star for each tensor or number: ``(*, [*, *], scale=*)``."""
+    args, kwargs = tree_unflatten([_Leaf()] * spec.num_leaves, spec)
+    return f"({', '.join([*map(repr, args), *(f'{name}={value!r}' for name, value in kwargs.items())])})"
 
 
 def _check_kind(described: CapturedInput, argument: Any) -> None:

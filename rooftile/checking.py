@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from rooftile.accuracy import Accuracy, promised, truth
 from rooftile.calling import CompiledFunction
+from rooftile.config import inputs_in_order
 from rooftile.frontend.dynamo import capture_dynamo
 from rooftile.frontend.importer import import_captured
 
@@ -22,10 +23,14 @@ def check(
     kwargs: Mapping[str, Any] | None = None,
 ) -> list[Accuracy]:
     """Call ``compiled``, ``model`` and ``reference(model)`` on copies of the same inputs; one entry for each result
-    tensor."""
+    tensor.
+
+    Raises:
+        OptionError: the inputs are no list or tuple.
+    """
     runs = []
     for run in (compiled, model, reference(model)):
-        given, named = _copies(inputs), _copies(kwargs or {})
+        given, named = _copies(inputs_in_order(inputs)), _copies(kwargs or {})
         with torch.no_grad():
             runs.append([x for x in tree_leaves(run(*given, **named)) if isinstance(x, torch.Tensor)])
     ours, eager, exact = runs

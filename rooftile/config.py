@@ -100,6 +100,17 @@ class CompileOptions:
         return cls(**checked)
 
 
+def inputs_in_order(inputs: Any) -> tuple[Any, ...]:
+    """What a model is to be called with, as a tuple.
+
+    Raises:
+        OptionError: it is no list or tuple: of a tensor, each row would be an input.
+    """
+    if not isinstance(inputs, list | tuple):
+        raise OptionError(f"the inputs are a {type(inputs).__name__}", fix="give them as a tuple: (x,)")
+    return tuple(inputs)
+
+
 def _warn_of_unknown(environ: Mapping[str, str]) -> None:
     known = [variable.name for variable in VARIABLES]
     for name in environ:

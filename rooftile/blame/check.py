@@ -16,6 +16,7 @@ from rooftile.blame.nonfinite import nonfinite
 from rooftile.blame.parts import Parts
 from rooftile.blame.subject import Subject, model_subjects
 from rooftile.blame.trial import Trial
+from rooftile.config import inputs_in_order
 from rooftile.errors import OptionError
 from rooftile.passes.switches import Switches
 from rooftile.report.collect import device_text, versions
@@ -48,9 +49,10 @@ def check_model(
     """Check what Rooftile makes of ``model`` for ``inputs``, with ``wanted`` beside.
 
     Raises:
+        OptionError: the inputs are no list or tuple.
         RooftileError: whatever compiling the model raises.
     """
-    subjects, uncompiled = model_subjects(model, inputs, dynamic)
+    subjects, uncompiled = model_subjects(model, inputs_in_order(inputs), dynamic)
     return replace(check_subjects(subjects, target, wanted), uncompiled=uncompiled)
 
 
