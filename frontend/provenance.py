@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from traceback import FrameSummary
 
 import torch
 from torch import fx
@@ -36,12 +34,6 @@ def _user_frame(trace: str) -> tuple[str, int]:
     outside = [frame for frame in frames if not frame[0].startswith(_TORCH)]
     file, number = (outside or frames or [("", 0)])[-1]
     return file.encode(errors="replace").decode(), number  # what is no UTF-8 in a name can stand in no kernel's source
-
-
-def user_line(stack: Sequence[FrameSummary] | None) -> str:
-    """``file:line`` of the innermost frame outside of torch in a stack that Dynamo keeps; "" where there is none."""
-    outside = [f for f in stack or () if not f.filename.startswith(_TORCH)]
-    return f"{outside[-1].filename}:{outside[-1].lineno}" if outside else ""
 
 
 def _module_of(node: fx.Node) -> str:

@@ -17,8 +17,8 @@ from rooftile.backend import Backend
 from rooftile.config import CompileOptions
 from rooftile.errors import OptionError, RequirementError
 from rooftile.frontend.dynamo import raise_plainly
-from rooftile.frontend.provenance import user_line
 from rooftile.runtime.packed import invalidate_all_of
+from rooftile.users_code import line_in
 
 _Model = TypeVar("_Model", bound=Callable[..., Any])
 
@@ -134,4 +134,4 @@ def _with_plain_errors(function: Callable[..., Any], options: CompileOptions) ->
 def _broken(failure: Unsupported) -> RequirementError:
     reason = (failure.msg or str(failure)).strip().splitlines()[0]
     fix = "take that code out of the model, or drop the requirement to run it between two graphs"
-    return RequirementError("no-breaks", reason, where=user_line(failure.real_stack), fix=fix)
+    return RequirementError("no-breaks", reason, where=line_in(failure.real_stack or ()), fix=fix)

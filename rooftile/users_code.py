@@ -1,10 +1,11 @@
-"""What the user's code raises where the command line runs it: one message with the line, without our stack above it."""
+"""Which lines are the user's, and what their code raises where the command line runs it: one message with the line,
+without our stack above it."""
 
 from __future__ import annotations
 
 import logging
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import FrameSummary, extract_tb
@@ -73,7 +74,11 @@ def line_of(error: Exception) -> str:
         return f"{error.filename}:{error.lineno}"
     if noted := _noted_lines(error):
         return noted[-1]
-    stack = list(getattr(error, "real_stack", None) or extract_tb(error.__traceback__))
+    return line_in(getattr(error, "real_stack", None) or extract_tb(error.__traceback__))
+
+
+def line_in(stack: Iterable[FrameSummary]) -> str:
+    """The innermost line of the user's, or of a library's model, in a stack; "" if there is none."""
     theirs = [frame for frame in stack if _whose(frame) == "user"]
     return f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch._dynamo import utils
 
-from rooftile.frontend.provenance import user_line
 from rooftile.report.data import BreakRow
+from rooftile.users_code import line_in
 
 _HINT = re.compile(r"^\s*Hint: (.+?)(?=^\s*Hint: |^\s*$)", re.MULTILINE | re.DOTALL)
 _EXPLANATION = re.compile(r"^\s*Explanation: (.+?)(?=^\s*Hint: |^\s*$)", re.MULTILINE | re.DOTALL)
@@ -48,7 +48,7 @@ def breaks_seen() -> Iterator[list[BreakRow]]:
 
 def _row(seen: Any) -> BreakRow:
     reason, fix = _in_words(str(seen.reason))
-    return BreakRow(reason, fix, user_line(seen.user_stack))
+    return BreakRow(reason, fix, line_in(seen.user_stack))
 
 
 def _in_words(text: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,15 @@ def test_a_break_under_the_requirement_says_where() -> None:
         rooftile.compile(breaks, options={"require": ["no-breaks"]})(torch.randn(3))
     assert caught.value.where == f"{__file__}:{line}"
     assert close(rooftile.compile(breaks)(torch.ones(3)), torch.full((3,), 3.0))
+
+
+def test_a_break_inside_pythons_library_is_at_the_line_that_calls_it() -> None:
+    def averages(x: Tensor) -> Tensor:
+        return x * statistics.mean([x.numel(), 2])
+
+    with pytest.raises(RequirementError, match="no-breaks") as caught:
+        rooftile.compile(averages, options={"require": ["no-breaks"]})(torch.randn(3))
+    assert caught.value.where == f"{__file__}:{averages.__code__.co_firstlineno + 1}"
 
 
 def test_an_extern_under_the_requirement_says_where() -> None:
