@@ -19,11 +19,11 @@ from torch._C import DispatchKey
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.utils import _disable_saved_tensors_hooks_during_tracing as no_saved_tensors_hooks
 from torch._functorch._aot_autograd.functional_utils import from_fun, has_data_mutation, to_fun
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import traceback as fx_traceback
-from torch.fx.experimental.proxy_tensor import make_fx, maybe_enable_thunkify
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx, maybe_enable_thunkify
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rooftile.errors import UnsupportedError
@@ -48,6 +48,17 @@ _PLAIN_CALL = "flat_apply"
 _TRACED = {*_CALLS, *_DEFINED, *_KEPT, _PLAIN_CALL}
 # Checks that the trace has already decided.
 _DECIDED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten.sym_constrain_range_for_size.default)
+# Composite ops that every block is full of, and that give new memory whatever they are given: they are not asked.
+_COMPUTED = frozenset(
+    {
+        torch.ops.aten.linear.default,
+        torch.ops.aten.matmul.default,
+        torch.ops.aten.softmax.int,
+        torch.ops.aten.layer_norm.default,
+        torch.ops.aten.rms_norm.default,
+        torch.ops.aten.scaled_dot_product_attention.default,
+    }
+)
 # What torch raises where it does not trace a call.
 UNTRACED = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 # An autocast context is entered by these calls where a module enters it itself.
@@ -123,7 +134,7 @@ def _trace(
         fake_mode,
         rules,
         no_saved_tensors_hooks(),
-        FunctionalTensorMode(pre_dispatch=pre_dispatch, export=pre_dispatch),
+        _Functional(pre_dispatch=pre_dispatch, export=pre_dispatch),
     ):
         traced = make_fx(guarded, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
     for node in [n for n in traced.graph.nodes if n.target in _DECIDED]:
@@ -136,6 +147,42 @@ def _trace(
 def _is_symbolic(value: Any) -> bool:
     sizes = value.shape if isinstance(value, torch.Tensor) else (value,)
     return any(isinstance(size, torch.SymInt) for size in sizes)
+
+
+class _Functional(FunctionalTensorMode):
+    """torch's functionalisation, which keeps composite ops whole before dispatch, and takes their schemas' word that
+    they give new memory. Some (``einsum``, ``broadcast_tensors``) give views where there is nothing to compute: these
+    calls are taken apart, so that a write to the one reaches the other."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.pre_dispatch and _is_kept_whole(func) and _gives_what_it_got(func, args, kwargs):
+            with self:
+                return func.decompose(*args, **kwargs)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _is_kept_whole(func: Any) -> bool:
+    if not isinstance(func, OpOverload) or func in _COMPUTED or func._schema.is_mutable or not func._can_decompose():
+        return False
+    return not any(argument.alias_info for argument in func._schema.arguments)
+
+
+def _gives_what_it_got(func: OpOverload, args: Any, kwargs: Any) -> bool:
+    """Whether some of the results of a call lie where an operand does. The trace is not to see that it was tried."""
+    fake_args, fake_kwargs = tree_map(_as_fake, (args, kwargs))
+    with disable_proxy_modes_tracing():
+        results = func(*fake_args, **fake_kwargs)
+    memory = set(map(_memory, tree_leaves((fake_args, fake_kwargs)))) - {None}
+    return any(_memory(result) in memory for result in tree_leaves(results))
+
+
+def _as_fake(value: Any) -> Any:
+    return torch._from_functional_tensor(value.elem) if isinstance(value, FunctionalTensor) else value
+
+
+def _memory(value: Any) -> int | None:
+    return value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None
 
 
 class _Run(fx.Interpreter):

@@ -162,6 +162,61 @@ def test_a_written_input_that_is_returned_is_the_input() -> None:
     assert row.data_ptr() == x[1].data_ptr()
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: [x.t().mul_(2), x[1:], x.unfold(1, 2, 2)],
+        lambda x: [x[:, ::2].add_(1), x, x.t()],
+        lambda x: [x.unflatten(1, (2, 2))[:, 0].zero_(), x.unflatten(1, (2, 2)), *x.mul_(2).split(2, 1)],
+    ],
+)
+@pytest.mark.parametrize("lay", [lambda x: x, lambda x: x.t().contiguous().t(), lambda x: x.repeat(1, 2)[:, ::2]])
+def test_views_of_a_written_input_are_views_of_it(
+    write: Callable[[Tensor], list[Tensor]], lay: Callable[[Tensor], Tensor]
+) -> None:
+    start = torch.randn(3, 4)
+    x, plain = lay(start.clone()), lay(start.clone())
+    got, want = compiled(write)[0](x), write(plain)
+    assert torch.equal(x, plain)
+    for a, b in zip(got, want, strict=True):
+        assert torch.equal(a, b) and a.stride() == b.stride()
+        assert a.data_ptr() - x.data_ptr() == b.data_ptr() - plain.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda x: torch.einsum("bii->bi", x),
+        lambda x: torch.einsum("bij->jbi", x),
+        lambda x: torch.broadcast_tensors(x, x[:1])[0],
+        lambda x: torch.meshgrid(x[0, 0], x[0, 1], indexing="ij")[0],
+        lambda x: x.sum_to_size(2, 3, 3),
+        lambda x: torch.atleast_2d(x, x[0, 0])[1],
+        lambda x: F.dropout(x, 0.0, True),
+    ],
+)
+def test_an_op_of_many_that_gives_a_view_gives_a_view(look: Callable[[Tensor], Tensor]) -> None:
+    """Writing to what it gives writes to what it was given, be that an input or not."""
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = x * 2
+        look(y).select(-1, 0).fill_(1)
+        return y, look(y), look(x)
+
+    def write(x: Tensor) -> None:
+        look(x).select(-1, 0).fill_(3)
+
+    x = torch.randn(2, 3, 3)
+    plain = x.clone()
+    (y, of_y, of_x), want = compiled(both)[0](x), both(plain)
+    torch.testing.assert_close((y, of_y, of_x), want, check_stride=True)
+    assert of_y.data_ptr() - y.data_ptr() == want[1].data_ptr() - want[0].data_ptr()
+    assert of_x.data_ptr() - x.data_ptr() == want[2].data_ptr() - plain.data_ptr()
+    compiled(write)[0](x)
+    write(plain)
+    assert torch.equal(x, plain)
+
+
 def test_written_inputs_that_overlap_others_run_in_the_original_order() -> None:
     def shift(x: Tensor, y: Tensor) -> Tensor:
         x.mul_(2)
