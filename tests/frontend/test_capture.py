@@ -276,6 +276,29 @@ def test_sizes_of_parts_add_up_to_a_whole_that_is_a_number() -> None:
     assert "size" in {given.kind for given in recorder.captured[-1].inputs} and not recorder.externs
 
 
+@pytest.mark.parametrize(
+    "regroup",
+    [
+        lambda x: x.view(x.shape[0], x.shape[1] // 4, 4, 8).sum(2),
+        lambda x: x.view(2, -1, 4, 8).softmax(2).flatten(1, 2),
+        lambda x: x.reshape(len(x), -1, 2, 2, 8).transpose(2, 3).reshape(len(x), x.shape[1] // 4, 32),
+        lambda x: F.pad(x, (0, 0, 0, (1 - x.shape[1]) % 4)).view(2, -1, 8).amax(1),
+        lambda x: x[:, : x.shape[1] - x.shape[1] % 5].unflatten(1, (-1, 5)).sum(2),
+    ],
+)
+def test_run_time_sizes_that_are_multiples_are_known_to_be(regroup: Callable[[Tensor], Tensor]) -> None:
+    weight = nn.Parameter(torch.randn(8))
+
+    def scaled(x: Tensor) -> Tensor:
+        return regroup(x * weight)
+
+    fast, recorder = compiled(scaled, dynamic=True)
+    for length in (12, 24, 48):
+        x = torch.randn(2, length, 8)
+        torch.testing.assert_close(fast(x), scaled(x))
+    assert len(recorder.imported) == 1 and not recorder.externs
+
+
 def test_floats_of_the_module_are_constants_even_where_everything_is_dynamic() -> None:
     norm = nn.LayerNorm(8)
     _, _, recorder = run(norm, torch.randn(3, 8), dynamic=True)
