@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rooftile.frontend.importing import Import, Scalar
+from rooftile.frontend.importing import Import, Scalar, require_one_dtype
 from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.core import Value
 from rooftile.ir.dtypes import DType, compute_type
@@ -54,6 +54,7 @@ def _leading(x: Value, d: int, rank: int) -> Size | None:
 @row(aten.linear.default)
 def linear(im: Import, x: Value, weight: Value, bias: Value | None = None) -> Value:
     decline_if(weight.type.rank != 2, "a weight that is no matrix")
+    require_one_dtype(x, weight, bias)
     axes: Axes = [(f"b{d}", size) for d, size in enumerate(x.shape[:-1])]
     axes += [("n", weight.shape[0]), ("k", weight.shape[1])]
     *batch, n, k = im.axes(axes)
@@ -65,6 +66,7 @@ def linear(im: Import, x: Value, weight: Value, bias: Value | None = None) -> Va
 
 @row(aten.matmul.default)
 def matmul(im: Import, x: Value, y: Value) -> Value:
+    require_one_dtype(x, y)
     left = x if x.type.rank > 1 else im.b.reshape(x, (1, x.shape[0]))
     right = y if y.type.rank > 1 else im.b.reshape(y, (y.shape[0], 1))
     return im.b.reshape(batched_product(im, left, right, im.dtype), im.shape)
@@ -84,6 +86,7 @@ def outer(im: Import, x: Value, y: Value) -> Value:
 @row(aten.addmm.default, aten.baddbmm.default, aten.addmv.default)
 def addmm(im: Import, bias: Value, x: Value, y: Value, *, beta: Scalar = 1, alpha: Scalar = 1) -> Value:
     """``beta * bias + alpha * (x @ y)``; with ``beta`` 0 the bias is not read, NaN or not."""
+    require_one_dtype(bias, x, y)
     wide = compute_type(im.dtype)
     left, right = (t if t.type.rank > 1 else im.b.reshape(t, (t.shape[0], 1)) for t in (x, y))
     product = im.b.reshape(batched_product(im, left, right, wide), im.shape)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rooftile.frontend.importing import Import, Scalar
+from rooftile.frontend.importing import Import, Scalar, require_one_dtype
 from rooftile.frontend.rows import decline_if, row
 from rooftile.ir.builder import IDX, broadcast_shapes
 from rooftile.ir.core import Value
@@ -127,6 +127,7 @@ _EMPTY = frozenset({aten.empty_like.default, aten.empty.memory_format, aten.new_
 def index_put(im: Import, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False) -> Value:
     """A few rows replaced, or rows written into a tensor that holds nothing yet: the inverse of a permutation, or rows
     put back into their order. What is in other rows of that is for torch to say, which says nothing."""
+    require_one_dtype(x, values)
     given = [(d, i) for d, i in enumerate(indices) if i is not None]
     decline_if(accumulate or len(given) != 1 or given[0][1].type.rank > 1, "indices of more than rows")
     ((dim, index),) = given
@@ -135,7 +136,7 @@ def index_put(im: Import, x: Value, indices: Sequence[Value | None], values: Val
     if getattr(base, "target", None) not in _EMPTY:
         return _with_few_rows(im, x, dim, index, values)
     decline_if(dim != 0 or index.type.rank != 1, "indices of more than rows")
-    rows = im.b.broadcast(im.b.cast(values, x.dtype), (index.shape[0], *x.shape[1:]))
+    rows = im.b.broadcast(values, (index.shape[0], *x.shape[1:]))
     return im.b.arrange(rows, _from_front(im, index, x.shape[0]), x.shape[0])
 
 
@@ -144,7 +145,7 @@ def _with_few_rows(im: Import, x: Value, dim: int, index: Value, values: Value) 
     place = im.b.reshape(_from_front(im, index, x.shape[dim]), (index.shape[0] if index.type.rank else 1,))
     shape = (*x.shape[:dim], place.shape[0], *x.shape[dim + 1 :])
     given = (*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
-    source = im.b.reshape(im.b.broadcast(im.b.cast(values, x.dtype), given), shape)
+    source = im.b.reshape(im.b.broadcast(values, given), shape)
     return scatter(im, x, dim, im.b.expand(place, shape, (dim,)), source)
 
 

@@ -40,7 +40,7 @@ from rooftile.frontend.importing import Import, tensor_type
 from rooftile.frontend.nodes import tensors_of
 from rooftile.frontend.pairs import by_pairs, plainly
 from rooftile.frontend.provenance import loc_of
-from rooftile.frontend.rows import NOTED, ROWS, ROWS_BY_NAME, DeclinedError, Results
+from rooftile.frontend.rows import NOTED, ROWS, ROWS_BY_NAME, DeclinedError, RefusedError, Results
 from rooftile.frontend.scalars import symbolic_float
 from rooftile.frontend.sizes import found_equal, to_size, to_strides
 from rooftile.frontend.updates import chains, updates
@@ -198,6 +198,8 @@ class _Importer:
         self.im.node, self.im.expected = node, node.meta["val"]
         try:
             results = function(self.im, *arguments, **options)
+        except RefusedError:
+            return self._extern(node)
         except (DeclinedError, InferenceError):  # with symbolic sizes, inference may not see that shapes agree
             return None
         results = self._as_found(results, node)

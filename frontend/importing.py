@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import fx
 
-from rooftile.frontend.rows import DeclinedError
+from rooftile.frontend.rows import DeclinedError, RefusedError
 from rooftile.frontend.sizes import to_sizes
 from rooftile.ir.builder import GraphBuilder, axis_exprs
 from rooftile.ir.core import Op, TensorType, Value
@@ -136,6 +136,12 @@ class Import:
         """The mean along ``dims``, in the dtype of ``x``."""
         total = self.b.reduce("sum", x, dims, keepdim=keepdim)
         return self.b.pointwise("div", total, self.size_factor(x, dims, x.dtype))
+
+
+def require_one_dtype(*operands: Value | None) -> None:
+    """Raises ``RefusedError`` where operands are of several dtypes, for ops that don't promote them."""
+    if len({x.dtype for x in operands if x is not None}) > 1:
+        raise RefusedError("operands of several dtypes")
 
 
 def _is_exact(value: Scalar, dtype: DType) -> bool:

@@ -29,6 +29,10 @@ class DeclinedError(Exception):
     """A row does not cover the form at hand (the message says which); the op stays an ATen call."""
 
 
+class RefusedError(DeclinedError):
+    """torch refuses the operands, and is to say so itself: the op's parts might take them."""
+
+
 def row(*overloads: Overload, noted: bool = False) -> Callable[[_Row], _Row]:
     """Register a function as the meaning of ``overloads``; ``noted``: the graph tells which values are their results,
     for a tuner that may run the call as it is."""

@@ -203,6 +203,9 @@ def _written_out(argument: Any) -> Any:
 
 def _as_it_is(operator: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
     """The call as torch traces it: with its functions made functional graphs."""
+    known = operator.python_key_table
+    if FunctionalTensorMode in known:  # it looks for the class itself, not for what that is made of
+        known.setdefault(_Functional, known[FunctionalTensorMode])
     try:
         return operator(*args, **kwargs)
     except UNTRACED as error:

@@ -245,6 +245,14 @@ INTEGER: dict[str, Callable[[Tensor], Any]] = {
     "arithmetic": lambda n: (n + 2, n - 1, n * 3, -n, n.abs(), n // 3, n % 3, n**2, n.sign()),
     "to float": lambda n: (n / 2, n.float() * 0.5, n * 0.5, n.sqrt() if False else n.exp(), torch.sin(n)),
     "bits": lambda n: (n & 3, n | 8, n ^ 5, ~n, n << 1, n >> 1),
+    "bits of each": lambda n: (
+        (n[..., None] >> torch.arange(4)) & 1,
+        n << n.abs(),
+        1 << n.abs(),
+        n.int() >> n.abs(),
+        200 >> n.abs(),
+    ),
+    "of a number": lambda n: (7 % (n.abs() + 1), 6 & n, 6 | n, 6 ^ n, 9 // (n.abs() + 1), 3 - n, 2 / (n + 9)),
     "bool": lambda n: ((n > 0) & (n < 5), (n > 0) | (n < -2), (n > 0) ^ (n > 3), ~(n > 0), (n > 0) * (n > 2)),
     "bool sum": lambda n: ((n > 0).sum(), (n > 0).sum(1), (n > 0) + 1, (n > 0).float().mean(), (n > 0) + (n > 3)),
     "sum": lambda n: (n.sum(), n.sum(0), n.prod(1), n.max(), n.argmax(1), n.cumsum(1), n.int().cumsum(0)),
@@ -404,6 +412,28 @@ def test_lower_forms_of_attention() -> None:
         return flash, aten._scaled_dot_product_attention_math(q, k, v, None, 0.0, True)[0]
 
     agrees(lower, *attention_inputs(torch.float32))
+
+
+MIXED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "matmul": lambda x, y: x @ y,
+    "matrix and vector": lambda x, y: x @ y[0],
+    "linear": F.linear,
+    "linear's bias": lambda x, y: F.linear(x, x, y[0]),
+    "addmm": lambda x, y: torch.addmm(y, x, x),
+    "index_put": lambda x, y: x.index_put((torch.tensor([2, 0, 1, 3]),), y),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_what_torch_refuses_it_is_left_to_refuse(name: str) -> None:
+    x = data(4, 4)
+    for other in (x.bfloat16(), x.double(), x.long()):
+        with pytest.raises(RuntimeError) as eagers:
+            MIXED[name](x, other)
+        with pytest.raises(RuntimeError) as ours:
+            run(MIXED[name], x, other)
+        assert str(ours.value).splitlines()[0] == str(eagers.value).splitlines()[0]
+    agrees(MIXED[name], x, data(4, 4))
 
 
 def test_op_without_a_row_stays_an_aten_call() -> None:
