@@ -79,7 +79,7 @@ def resolve_outputs(trace: Trace, placeholders: Sequence[fx.Node], tracked: Cont
     for mutated, value in zip(trace.mutated, updated, strict=True):
         resolver.written[base_of(value)] = (mutated.index, value)
         mutations.append(Mutation(mutated.index, resolver.result(value), mutated.tracked))
-    outputs = tuple(resolver.output(o) for o in user_outputs)
+    outputs = tuple(map(resolver.output, user_outputs, trace.strides))
     return Outputs(tuple(resolver.results), outputs, tuple(mutations))
 
 
@@ -100,9 +100,9 @@ class _Resolver:
             self.results.append(node)
         return self.results.index(node)
 
-    def output(self, value: Any) -> Output:
-        """How the caller gets ``value``."""
-        if not is_tensor(value):
+    def output(self, value: Any, strides: Sequence[Any] | None) -> Output:
+        """How the caller gets ``value``, a tensor with ``strides`` if it is one."""
+        if not is_tensor(value) or strides is None:
             return _plain(value)
         base = base_of(value)
         if base in self.written:
@@ -110,7 +110,7 @@ class _Resolver:
         if base in self._inputs:
             return self._of_input(value, self._inputs[base], base)
         if self._shown[base] == 1:
-            return FromResult(self.result(value), _strides(value))
+            return FromResult(self.result(value), to_strides(strides))
         shared = FromResult(self.result(base), _strides(base))
         return shared if value is base else self._view(value, value.meta["val"], base.meta["val"], shared)
 

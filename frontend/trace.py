@@ -76,10 +76,12 @@ class MutatedInput:
 
 @dataclass(frozen=True)
 class Trace:
-    """A functional graph. Its output is ``(new value of each mutated input..., output...)``."""
+    """A functional graph. Its output is ``(new value of each mutated input..., output...)``. ``strides`` are those that
+    the outputs have: what was written to keeps its layout, whichever that of its new value is; None is no tensor."""
 
     module: fx.GraphModule
     mutated: tuple[MutatedInput, ...]
+    strides: tuple[Sequence[Any] | None, ...]
 
 
 def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: FakeTensorMode) -> Trace:
@@ -95,16 +97,18 @@ def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: F
     refuse_calls(module, _TRACED, _CALLS)
     pre_dispatch = not (_uses_autocast(module) or _transforms_functions(module))
     mutated: list[MutatedInput] = []
+    strides: list[Sequence[Any] | None] = []
 
     def run(*args: Any) -> list[Any]:
         wrapped = [to_fun(a) for a in args]
         with fx_traceback.preserve_node_meta():
-            outputs = _Run(module).run(*wrapped)
+            outputs = tree_leaves(_Run(module).run(*wrapped))
         mutated.extend(_mutated_inputs(wrapped))
-        return [from_fun(wrapped[m.index]) for m in mutated] + [from_fun(o) for o in tree_leaves(outputs)]
+        strides.extend(o.stride() if isinstance(o, torch.Tensor) else None for o in outputs)
+        return [from_fun(wrapped[m.index]) for m in mutated] + [from_fun(o) for o in outputs]
 
     traced = _trace(run, inputs, fake_mode, pre_dispatch)
-    return Trace(traced, tuple(mutated))
+    return Trace(traced, tuple(mutated), tuple(strides))
 
 
 def trace_decomposition(
@@ -151,12 +155,12 @@ def _is_symbolic(value: Any) -> bool:
 
 class _Functional(FunctionalTensorMode):
     """torch's functionalisation, which keeps composite ops whole before dispatch, and takes their schemas' word that
-    they give new memory. Some (``einsum``, ``broadcast_tensors``) give views where there is nothing to compute: these
-    calls are taken apart, so that a write to the one reaches the other."""
+    they give new memory and write to none. Some (``einsum``, ``broadcast_tensors``) give views where nothing is to be
+    computed, ``instance_norm`` counts up its running means: such calls are taken apart, so that every write is seen."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.pre_dispatch and _is_kept_whole(func) and _gives_what_it_got(func, args, kwargs):
+        if self.pre_dispatch and _is_kept_whole(func) and _shares_or_writes(func, args, kwargs):
             with self:
                 return func.decompose(*args, **kwargs)
         return super().__torch_dispatch__(func, types, args, kwargs)
@@ -168,21 +172,25 @@ def _is_kept_whole(func: Any) -> bool:
     return not any(argument.alias_info for argument in func._schema.arguments)
 
 
-def _gives_what_it_got(func: OpOverload, args: Any, kwargs: Any) -> bool:
-    """Whether some of the results of a call lie where an operand does. The trace is not to see that it was tried."""
+def _shares_or_writes(func: OpOverload, args: Any, kwargs: Any) -> bool:
+    """Whether some of the results of a call lie where an operand does, or it writes to one. The trace is not to see
+    that it was tried."""
     fake_args, fake_kwargs = tree_map(_as_fake, (args, kwargs))
+    operands = [x for x in tree_leaves((fake_args, fake_kwargs)) if isinstance(x, torch.Tensor)]
+    versions = [x._version for x in operands]
     with disable_proxy_modes_tracing():
         results = func(*fake_args, **fake_kwargs)
-    memory = set(map(_memory, tree_leaves((fake_args, fake_kwargs)))) - {None}
-    return any(_memory(result) in memory for result in tree_leaves(results))
+    memory = set(map(_memory, operands))
+    written = versions != [x._version for x in operands]
+    return written or any(_memory(x) in memory for x in tree_leaves(results) if isinstance(x, torch.Tensor))
 
 
 def _as_fake(value: Any) -> Any:
     return torch._from_functional_tensor(value.elem) if isinstance(value, FunctionalTensor) else value
 
 
-def _memory(value: Any) -> int | None:
-    return value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None
+def _memory(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 class _Run(fx.Interpreter):

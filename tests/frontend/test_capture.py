@@ -112,6 +112,16 @@ def test_writes_to_inputs_happen() -> None:
     assert len(recorder.captured[0].mutations) == 2
 
 
+def test_an_op_of_many_that_writes_to_its_operand_does() -> None:
+    plain, module = (nn.InstanceNorm1d(4, track_running_stats=True) for _ in range(2))
+    fast, recorder = compiled(module)
+    for _ in range(2):
+        x = torch.randn(2, 4, 6) * 3 + 1
+        torch.testing.assert_close(fast(x), plain(x))
+    torch.testing.assert_close(module.state_dict(), plain.state_dict())
+    assert not recorder.externs
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_what_dropout_returns_may_be_written_to(training: bool) -> None:
     def masked(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,6 +246,18 @@ def test_layouts_of_outputs_are_eagers() -> None:
     x = torch.randn(2, 3, 4)
     for got, want in zip(run(lambda t: ((t + 1).transpose(1, 2), t.mT * 2), x)[0], (x.mT, x.mT), strict=True):
         assert got.stride() == want.stride()
+
+
+def test_what_is_written_through_a_view_keeps_its_layout() -> None:
+    def filled(x: Tensor) -> tuple[Tensor, Tensor]:
+        y, z = torch.empty(2, 3, 4), x.t() * 2
+        y[...] = x
+        y.transpose(1, 2).relu_()
+        z.t().add_(1)
+        return y, z
+
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(run(filled, x)[0], filled(x), check_stride=True)
 
 
 def test_inputs_that_are_not_contiguous() -> None:
