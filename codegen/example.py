@@ -47,7 +47,7 @@ def example(
     sizes."""
     promised = {} if body is None else promises(body)
     of_body = dict(zip(buffers, () if body is None else body.inputs, strict=False))
-    bound = [example_size(s, n) for s, n in sizes.items()]
+    bound = example_sizes(sizes, tuple(buffers))
     bindings = {size.symbol: size.example for size in bound}
     names, first_output = list(buffers.values()), len(buffers) - outputs
     safe = largest_safe_index(tuple(buffers), bindings)
@@ -69,9 +69,27 @@ def example(
     }
 
 
-def example_size(symbol: Symbol, name: str) -> ExampleSize:
-    """The value nearest to ``EXAMPLE_SIZE`` within the symbol's range, rounded down to its divisor if there is room."""
-    value = max(symbol.lo, min(EXAMPLE_SIZE, EXAMPLE_SIZE if symbol.hi is None else symbol.hi))
+def example_sizes(names: Mapping[Symbol, str], buffers: Sequence[Value]) -> list[ExampleSize]:
+    """Values for run-time sizes, near ``EXAMPLE_SIZE``, or else the largest with which all buffers have elements:
+    where one is as long as a quotient, what it is divided by cannot be large."""
+    size = EXAMPLE_SIZE
+    while True:
+        bound = [_example_size(s, n, size) for s, n in names.items()]
+        if size <= 1 or _all_have_elements(buffers, {each.symbol: each.example for each in bound}):
+            return bound
+        size //= 2
+
+
+def _all_have_elements(buffers: Sequence[Value], sizes: Mapping[str, int]) -> bool:
+    try:
+        return all(evaluate(size, sizes) > 0 for value in buffers for size in value.shape)
+    except ZeroDivisionError:
+        return False
+
+
+def _example_size(symbol: Symbol, name: str, near: int) -> ExampleSize:
+    """The value nearest to ``near`` within the symbol's range, rounded down to its divisor if there is room."""
+    value = max(symbol.lo, min(near, near if symbol.hi is None else symbol.hi))
     rounded = value // symbol.divisor * symbol.divisor
     return ExampleSize(symbol.name, name, rounded if rounded >= max(symbol.lo, 1) else rounded + symbol.divisor)
 

@@ -21,7 +21,7 @@ from rooftile.errors import UnsupportedError
 from rooftile.frontend.captured import FromInput, FromResult, Mutation, Output, Plain, ViewOf
 from rooftile.frontend.nodes import is_tensor
 from rooftile.frontend.sizes import to_size, to_sizes, to_strides
-from rooftile.frontend.trace import Trace
+from rooftile.frontend.trace import Trace, fake_mode_of
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def resolve_outputs(trace: Trace, placeholders: Sequence[fx.Node], tracked: Cont
     resolver = _Resolver(placeholders, user_outputs, tracked)
     mutations = []
     for mutated, value in zip(trace.mutated, updated, strict=True):
-        resolver.written[base_of(value)] = mutated.index
+        resolver.written[base_of(value)] = (mutated.index, value)
         mutations.append(Mutation(mutated.index, resolver.result(value), mutated.tracked))
-    outputs = tuple(resolver.output(o) for o in user_outputs)
+    outputs = tuple(map(resolver.output, user_outputs, trace.strides))
     return Outputs(tuple(resolver.results), outputs, tuple(mutations))
 
 
@@ -91,7 +91,7 @@ class _Resolver:
         self._inputs = {node: number for number, node in enumerate(placeholders)}
         self._placeholders = placeholders
         self._shown = Counter(base_of(o) for o in dict.fromkeys(outputs) if is_tensor(o))
-        self.written: dict[fx.Node, int] = {}
+        self.written: dict[fx.Node, tuple[int, fx.Node]] = {}  # an input and its new value, by the memory of that
         self.results: list[fx.Node] = []
 
     def result(self, node: fx.Node) -> int:
@@ -100,28 +100,59 @@ class _Resolver:
             self.results.append(node)
         return self.results.index(node)
 
-    def output(self, value: Any) -> Output:
-        """How the caller gets ``value``."""
-        if not is_tensor(value):
+    def output(self, value: Any, strides: Sequence[Any] | None) -> Output:
+        """How the caller gets ``value``, a tensor with ``strides`` if it is one."""
+        if not is_tensor(value) or strides is None:
             return _plain(value)
         base = base_of(value)
-        number = self.written.get(base, self._inputs.get(base))
-        if number is not None:
-            return self._of_input(value, base, number)
+        if base in self.written:
+            return self._of_input(value, *self.written[base])
+        if base in self._inputs:
+            return self._of_input(value, self._inputs[base], base)
         if self._shown[base] == 1:
-            return FromResult(self.result(value), _strides(value))
+            return FromResult(self.result(value), to_strides(strides))
         shared = FromResult(self.result(base), _strides(base))
-        return shared if value is base else self._view(value, base, shared)
+        return shared if value is base else self._view(value, value.meta["val"], base.meta["val"], shared)
 
-    def _of_input(self, value: fx.Node, base: fx.Node, number: int) -> Output:
-        if _strides(base) != _strides(self._placeholders[number]):
-            raise UnsupportedError(f"output {value.name} is a view of input {number}, which changes its layout")
-        return FromInput(number) if value is base else self._view(value, base, FromInput(number))
+    def _of_input(self, value: fx.Node, number: int, now: fx.Node) -> Output:
+        """``value``, which shows the memory of ``now``: of an input, or of what is to be written over it."""
+        if value is now:
+            return FromInput(number)
+        shown, written, there = value.meta["val"], now.meta["val"], self._placeholders[number].meta["val"]
+        if to_strides(written.stride()) != to_strides(there.stride()):
+            shown, written = _shown_of(there, value, now), there
+        return self._view(value, shown, written, FromInput(number))
 
-    def _view(self, value: fx.Node, base: fx.Node, found: FromResult | FromInput) -> ViewOf:
-        shown, start = value.meta["val"], base.meta["val"].storage_offset()
-        offset = to_size(shown.storage_offset() - start)
-        return ViewOf(found, to_sizes(shown.shape), _strides(value), offset, value in self._tracked)
+    def _view(self, value: fx.Node, shown: torch.Tensor, base: torch.Tensor, found: FromResult | FromInput) -> ViewOf:
+        offset = to_size(shown.storage_offset() - base.storage_offset())
+        return ViewOf(found, to_sizes(shown.shape), to_strides(shown.stride()), offset, value in self._tracked)
+
+
+def _shown_of(there: torch.Tensor, value: fx.Node, now: fx.Node) -> torch.Tensor:
+    """What ``value``, a view of ``now``, shows once ``now`` has been written to ``there``, which lies otherwise.
+
+    Raises:
+        UnsupportedError: ``value`` is not made of ``now`` itself, or cannot be made of something that lies so.
+    """
+    calls, mode = list[fx.Node](), fake_mode_of(now)
+    node: Any = value
+    while isinstance(node, fx.Node) and node is not now:
+        calls.insert(0, node)
+        node = node.args[0] if node.args else None
+    refused = UnsupportedError(f"output {value.name} is a view of an input whose layout the call changes")
+    if node is not now or mode is None:
+        raise refused
+    shown: Any = there
+    with mode:
+        for call in calls:
+            assert callable(call.target)
+            others, named = fx.map_arg((call.args[1:], call.kwargs), lambda n: n.meta["val"])
+            try:
+                shown = call.target(shown, *others, **named)
+            except RuntimeError as error:
+                raise refused from error
+    assert isinstance(shown, torch.Tensor)
+    return shown
 
 
 def _strides(node: fx.Node) -> tuple[Any, ...]:

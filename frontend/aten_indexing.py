@@ -135,7 +135,7 @@ def index_put(im: Import, x: Value, indices: Sequence[Value | None], values: Val
     if getattr(base, "target", None) not in _EMPTY:
         return _with_few_rows(im, x, dim, index, values)
     decline_if(dim != 0 or index.type.rank != 1, "indices of more than rows")
-    rows = im.b.broadcast(im.b.cast(values, x.dtype), (index.shape[0], *x.shape[1:]))
+    rows = im.b.broadcast(values, (index.shape[0], *x.shape[1:]))
     return im.b.arrange(rows, _from_front(im, index, x.shape[0]), x.shape[0])
 
 
@@ -144,7 +144,7 @@ def _with_few_rows(im: Import, x: Value, dim: int, index: Value, values: Value) 
     place = im.b.reshape(_from_front(im, index, x.shape[dim]), (index.shape[0] if index.type.rank else 1,))
     shape = (*x.shape[:dim], place.shape[0], *x.shape[dim + 1 :])
     given = (*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
-    source = im.b.reshape(im.b.broadcast(im.b.cast(values, x.dtype), given), shape)
+    source = im.b.reshape(im.b.broadcast(values, given), shape)
     return scatter(im, x, dim, im.b.expand(place, shape, (dim,)), source)
 
 

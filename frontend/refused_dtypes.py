@@ -4,7 +4,7 @@ They stay ATen calls, so that a model raises what it raises in eager, instead of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import fx
@@ -12,7 +12,7 @@ from torch import fx
 from rooftile.frontend.nodes import tensors_of
 
 _OF_ONE_DTYPE = frozenset(
-    f"aten.{name}.default" for name in ("linear", "matmul", "mm", "mv", "inner", "addmm", "addmv")
+    f"aten.{name}.default" for name in ("linear", "matmul", "mm", "mv", "inner", "addmm", "addmv", "index_put")
 )
 
 _OF_FLOATS = frozenset(
@@ -35,15 +35,17 @@ _OF_FLOATS = frozenset(
 
 def is_refused(node: fx.Node) -> bool:
     """Whether ATen refuses the call for its dtypes."""
-    operands = {tensor.dtype for operand in node.all_input_nodes for tensor in tensors_of(operand)}
-    return bool(refusal(str(node.target), operands, [tensor.dtype for tensor in tensors_of(node)]))
+    by_themselves = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node)]
+    given = [tensor.dtype for argument in by_themselves for tensor in tensors_of(argument)]
+    return bool(refusal(str(node.target), given, [tensor.dtype for tensor in tensors_of(node)]))
 
 
-def refusal(target: str, operands: Collection[torch.dtype], results: Iterable[torch.dtype]) -> str:
-    """What ATen refuses in a call of ``target`` on tensors of these dtypes, by its result's; "" where nothing is known
-    to be."""
-    if target in _OF_ONE_DTYPE and len(set(operands)) > 1:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in set(operands)))
+def refusal(target: str, given: Iterable[torch.dtype], results: Iterable[torch.dtype]) -> str:
+    """What ATen refuses in a call of ``target`` on tensors of these dtypes, those in lists (indices) left out, by its
+    results'; "" where nothing is known to be."""
+    dtypes = set(given)
+    if target in _OF_ONE_DTYPE and len(dtypes) > 1:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
         return f"takes tensors of one dtype, not of {names}"
     if target in _OF_FLOATS and not any(dtype.is_floating_point for dtype in results):
         return "takes floats alone"

@@ -115,7 +115,7 @@ def transformer_encoder_layer(
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """``torch.nn.functional.dropout``: its input, or a result of its own."""
-    if not training:
+    if not training or p == 0:
         return input
     return F.dropout(input, p, inplace=True) if inplace else F.dropout(input, p).clone()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
+from itertools import permutations
+from math import gcd, lcm
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,8 +16,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy import functions
 
 from rooftile.errors import UnsupportedError
-from rooftile.ir.division import floordiv, mod
-from rooftile.ir.expr import Size, symbol
+from rooftile.ir.division import ceildiv, floordiv
+from rooftile.ir.expr import Size, symbol, terms_of
 from rooftile.ir.polynomial import add, mul
 from rooftile.ir.ranges import at_least
 
@@ -98,6 +100,8 @@ def found_equal(shown: Sequence[Any]) -> dict[Size, int]:
     return found
 
 
+# One size for each symbol, however much more torch finds out about it later: a size that is written in two ways is two.
+_SYMBOLS: WeakKeyDictionary[ShapeEnv, dict[sympy.Symbol, Size]] = WeakKeyDictionary()
 _KNOWN: WeakKeyDictionary[ShapeEnv, tuple[int, dict[sympy.Basic, sympy.Integer]]] = WeakKeyDictionary()
 
 
@@ -116,14 +120,21 @@ def _size(expr: sympy.Expr, env: ShapeEnv) -> Size:
     if isinstance(expr, _DIVISIONS):
         return floordiv(*operands)
     if isinstance(expr, _MODULI):
-        return mod(*operands)
+        return _rest(*operands)
     if isinstance(expr, functions.ModularIndexing):
-        return mod(floordiv(operands[0], operands[1]), operands[2])
+        return _rest(floordiv(operands[0], operands[1]), operands[2])
     if isinstance(expr, (sympy.Max, sympy.Min, functions.Max, functions.Min)):
         return _extremum(expr, operands)
     raise UnsupportedError(
         f"the size {expr} cannot be written with +, *, // and %", fix="mark that dimension static, or compile a part"
     )
+
+
+def _rest(num: Size, den: Size) -> Size:
+    """``num % den``, as what a multiple of ``den`` leaves: a length rounded up or down by it is that multiple then."""
+    if isinstance(den, int) and all(c < 0 for c in terms_of(num).values()):
+        return add(num, mul(ceildiv(mul(num, -1), den), den))
+    return add(num, mul(mul(floordiv(num, den), den), -1))
 
 
 def _extremum(expr: sympy.Expr, operands: Sequence[Size]) -> Size:
@@ -138,8 +149,40 @@ def _extremum(expr: sympy.Expr, operands: Sequence[Size]) -> Size:
 def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:
     if not env.var_to_range or symbol_ not in env.var_to_range or _depends_on_data(symbol_):
         raise UnsupportedError(f"the size {symbol_} depends on the values of a tensor")
-    bounds = env.var_to_range[symbol_]
-    return symbol(symbol_.name, lo=_bound(bounds.lower, 0) or 0, hi=_bound(bounds.upper, None))
+    found = _SYMBOLS.setdefault(env, {})
+    if symbol_ not in found:
+        bounds = env.var_to_range[symbol_]
+        lo, hi = _bound(bounds.lower, 0) or 0, _bound(bounds.upper, None)
+        found[symbol_] = symbol(symbol_.name, lo=lo, hi=hi, divisor=_divisor(symbol_, env))
+    return found[symbol_]
+
+
+def _divisor(symbol_: sympy.Symbol, env: ShapeEnv) -> int:
+    """What the symbol is a multiple of, as far as torch has found out while it traced: of ``k``, where a multiple of it
+    leaves no remainder, or where something times its quotient by ``k`` times ``k`` is as much as something times it."""
+    known, found = _known(env), [1]
+    for expr, number in known.items():
+        operands: Sequence[Any] = expr.args
+        if isinstance(expr, _MODULI) and number == 0 and operands[1].is_Integer:
+            coefficient, rest = operands[0].as_coeff_Mul()
+            if rest == symbol_:
+                size = int(operands[1])
+                found.append(size // gcd(size, int(coefficient)))
+    for guard in env.guards:
+        if isinstance(guard.expr, sympy.Eq):
+            for whole, parts in permutations(side.xreplace(known) for side in guard.expr.args):
+                times = whole / symbol_
+                quotients: list[Any] = list(parts.atoms(*_DIVISIONS)) if _is_positive(times, env) else []
+                for num, by in (quotient.args for quotient in quotients):
+                    if num == symbol_ and by.is_Integer and parts == times * by * functions.FloorDiv(num, by):
+                        found.append(int(by))
+    return lcm(*found)
+
+
+def _is_positive(product: sympy.Expr, env: ShapeEnv) -> bool:
+    """Whether it is a product of positive numbers and symbols."""
+    factors = sympy.Mul.make_args(product)
+    return all((f.is_Integer and f > 0) or (f.is_Symbol and env.var_to_range[f].lower >= 1) for f in factors)
 
 
 def _depends_on_data(symbol_: sympy.Symbol) -> bool:

@@ -19,11 +19,11 @@ from torch._C import DispatchKey
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.utils import _disable_saved_tensors_hooks_during_tracing as no_saved_tensors_hooks
 from torch._functorch._aot_autograd.functional_utils import from_fun, has_data_mutation, to_fun
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx import traceback as fx_traceback
-from torch.fx.experimental.proxy_tensor import make_fx, maybe_enable_thunkify
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx, maybe_enable_thunkify
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rooftile.errors import UnsupportedError
@@ -48,6 +48,17 @@ _PLAIN_CALL = "flat_apply"
 _TRACED = {*_CALLS, *_DEFINED, *_KEPT, _PLAIN_CALL}
 # Checks that the trace has already decided.
 _DECIDED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten.sym_constrain_range_for_size.default)
+# Composite ops that every block is full of, and that give new memory whatever they are given: they are not asked.
+_COMPUTED = frozenset(
+    {
+        torch.ops.aten.linear.default,
+        torch.ops.aten.matmul.default,
+        torch.ops.aten.softmax.int,
+        torch.ops.aten.layer_norm.default,
+        torch.ops.aten.rms_norm.default,
+        torch.ops.aten.scaled_dot_product_attention.default,
+    }
+)
 # What torch raises where it does not trace a call.
 UNTRACED = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 # An autocast context is entered by these calls where a module enters it itself.
@@ -65,10 +76,12 @@ class MutatedInput:
 
 @dataclass(frozen=True)
 class Trace:
-    """A functional graph. Its output is ``(new value of each mutated input..., output...)``."""
+    """A functional graph. Its output is ``(new value of each mutated input..., output...)``. ``strides`` are those that
+    the outputs have: what was written to keeps its layout, whichever that of its new value is; None is no tensor."""
 
     module: fx.GraphModule
     mutated: tuple[MutatedInput, ...]
+    strides: tuple[Sequence[Any] | None, ...]
 
 
 def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: FakeTensorMode) -> Trace:
@@ -84,16 +97,18 @@ def functional_trace(module: fx.GraphModule, inputs: Sequence[Any], fake_mode: F
     refuse_calls(module, _TRACED, _CALLS)
     pre_dispatch = not (_uses_autocast(module) or _transforms_functions(module))
     mutated: list[MutatedInput] = []
+    strides: list[Sequence[Any] | None] = []
 
     def run(*args: Any) -> list[Any]:
         wrapped = [to_fun(a) for a in args]
         with fx_traceback.preserve_node_meta():
-            outputs = _Run(module).run(*wrapped)
+            outputs = tree_leaves(_Run(module).run(*wrapped))
         mutated.extend(_mutated_inputs(wrapped))
-        return [from_fun(wrapped[m.index]) for m in mutated] + [from_fun(o) for o in tree_leaves(outputs)]
+        strides.extend(o.stride() if isinstance(o, torch.Tensor) else None for o in outputs)
+        return [from_fun(wrapped[m.index]) for m in mutated] + [from_fun(o) for o in outputs]
 
     traced = _trace(run, inputs, fake_mode, pre_dispatch)
-    return Trace(traced, tuple(mutated))
+    return Trace(traced, tuple(mutated), tuple(strides))
 
 
 def trace_decomposition(
@@ -123,7 +138,7 @@ def _trace(
         fake_mode,
         rules,
         no_saved_tensors_hooks(),
-        FunctionalTensorMode(pre_dispatch=pre_dispatch, export=pre_dispatch),
+        _Functional(pre_dispatch=pre_dispatch, export=pre_dispatch),
     ):
         traced = make_fx(guarded, decomposition_table={}, pre_dispatch=pre_dispatch, record_module_stack=True)(*inputs)
     for node in [n for n in traced.graph.nodes if n.target in _DECIDED]:
@@ -136,6 +151,46 @@ def _trace(
 def _is_symbolic(value: Any) -> bool:
     sizes = value.shape if isinstance(value, torch.Tensor) else (value,)
     return any(isinstance(size, torch.SymInt) for size in sizes)
+
+
+class _Functional(FunctionalTensorMode):
+    """torch's functionalisation, which keeps composite ops whole before dispatch, and takes their schemas' word that
+    they give new memory and write to none. Some (``einsum``, ``broadcast_tensors``) give views where nothing is to be
+    computed, ``instance_norm`` counts up its running means: such calls are taken apart, so that every write is seen."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.pre_dispatch and _is_kept_whole(func) and _shares_or_writes(func, args, kwargs):
+            with self:
+                return func.decompose(*args, **kwargs)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _is_kept_whole(func: Any) -> bool:
+    if not isinstance(func, OpOverload) or func in _COMPUTED or func._schema.is_mutable or not func._can_decompose():
+        return False
+    return not any(argument.alias_info for argument in func._schema.arguments)
+
+
+def _shares_or_writes(func: OpOverload, args: Any, kwargs: Any) -> bool:
+    """Whether some of the results of a call lie where an operand does, or it writes to one. The trace is not to see
+    that it was tried."""
+    fake_args, fake_kwargs = tree_map(_as_fake, (args, kwargs))
+    operands = [x for x in tree_leaves((fake_args, fake_kwargs)) if isinstance(x, torch.Tensor)]
+    versions = [x._version for x in operands]
+    with disable_proxy_modes_tracing():
+        results = func(*fake_args, **fake_kwargs)
+    memory = set(map(_memory, operands))
+    written = versions != [x._version for x in operands]
+    return written or any(_memory(x) in memory for x in tree_leaves(results) if isinstance(x, torch.Tensor))
+
+
+def _as_fake(value: Any) -> Any:
+    return torch._from_functional_tensor(value.elem) if isinstance(value, FunctionalTensor) else value
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 class _Run(fx.Interpreter):
@@ -156,6 +211,9 @@ def _written_out(argument: Any) -> Any:
 
 def _as_it_is(operator: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
     """The call as torch traces it: with its functions made functional graphs."""
+    known = operator.python_key_table
+    if FunctionalTensorMode in known:  # it looks for the class itself, not for what that is made of
+        known.setdefault(_Functional, known[FunctionalTensorMode])
     try:
         return operator(*args, **kwargs)
     except UNTRACED as error:

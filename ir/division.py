@@ -36,6 +36,9 @@ def _floordiv(num: Size, den: Size) -> Size:
     common = gcd(*(c for size in (rest, den) for c in terms_of(size).values()))
     if common > 1:
         return add(quotient, floordiv(_over(rest, common), _over(den, common)))
+    factor = _common_size(rest, den)
+    if factor is not None:
+        return add(quotient, floordiv(_without(rest, factor), _without(den, factor)))
     return add(quotient, of(FloorDiv(rest, den)) if isinstance(rest, Expr) else of(FloorDiv(Expr((((), rest),)), den)))
 
 
@@ -56,6 +59,23 @@ def _in_steps(num: Size, den: Size) -> tuple[Size, Size, int] | None:
 def _over(dividend: Size, size: int) -> Size:
     """``dividend`` divided by an integer that divides its coefficients."""
     return from_terms({m: c // size for m, c in terms_of(dividend).items()})
+
+
+def _common_size(*sizes: Size) -> Symbol | None:
+    """A run-time size that is a factor of every term: it is no zero where there is a quotient."""
+    terms = [monomial for size in sizes for monomial in terms_of(size)]
+    return next(
+        (a for a in terms[0] if isinstance(a, Symbol) and a.extent is None and all(a in m for m in terms)), None
+    )
+
+
+def _without(dividend: Size, factor: Symbol) -> Size:
+    """``dividend`` divided by a factor of its terms."""
+    found = {}
+    for monomial, coefficient in terms_of(dividend).items():
+        at = monomial.index(factor)
+        found[monomial[:at] + monomial[at + 1 :]] = coefficient
+    return from_terms(found)
 
 
 def _nested_division(rest: Size, den: Size) -> Size | None:
@@ -124,7 +144,7 @@ def _divide_term(monomial: Monomial, coefficient: int, den: Size) -> Size | None
             if isinstance(atom, Symbol) and atom.divisor % (den // common) == 0:
                 others = monomial[:position] + monomial[position + 1 :]
                 return mul(from_terms({others: coefficient // common}), of(FloorDiv(of(atom), den // common)))
-        return None
+        return _divide_factors(monomial, coefficient // common, den // common)
     if len(den.terms) != 1:
         return None
     (factors, scale), left = den.terms[0], list(monomial)
@@ -133,6 +153,16 @@ def _divide_term(monomial: Monomial, coefficient: int, den: Size) -> Size | None
             return None
         left.remove(factor)
     return from_terms({tuple(left): coefficient // scale}) if coefficient % scale == 0 else None
+
+
+def _divide_factors(monomial: Monomial, coefficient: int, den: int) -> Size | None:
+    """``term / den`` where several symbols together are known to be a multiple of ``den``, else None."""
+    quotient: Size = coefficient
+    for atom in monomial:
+        part = gcd(atom.divisor, den) if isinstance(atom, Symbol) else 1
+        den //= part
+        quotient = mul(quotient, floordiv(of(atom), part))
+    return quotient if den == 1 else None
 
 
 def divides(den: int, size: Size) -> bool:

@@ -127,6 +127,12 @@ def updated_operand(op: Op) -> Value | None:
     return None if read_again else op.inputs[first[1]]
 
 
+def given_by_themselves(op: Op) -> list[Value]:
+    """The operands that are arguments of the call, not in a list of such."""
+    arguments = (*op.attrs["args"], *(value for _, value in op.attrs["kwargs"]))
+    return [op.inputs[a[1]] for a in arguments if isinstance(a, tuple) and a[0] == "operand"]
+
+
 def _mentions(arguments: Sequence[Attr], operand: Attr) -> bool:
     return any(a == operand or (isinstance(a, tuple) and _mentions(a[1:], operand)) for a in arguments)
 

@@ -26,7 +26,8 @@ class CompiledFunction:
     """What runs in place of a captured graph. It takes the graph's arguments in order and returns a tuple.
 
     ``original`` is the uncompiled function; it serves calls whose written inputs overlap other inputs in memory, where
-    the order of reads and writes matters, and calls with tangents, which torch carries forward. ``invalidate`` makes
+    the order of reads and writes matters, calls with tangents, which torch carries forward, and calls with a negative
+    integer: all of a program's are taken for sizes. ``invalidate`` makes
     the program forget what it keeps of the weights. A call that records gradients makes all programs forget it: whoever
     makes it is about to change weights.
     """
@@ -42,6 +43,7 @@ class CompiledFunction:
         self.invalidate = invalidate
         self.program = program
         self._original = original
+        self._least = {s.input: s.symbol.lo for s in captured.symbols if s.dim is None}
         self._tensors = [number for number, i in enumerate(captured.inputs) if i.kind != "size"]
         self._layouts = _uncommon_layouts(captured)
         self._tracks_gradients = any(captured.results_require_grad)
@@ -54,7 +56,9 @@ class CompiledFunction:
 
     def __call__(self, *arguments: Any) -> tuple[Any, ...]:
         sizes = bind_sizes(self.captured.symbols, arguments)
-        if _have_tangents(arguments) or (self.captured.mutations and self._written_input_overlaps(arguments, sizes)):
+        is_less = any(arguments[number] < least for number, least in self._least.items())
+        overlaps = not is_less and self.captured.mutations and self._written_input_overlaps(arguments, sizes)
+        if is_less or overlaps or _have_tangents(arguments):
             return tuple(self._original(*arguments))
         results: Sequence[torch.Tensor]
         if self._tracks_gradients and torch.is_grad_enabled():

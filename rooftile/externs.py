@@ -11,7 +11,7 @@ from rooftile.errors import RequirementError
 from rooftile.frontend.provenance import loc_of
 from rooftile.frontend.refused_dtypes import refusal
 from rooftile.ir.core import Graph, Op
-from rooftile.ir.extern import UPDATES
+from rooftile.ir.extern import UPDATES, given_by_themselves
 from rooftile.passes.ledger import Ledger, Remark
 from rooftile.passes.packing import is_packed
 
@@ -56,7 +56,7 @@ def _why(op: Op) -> str:
     if foreign:
         return f"works on {foreign}, which no kernel does"
     target = str(op.attrs["target"])
-    refused = refusal(target, [v.dtype.torch for v in op.inputs], [v.dtype.torch for v in op.outputs])
+    refused = refusal(target, *([v.dtype.torch for v in values] for values in (given_by_themselves(op), op.outputs)))
     return f"{refused}, and will raise" if refused else why(target)
 
 

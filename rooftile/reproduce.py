@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from rooftile.accuracy import Accuracy, promised, truth
-from rooftile.codegen.example import example_size, largest_safe_index
+from rooftile.codegen.example import example_sizes, largest_safe_index
 from rooftile.config import CompileOptions
 from rooftile.driver import build_program
 from rooftile.ir.core import Graph, Op, TensorType, Value
@@ -58,7 +58,8 @@ def copies_of_written(graph: Graph, tensors: Sequence[torch.Tensor]) -> list[tor
 def random_inputs(graph: Graph, device: torch.device, seed: int = 0) -> tuple[list[torch.Tensor], dict[str, int]]:
     """Inputs for ``graph``, and the run-time sizes they have: normal floats (positive ones where a root or a logarithm
     is taken of them as they are), coins, and integers that index any dimension."""
-    sizes = {s.name: example_size(s, s.name).example for s in graph.size_symbols()}
+    names = {s: s.name for s in graph.size_symbols()}
+    sizes = {each.symbol: each.example for each in example_sizes(names, graph.inputs)}
     generator = torch.Generator().manual_seed(seed)
     limit = largest_safe_index(graph.inputs, sizes)
     positive = _positive(graph)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from math import prod
 
 from rooftile.ir.core import Op
-from rooftile.ir.expr import Size, axis, size_symbols, symbols
+from rooftile.ir.expr import Size, axis, symbols
 from rooftile.ir.scalar import COMBINES
-from rooftile.ir.substitution import evaluate
 from rooftile.passes.regions.access import Access, Read, is_extreme
-from rooftile.passes.regions.sizes import likely
+from rooftile.passes.regions.sizes import likely, taken_for
 from rooftile.passes.regions.sweeps import Sweeps
 from rooftile.passes.rules.infinities import is_certain
 from rooftile.target import Target
@@ -88,7 +87,7 @@ def parts_for(extent: Size, programs: int, target: Target) -> int:
 
 def _longest(extent: Size) -> int:
     """How long an axis may be: parts of short ones cost little, too few parts of long ones much."""
-    return evaluate(extent, {s.name: s.hi or UNBOUNDED for s in size_symbols(extent)})
+    return taken_for(extent, lambda s: s.hi or UNBOUNDED)
 
 
 def busy(programs: int, target: Target) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import prod
 
-from rooftile.ir.expr import Size, Symbol, size_symbols
-from rooftile.ir.substitution import evaluate
+from rooftile.ir.expr import Atom, FloorDiv, Size, Symbol
 
 LIKELY_SIZE = 2048  # what an unknown size is taken for
 _KNOWN: ContextVar[Mapping[str, int] | None] = ContextVar("known sizes", default=None)
@@ -26,7 +26,22 @@ def known_sizes(sizes: Mapping[str, int]) -> Iterator[None]:
 def likely(size: Size) -> int:
     """The value that ``size`` is planned for: run-time sizes count as ``LIKELY_SIZE``, or what of it their range
     allows."""
-    return evaluate(size, {s.name: _likely_symbol(s) for s in size_symbols(size)})
+    return taken_for(size, _likely_symbol)
+
+
+def taken_for(size: Size, value: Callable[[Symbol], int]) -> int:
+    """``size`` with each run-time size taken for ``value``, and quotients for 1 at least: where one would be 0, what it
+    divides by has been taken for more than it can be."""
+    if isinstance(size, int):
+        return size
+    return sum(c * prod(_atom_taken_for(atom, value) for atom in monomial) for monomial, c in size.terms)
+
+
+def _atom_taken_for(atom: Atom, value: Callable[[Symbol], int]) -> int:
+    if isinstance(atom, Symbol):
+        return value(atom)
+    number, by = taken_for(atom.num, value), max(1, taken_for(atom.den, value))
+    return max(1, number // by) if isinstance(atom, FloorDiv) else number % by
 
 
 def _likely_symbol(s: Symbol) -> int:

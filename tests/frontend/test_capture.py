@@ -113,6 +113,16 @@ def test_writes_to_inputs_happen() -> None:
     assert len(recorder.captured[0].mutations) == 2
 
 
+def test_an_op_of_many_that_writes_to_its_operand_does() -> None:
+    plain, module = (nn.InstanceNorm1d(4, track_running_stats=True) for _ in range(2))
+    fast, recorder = compiled(module)
+    for _ in range(2):
+        x = torch.randn(2, 4, 6) * 3 + 1
+        torch.testing.assert_close(fast(x), plain(x))
+    torch.testing.assert_close(module.state_dict(), plain.state_dict())
+    assert not recorder.externs
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_what_dropout_returns_may_be_written_to(training: bool) -> None:
     def masked(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,6 +173,61 @@ def test_a_written_input_that_is_returned_is_the_input() -> None:
     assert row.data_ptr() == x[1].data_ptr()
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: [x.t().mul_(2), x[1:], x.unfold(1, 2, 2)],
+        lambda x: [x[:, ::2].add_(1), x, x.t()],
+        lambda x: [x.unflatten(1, (2, 2))[:, 0].zero_(), x.unflatten(1, (2, 2)), *x.mul_(2).split(2, 1)],
+    ],
+)
+@pytest.mark.parametrize("lay", [lambda x: x, lambda x: x.t().contiguous().t(), lambda x: x.repeat(1, 2)[:, ::2]])
+def test_views_of_a_written_input_are_views_of_it(
+    write: Callable[[Tensor], list[Tensor]], lay: Callable[[Tensor], Tensor]
+) -> None:
+    start = torch.randn(3, 4)
+    x, plain = lay(start.clone()), lay(start.clone())
+    got, want = compiled(write)[0](x), write(plain)
+    assert torch.equal(x, plain)
+    for a, b in zip(got, want, strict=True):
+        assert torch.equal(a, b) and a.stride() == b.stride()
+        assert a.data_ptr() - x.data_ptr() == b.data_ptr() - plain.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda x: torch.einsum("bii->bi", x),
+        lambda x: torch.einsum("bij->jbi", x),
+        lambda x: torch.broadcast_tensors(x, x[:1])[0],
+        lambda x: torch.meshgrid(x[0, 0], x[0, 1], indexing="ij")[0],
+        lambda x: x.sum_to_size(2, 3, 3),
+        lambda x: torch.atleast_2d(x, x[0, 0])[1],
+        lambda x: F.dropout(x, 0.0, True),
+    ],
+)
+def test_an_op_of_many_that_gives_a_view_gives_a_view(look: Callable[[Tensor], Tensor]) -> None:
+    """Writing to what it gives writes to what it was given, be that an input or not."""
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = x * 2
+        look(y).select(-1, 0).fill_(1)
+        return y, look(y), look(x)
+
+    def write(x: Tensor) -> None:
+        look(x).select(-1, 0).fill_(3)
+
+    x = torch.randn(2, 3, 3)
+    plain = x.clone()
+    (y, of_y, of_x), want = compiled(both)[0](x), both(plain)
+    torch.testing.assert_close((y, of_y, of_x), want, check_stride=True)
+    assert of_y.data_ptr() - y.data_ptr() == want[1].data_ptr() - want[0].data_ptr()
+    assert of_x.data_ptr() - x.data_ptr() == want[2].data_ptr() - plain.data_ptr()
+    compiled(write)[0](x)
+    write(plain)
+    assert torch.equal(x, plain)
+
+
 def test_written_inputs_that_overlap_others_run_in_the_original_order() -> None:
     def shift(x: Tensor, y: Tensor) -> Tensor:
         x.mul_(2)
@@ -182,6 +247,18 @@ def test_layouts_of_outputs_are_eagers() -> None:
     x = torch.randn(2, 3, 4)
     for got, want in zip(run(lambda t: ((t + 1).transpose(1, 2), t.mT * 2), x)[0], (x.mT, x.mT), strict=True):
         assert got.stride() == want.stride()
+
+
+def test_what_is_written_through_a_view_keeps_its_layout() -> None:
+    def filled(x: Tensor) -> tuple[Tensor, Tensor]:
+        y, z = torch.empty(2, 3, 4), x.t() * 2
+        y[...] = x
+        y.transpose(1, 2).relu_()
+        z.t().add_(1)
+        return y, z
+
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(run(filled, x)[0], filled(x), check_stride=True)
 
 
 def test_inputs_that_are_not_contiguous() -> None:
@@ -220,6 +297,29 @@ def test_sizes_of_parts_add_up_to_a_whole_that_is_a_number() -> None:
     for first in (5, 7, 3, 11):
         torch.testing.assert_close(fast(x, w, first, 12 - first), each(x, w, first, 12 - first))
     assert "size" in {given.kind for given in recorder.captured[-1].inputs} and not recorder.externs
+
+
+@pytest.mark.parametrize(
+    "regroup",
+    [
+        lambda x: x.view(x.shape[0], x.shape[1] // 4, 4, 8).sum(2),
+        lambda x: x.view(2, -1, 4, 8).softmax(2).flatten(1, 2),
+        lambda x: x.reshape(len(x), -1, 2, 2, 8).transpose(2, 3).reshape(len(x), x.shape[1] // 4, 32),
+        lambda x: F.pad(x, (0, 0, 0, (1 - x.shape[1]) % 4)).view(2, -1, 8).amax(1),
+        lambda x: x[:, : x.shape[1] - x.shape[1] % 5].unflatten(1, (-1, 5)).sum(2),
+    ],
+)
+def test_run_time_sizes_that_are_multiples_are_known_to_be(regroup: Callable[[Tensor], Tensor]) -> None:
+    weight = nn.Parameter(torch.randn(8))
+
+    def scaled(x: Tensor) -> Tensor:
+        return regroup(x * weight)
+
+    fast, recorder = compiled(scaled, dynamic=True)
+    for length in (12, 24, 48):
+        x = torch.randn(2, length, 8)
+        torch.testing.assert_close(fast(x), scaled(x))
+    assert len(recorder.imported) == 1 and not recorder.externs
 
 
 def test_floats_of_the_module_are_constants_even_where_everything_is_dynamic() -> None:

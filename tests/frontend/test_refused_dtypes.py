@@ -32,6 +32,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "product": (torch.matmul, (half(4, 8), wide(8, 4))),
     "product and a sum": (torch.addmm, (half(4), wide(4, 8), wide(8, 4))),
     "product with a vector": (torch.mv, (half(4, 8), wide(8))),
+    "rows put into others": (lambda x, i, y: x.index_put((i,), y), (wide(2, 4), whole(2), half(2, 4))),
     "softmax": (lambda x: x.softmax(-1), (whole(4, 8),)),
     "log-softmax": (lambda x: x.log_softmax(-1), (whole(4, 8),)),
     "gelu": (F.gelu, (whole(4, 8),)),

@@ -120,7 +120,7 @@ def test_substitution(built: Built, i: int, s: int) -> None:
 
 
 AI, AJ, AK, AL = (LEAVES[name] for name in "ijkl")
-N = symbol("n", lo=1)
+N, U = symbol("n", lo=1), symbol("u", lo=2, divisor=2)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,12 @@ N = symbol("n", lo=1)
         (floordiv(N, 4) * 4 + mod(N, 4), "n"),
         (floordiv(T, 4) * 4, "t"),
         (floordiv(T * 2, 8), "t // 4"),
+        (floordiv(T * N * U, 8), "n * (t // 4) * (u // 2)"),
+        (floordiv(T * N * U, 8) * 8, "n * t * u"),
+        (floordiv(T * N * U, 16), "(n * t * u) // 16"),
+        (floordiv(N * N, N * 2), "n // 2"),
+        (floordiv(N * S + N, N * T), "(s + 1) // t"),
+        (floordiv(N * AI, T * AI), "(i * n) // (i * t)"),
         (floordiv(floordiv(N, 2), 3), "n // 6"),
         (floordiv(floordiv(N, 3) * 2, 4), "n // 6"),
         (mod(mod(N, 12), 4), "n % 4"),

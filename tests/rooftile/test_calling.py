@@ -1,4 +1,5 @@
-"""Calls that write to their inputs: whether one lies in another's memory is looked at anew where anything has moved."""
+"""Calls that a program does not serve: where a written input lies in another's memory, which is looked at anew whenever
+anything has moved, and where an integer is no size."""
 
 from __future__ import annotations
 
@@ -58,3 +59,16 @@ def test_calls_with_the_same_memory_look_at_storages_once(monkeypatch: pytest.Mo
     assert not looked
     function(x, torch.ones(8))
     assert looked
+
+
+@pytest.mark.parametrize("first", [3, -3])
+def test_an_integer_may_be_negative(first: int) -> None:
+    def shifted(x: Tensor, n: int) -> Tensor:
+        return x * n + n // 2
+
+    torch._dynamo.reset()
+    fast = torch.compile(shifted, backend=Backend(CompileOptions()), fullgraph=True, dynamic=True)
+    x = torch.randn(4)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for n in (first, 5, -7, 0, -2):
+            assert torch.equal(fast(x, n), shifted(x, n))

@@ -208,3 +208,24 @@ def test_random_inputs_have_the_types_of_the_graph() -> None:
     tensors, sizes = random_inputs(b.finish(values), CPU)
     assert [(t.dtype, tuple(t.shape)) for t in tensors] == [(t.dtype.torch, t.shape) for t in types]
     assert tensors[0].stride() == (1, 5) and tensors[1].min() >= 0 and tensors[1].max() < 3 and sizes == {}
+
+
+@pytest.mark.parametrize("target", [None, "h100"])
+def test_a_length_is_a_quotient_by_a_size_that_cannot_be_large(target: str | None) -> None:
+    """As of a grid of 64 points in so many rows: planned for thousands of rows, there would be no columns."""
+    text = """\
+symbols rows: 2..
+graph main(%x: f32[rows, 64 // rows, 8 // (64 // rows)]) {
+    with kinds=["input"]
+    %sum = reduce.sum(%x, dims=[1]) : f32[rows, 8 // (64 // rows)]
+    return %sum
+}
+"""
+    graph = parse_graph(text)
+    with collecting() as compilations:
+        program = build_program(graph, CompileOptions(target=target), torch.device("meta" if target else "cpu"))
+    (kernel,) = compilations[0].kernels.values()
+    assert kernel.source
+    x = torch.randn(8, 8, 1, device="meta" if target else "cpu")
+    (got,) = program([x], {"rows": 8})
+    assert got.shape == (8, 1) and (target or torch.allclose(got, x.sum(1)))
