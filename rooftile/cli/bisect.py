@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -36,12 +38,15 @@ def bisect(
     """
     from rooftile.blame.bisect import bisect, keeps_promise
     from rooftile.blame.data import BisectReport
-    from rooftile.blame.repro import write_repro
+    from rooftile.blame.repro import refuse_others, write_repro
     from rooftile.named_model import named_object
     from rooftile.runtime.devices import default_target
     from rooftile.target import target_named
     from rooftile.users_code import users_code
 
+    with _writing(out):
+        if out is not None:
+            refuse_others(out)
     found, _ = subjects(model, inputs, dynamic)
     judge: Any = keeps_promise if predicate is None else named_object(predicate)
     try:
@@ -53,9 +58,19 @@ def bisect(
     if culprit is None:
         show_json(asdict(BisectReport(None))) if as_json else say("nothing breaks it")
         return
-    script = write_repro(culprit, out)
+    with _writing(out):
+        script = write_repro(culprit, out)
     if as_json:
         show_json(asdict(BisectReport(culprit.row(str(script)))))
     else:
         say(f"{culprit}\n  repro: {script}")
     raise typer.Exit(1)
+
+
+@contextmanager
+def _writing(out: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = out or "the folder for temporary files"
+        raise OptionError(f"{where} cannot be written: {error.strerror}", fix="name another folder: --out") from error
