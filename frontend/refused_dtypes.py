@@ -35,8 +35,11 @@ _OF_FLOATS = frozenset(
 
 def is_refused(node: fx.Node) -> bool:
     """Whether ATen refuses the call for its dtypes."""
+    target = str(node.target)
+    if target not in _OF_ONE_DTYPE and target not in _OF_FLOATS:
+        return False
     operands = {tensor.dtype for operand in node.all_input_nodes for tensor in tensors_of(operand)}
-    return bool(refusal(str(node.target), operands, [tensor.dtype for tensor in tensors_of(node)]))
+    return bool(refusal(target, operands, [tensor.dtype for tensor in tensors_of(node)]))
 
 
 def refusal(target: str, operands: Collection[torch.dtype], results: Iterable[torch.dtype]) -> str:
