@@ -15,6 +15,7 @@ from rooftile.cli.arguments import AsJson, Dynamic, Inputs, TargetName
 from rooftile.cli.check import Subject
 from rooftile.cli.models import subjects
 from rooftile.cli.printing import say, show_json
+from rooftile.config import Config
 from rooftile.errors import OptionError
 
 Predicate = Annotated[
@@ -53,8 +54,9 @@ def bisect(
         signature(judge).bind([], [], [])
     except TypeError as error:
         raise OptionError(f"{predicate}: {error}", fix="a function of three lists of results") from error
+    wanted = target or Config.from_env().target
     with users_code(predicate or ""):
-        culprit = bisect(found, target_named(target) if target else default_target(), judge)
+        culprit = bisect(found, target_named(wanted) if wanted else default_target(), judge)
     if culprit is None:
         show_json(asdict(BisectReport(None))) if as_json else say("nothing breaks it")
         return

@@ -75,6 +75,15 @@ def test_a_repro_takes_the_place_of_repros_alone(
     assert script.read_text().startswith('"""to blame')
 
 
+def test_what_the_environment_asks_for_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOFTILE_TARGET", "h100")
+    monkeypatch.setenv("ROOFTILE_WITHOUT", "base_two")
+    found = json.loads(run("check", f"{BLAMED}:block", "--no-blame", "--json"))
+    assert found["device"].startswith("h100") and found["without"] == ["base_two"]
+    given = json.loads(run("check", f"{BLAMED}:block", "--no-blame", "--json", "-t", "cpu", "--without", "factors"))
+    assert given["device"].startswith("cpu") and given["without"] == ["factors"]
+
+
 def test_a_budget_turns_off_what_exceeds_it_where_it_does() -> None:
     model, inputs = block_and_inputs()
     before = check_model(model, inputs)
