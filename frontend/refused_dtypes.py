@@ -35,9 +35,12 @@ _OF_FLOATS = frozenset(
 
 def is_refused(node: fx.Node) -> bool:
     """Whether ATen refuses the call for its dtypes."""
+    target = str(node.target)
+    if target not in _OF_ONE_DTYPE and target not in _OF_FLOATS:
+        return False
     by_themselves = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node)]
     given = [tensor.dtype for argument in by_themselves for tensor in tensors_of(argument)]
-    return bool(refusal(str(node.target), given, [tensor.dtype for tensor in tensors_of(node)]))
+    return bool(refusal(target, given, [tensor.dtype for tensor in tensors_of(node)]))
 
 
 def refusal(target: str, given: Iterable[torch.dtype], results: Iterable[torch.dtype]) -> str:

@@ -13,6 +13,7 @@ from rooftile.ir.registered import fingerprint
 from rooftile.report.collect import versions
 from rooftile.runtime.cache import KernelCache
 from rooftile.runtime.devices import default_target
+from rooftile.target import target_named
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,14 @@ class Installation:
 
 
 def installation() -> Installation:
-    """What is here now."""
-    settings, target, made = Config.from_env(), default_target(), versions()
+    """What is here now.
+
+    Raises:
+        ConfigError: an environment variable has a value that is not allowed.
+        OptionError: the environment names a target that does not exist.
+    """
+    settings, made = Config.from_env(), versions()
+    target = target_named(settings.target) if settings.target else default_target()
     kernels = KernelCache(settings.cache_dir)
     where = "through the interpreter" if target.kind == "cpu" else f"sm_{target.arch}, {target.sm_count} processors"
     return Installation(

@@ -97,8 +97,9 @@ def _module(place: str) -> ModuleType:
     if not path.is_file():
         raise OptionError(f"no file {place!r}", fix="file.py:object or package.module:object")
     sys.path.insert(0, str(path.parent.absolute()))
-    # A name that is taken, by `copy` or `typing` say, stays what it is to those who import it.
-    name = path.stem if path.stem not in sys.modules else str(path.absolute())
+    name = path.stem
+    while name in sys.modules:  # of `copy` or `typing`, say, which stay what they are to those who import them
+        name += "_"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

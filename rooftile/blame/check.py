@@ -16,7 +16,7 @@ from rooftile.blame.nonfinite import nonfinite
 from rooftile.blame.parts import Parts
 from rooftile.blame.subject import Subject, model_subjects
 from rooftile.blame.trial import Trial
-from rooftile.config import inputs_in_order
+from rooftile.config import Config, inputs_in_order
 from rooftile.errors import OptionError
 from rooftile.passes.switches import Switches
 from rooftile.report.collect import device_text, versions
@@ -57,7 +57,10 @@ def check_model(
 
 
 def check_subjects(subjects: Sequence[Subject], target: str | None, wanted: Wanted) -> CheckReport:
-    """Check graphs with their inputs; see ``check_model``."""
+    """Check graphs with their inputs; see ``check_model``. Without a ``target``, and with nothing that is left out, it
+    is as the environment says."""
+    settings = Config.from_env()
+    target, wanted = target or settings.target, replace(wanted, without=wanted.without or settings.without)
     looks = [_Look(s, _target(s, target), wanted) for s in subjects]
     for look in looks:
         look.run()

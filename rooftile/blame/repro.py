@@ -10,10 +10,13 @@ from rooftile.blame.culprit import Culprit
 from rooftile.blame.parts import Parts
 from rooftile.blame.replay import GRAPH, INPUTS, kernel_keeps, on_random_inputs, pass_keeps, write_inputs
 from rooftile.blame.shrink import shrunk
+from rooftile.errors import OptionError
 from rooftile.ir.core import Graph
 from rooftile.ir.printer import print_graph
 from rooftile.ir.replacing import graph_of
 
+SCRIPT = "repro.py"
+_MARKER = "from rooftile.blame.replay import"
 _SCRIPT = '''"""{what}
 
 This runs it on {graph}, with {inputs}. Exit code 1: it is wrong.
@@ -21,20 +24,35 @@ This runs it on {graph}, with {inputs}. Exit code 1: it is wrong.
 
 from pathlib import Path
 
-from rooftile.blame.replay import {function}
+{marker} {function}
 
 if __name__ == "__main__":
     raise SystemExit(not {function}(Path(__file__).parent, {arguments}))
 '''
 
 
+def refuse_others(folder: Path) -> None:
+    """Nothing, where a repro in ``folder`` would take the place of none or of another one.
+
+    Raises:
+        OptionError: there are files of a repro's names in the folder, and no repro that they could be of.
+        OSError: the folder cannot be read.
+    """
+    there = [name for name in (GRAPH, INPUTS, SCRIPT) if (folder / name).exists()]
+    script = folder / SCRIPT
+    if there and not (script.is_file() and _MARKER in script.read_text(encoding="utf-8", errors="replace")):
+        raise OptionError(f"{folder} holds {there[0]}, which no bisection has left", fix="name another folder")
+
+
 def write_repro(culprit: Culprit, folder: Path | None = None) -> Path:
     """Write the least graph that shows ``culprit`` and a script that runs it; returns the script.
 
     Raises:
+        OptionError: there are files of such names in the folder, and no repro that they could be of.
         OSError: the folder cannot be written.
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="rooftile-bisect-"))
+    refuse_others(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INPUTS).unlink(missing_ok=True)
     graph, function, arguments = _WRITERS[culprit.stage](culprit, folder)
@@ -42,11 +60,12 @@ def write_repro(culprit: Culprit, folder: Path | None = None) -> Path:
     text = _SCRIPT.format(
         what=str(culprit).splitlines()[0] + ".",
         graph=GRAPH,
+        marker=_MARKER,
         inputs=f"the tensors in {INPUTS}" if (folder / INPUTS).exists() else "random inputs",
         function=function,
         arguments=arguments,
     )
-    script = folder / "repro.py"
+    script = folder / SCRIPT
     script.write_text(text, encoding="utf-8")
     return script
 

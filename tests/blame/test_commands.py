@@ -17,6 +17,7 @@ from rooftile.reproduce import reproduce
 from rooftile.target import CPU
 from tests.blame.plants import PLANTS, block_and_inputs
 from tests.models import BLOCKS
+from tests.rooftile.test_cli import refused
 from tests.schemas import misfits
 
 MODELS = str(Path(__file__).parent.parent / "rooftile" / "models_to_name.py")
@@ -57,6 +58,30 @@ def test_bisect_takes_a_predicate() -> None:
     assert "nothing breaks it" in run("bisect", f"{BLAMED}:block", "--predicate", f"{BLAMED}:has_the_right_shape")
     shown = run("bisect", f"{BLAMED}:block", "--predicate", f"{BLAMED}:rounds_as_eager_does", code=1)
     assert "to blame: pass" in shown
+
+
+def test_a_repro_takes_the_place_of_repros_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("bisect", f"{BLAMED}:block", "--predicate", f"{BLAMED}:rounds_as_eager_does", "--out")
+    script = tmp_path / "repro.py"
+    script.write_text("mine")
+    assert "holds repro.py, which no bisection has left" in refused(monkeypatch, capsys, *arguments, str(tmp_path))
+    assert script.read_text() == "mine" and list(tmp_path.iterdir()) == [script]
+    assert "cannot be written" in refused(monkeypatch, capsys, *arguments, str(script / "folder"))
+    script.unlink()
+    for _ in range(2):
+        run(*arguments, str(tmp_path), code=1)
+    assert script.read_text().startswith('"""to blame')
+
+
+def test_what_the_environment_asks_for_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOFTILE_TARGET", "h100")
+    monkeypatch.setenv("ROOFTILE_WITHOUT", "base_two")
+    found = json.loads(run("check", f"{BLAMED}:block", "--no-blame", "--json"))
+    assert found["device"].startswith("h100") and found["without"] == ["base_two"]
+    given = json.loads(run("check", f"{BLAMED}:block", "--no-blame", "--json", "-t", "cpu", "--without", "factors"))
+    assert given["device"].startswith("cpu") and given["without"] == ["factors"]
 
 
 def test_a_budget_turns_off_what_exceeds_it_where_it_does() -> None:

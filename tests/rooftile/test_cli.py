@@ -101,6 +101,11 @@ def test_opt_runs_passes_on_text(tmp_path: Path) -> None:
     assert {op.name for op in parse_graph(fused).ops} == {"region"}
 
 
+def test_info_names_the_target_that_the_environment_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOFTILE_TARGET", "h200")
+    assert json.loads(run("info", "--json"))["target"] == "h200 (sm_90, 132 processors)"
+
+
 def test_info_lists_every_variable() -> None:
     shown = run("info")
     assert all(v.name in shown for v in VARIABLES)
