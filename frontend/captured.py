@@ -65,7 +65,8 @@ class FromInput:
 class ViewOf:
     """The output shares the memory of ``base``: ``as_strided``, ``offset`` elements from the start of ``base``.
 
-    ``tracked`` says that gradients flow through the view (not so through ``detach``).
+    ``tracked`` says that gradients flow through the view: not where they are not recorded. There a view of what wants a
+    gradient says that it does too, unless it is ``detached``.
     """
 
     base: FromResult | FromInput
@@ -73,6 +74,7 @@ class ViewOf:
     strides: tuple[Size, ...]
     offset: Size
     tracked: bool
+    detached: bool
 
 
 @dataclass(frozen=True)
