@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from rooftile.errors import UnsupportedError
@@ -93,9 +94,15 @@ def _gradient_flow(nodes: Iterable[fx.Node], wanting: set[fx.Node]) -> set[fx.No
 
 
 def _carries_gradient(node: fx.Node) -> bool:
-    if node.op != "call_function" or node.target is torch.ops.aten.detach.default:
+    if node.op != "call_function" or node.target is torch.ops.aten.detach.default or _takes_a_shape(node.target):
         return False
     return any(t.is_floating_point() or t.is_complex() for t in tensors_of(node))
+
+
+def _takes_a_shape(target: Any) -> bool:
+    """Whether an op makes a tensor of the shape of another, and reads none of its elements."""
+    name = target._schema.name if isinstance(target, OpOverload) else ""
+    return name.startswith("aten::new_") or (name.startswith("aten::") and name.endswith("_like"))
 
 
 def _symbol_sources(inputs: Sequence[CapturedInput], nodes: Iterable[fx.Node]) -> tuple[SymbolSource, ...]:

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import sympy
 import torch
+from torch._guards import TracingContext
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy import functions
 
@@ -124,7 +125,7 @@ def _size(expr: sympy.Expr, env: ShapeEnv) -> Size:
     if isinstance(expr, functions.ModularIndexing):
         return _rest(floordiv(operands[0], operands[1]), operands[2])
     if isinstance(expr, (sympy.Max, sympy.Min, functions.Max, functions.Min)):
-        return _extremum(expr, operands)
+        return _extremum(expr, operands, env)
     raise UnsupportedError(
         f"the size {expr} cannot be written with +, *, // and %", fix="mark that dimension static, or compile a part"
     )
@@ -137,13 +138,26 @@ def _rest(num: Size, den: Size) -> Size:
     return add(num, mul(mul(floordiv(num, den), den), -1))
 
 
-def _extremum(expr: sympy.Expr, operands: Sequence[Size]) -> Size:
-    """The operand of a maximum or minimum that is provably the one."""
+def _extremum(expr: sympy.Expr, operands: Sequence[Size], env: ShapeEnv) -> Size:
+    """The operand of a maximum or minimum that is the one: provably, or in the call that is being compiled for, which
+    then becomes a guard of what is compiled."""
     sign = 1 if isinstance(expr, (sympy.Max, functions.Max)) else -1
     for a in operands:
         if all(at_least(mul(add(a, mul(b, -1)), sign), 0) for b in operands):
             return a
-    raise UnsupportedError(f"which operand {expr} is depends on the call", fix="mark these dimensions static")
+    if not _takes_guards(env):
+        raise UnsupportedError(f"which operand {expr} is depends on the call", fix="mark these dimensions static")
+    return next(
+        operand
+        for a, operand in zip(expr.args, operands, strict=True)
+        if all(a is b or env.evaluate_expr(sympy.Ge((a - b) * sign, 0)) for b in expr.args)
+    )
+
+
+def _takes_guards(env: ShapeEnv) -> bool:
+    """Whether what is found of sizes is checked in every call: while Dynamo compiles, not of exported programs."""
+    context = TracingContext.try_get()
+    return context is not None and context.fake_mode is not None and context.fake_mode.shape_env is env
 
 
 def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:

@@ -286,6 +286,30 @@ def test_sizes_that_are_outputs_or_values() -> None:
     assert len(recorder.imported) == 1
 
 
+def least(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+    rows = min(x.shape[0], y.shape[0])
+    return x[:rows] + y[:rows], rows
+
+
+def test_which_of_two_sizes_is_the_lesser_is_a_guard() -> None:
+    fast, recorder = compiled(least, dynamic=True)
+    for rows in ((9, 3), (8, 5), (3, 9), (5, 6)):
+        x, y = (torch.randn(n, 4) for n in rows)
+        torch.testing.assert_close(fast(x, y), least(x, y))
+    assert len(recorder.imported) == 2 and not recorder.externs
+
+
+def test_which_of_two_sizes_is_the_lesser_is_no_guard_of_an_exported_program() -> None:
+    class Least(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return least(x, y)[0]
+
+    sizes = {name: {0: torch.export.Dim.DYNAMIC} for name in "xy"}
+    program = torch.export.export(Least(), (torch.randn(9, 4), torch.randn(3, 4)), dynamic_shapes=sizes)
+    with pytest.raises(UnsupportedError, match="depends on the call"):
+        import_captured(capture_exported(program))
+
+
 def test_sizes_of_parts_add_up_to_a_whole_that_is_a_number() -> None:
     def each(x: Tensor, w: Tensor, first: int, rest: int) -> Tensor:
         parts = x.split([first, rest])

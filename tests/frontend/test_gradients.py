@@ -48,7 +48,8 @@ def test_what_requires_a_gradient_is_as_in_eager() -> None:
         with torch.no_grad():
             frozen = y * 2
             views = y[1], w[1:], w.detach().t()
-        return y, frozen, y.detach(), x * 2, y.argmax(-1), y[0], (y > 0), *views, w[0], w.t().detach()
+        shaped = torch.full_like(w, 2.0), w.new_ones(3)
+        return y, frozen, y.detach(), x * 2, y.argmax(-1), y[0], (y > 0), *views, *shaped, w[0], w.t().detach()
 
     x, w = torch.randn(3, 4), torch.randn(4, 5, requires_grad=True)
     fast = compiled(mixed)[0]
