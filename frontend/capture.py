@@ -18,7 +18,7 @@ from rooftile.frontend.definitions import write_out_definitions
 from rooftile.frontend.nodes import tensors_of
 from rooftile.frontend.sizes import to_size, to_sizes
 from rooftile.frontend.trace import functional_trace
-from rooftile.ir.expr import Size, Symbol, only_atom, size_symbols
+from rooftile.ir.expr import Size, Symbol, size_symbols, terms_of
 
 
 def capture(
@@ -122,9 +122,12 @@ def _symbol_sources(inputs: Sequence[CapturedInput], nodes: Iterable[fx.Node]) -
 
 
 def _note(found: dict[str, SymbolSource], size: Size | None, number: int, dim: int | None) -> None:
-    atom = None if size is None else only_atom(size)
-    if isinstance(atom, Symbol):
-        found.setdefault(atom.name, SymbolSource(atom, number, dim))
+    terms = dict(terms_of(size or 0))
+    plus = terms.pop((), 0)
+    if len(terms) == 1:
+        ((factors, times),) = terms.items()
+        if len(factors) == 1 and isinstance(factors[0], Symbol):
+            found.setdefault(factors[0].name, SymbolSource(factors[0], number, dim, times, plus))
 
 
 def _require_bound(tensor: torch.Tensor, node: fx.Node, found: dict[str, SymbolSource]) -> None:

@@ -209,6 +209,4 @@ def _bound(bound: Any, otherwise: int | None) -> int | None:
 
 def bind_sizes(sources: Sequence[Any], arguments: Sequence[Any]) -> Mapping[str, int]:
     """The value of every run-time size, read from a call's arguments; ``sources`` are ``SymbolSource``."""
-    return {
-        s.symbol.name: int(arguments[s.input] if s.dim is None else arguments[s.input].shape[s.dim]) for s in sources
-    }
+    return {source.symbol.name: source.value(arguments) for source in sources}
