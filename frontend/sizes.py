@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
-from itertools import permutations
 from math import gcd, lcm
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -173,7 +172,7 @@ def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:
 
 def _divisor(symbol_: sympy.Symbol, env: ShapeEnv) -> int:
     """What the symbol is a multiple of, as far as torch has found out while it traced: of ``k``, where a multiple of it
-    leaves no remainder, or where something times its quotient by ``k`` times ``k`` is as much as something times it."""
+    leaves no remainder, or where it is as much as ``k`` times its quotient by ``k``, rounded somehow."""
     known, found = _known(env), [1]
     for expr, number in known.items():
         operands: Sequence[Any] = expr.args
@@ -183,14 +182,25 @@ def _divisor(symbol_: sympy.Symbol, env: ShapeEnv) -> int:
                 size = int(operands[1])
                 found.append(size // gcd(size, int(coefficient)))
     for guard in env.guards:
-        if isinstance(guard.expr, sympy.Eq):
-            for whole, parts in permutations(side.xreplace(known) for side in guard.expr.args):
-                times = whole / symbol_
-                quotients: list[Any] = list(parts.atoms(*_DIVISIONS)) if _is_positive(times, env) else []
-                for num, by in (quotient.args for quotient in quotients):
-                    if num == symbol_ and by.is_Integer and parts == times * by * functions.FloorDiv(num, by):
-                        found.append(int(by))
+        if isinstance(guard.expr, sympy.Eq) and guard.expr.has(symbol_) and guard.expr.has(*_DIVISIONS):
+            left, right = (side.xreplace(known) for side in guard.expr.args)
+            found += _exact_divisors(symbol_, sympy.expand(left - right), env)
     return lcm(*found)
+
+
+def _exact_divisors(symbol_: sympy.Symbol, zero: sympy.Expr, env: ShapeEnv) -> Iterator[int]:
+    """Each ``k`` with which ``zero``, a sum that is 0, is a multiple of ``symbol_ - k * ((symbol_ + r) // k)``, ``r``
+    being less than ``k``."""
+    terms = (term for term in sympy.Add.make_args(zero) if not term.has(*_DIVISIONS))
+    times = sympy.Add(*terms) / symbol_
+    if not (_is_positive(times, env) or _is_positive(-times, env)):
+        return
+    quotients: Iterable[Any] = zero.atoms(*_DIVISIONS)
+    for quotient in quotients:
+        num, by = quotient.args
+        rounds = by.is_Integer and (num - symbol_).is_Integer and 0 <= num - symbol_ < by
+        if rounds and sympy.expand(times * (symbol_ - by * quotient)) == zero:
+            yield int(by)
 
 
 def _is_positive(product: sympy.Expr, env: ShapeEnv) -> bool:

@@ -322,6 +322,18 @@ def test_sizes_of_parts_add_up_to_a_whole_that_is_a_number() -> None:
     assert "size" in {given.kind for given in recorder.captured[-1].inputs} and not recorder.externs
 
 
+def test_halves_of_a_run_time_size_are_known_to_be_alike() -> None:
+    def gated(x: Tensor) -> Tensor:
+        gate, value = x.chunk(2, -1)
+        return F.silu(gate) * value + value.flip(-1)
+
+    fast, recorder = compiled(gated, dynamic=True)
+    for width in (6, 8, 14):
+        x = torch.randn(3, width)
+        torch.testing.assert_close(fast(x), gated(x))
+    assert len(recorder.imported) == 1 and not recorder.externs
+
+
 @pytest.mark.parametrize(
     "regroup",
     [
