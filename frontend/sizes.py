@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
 from math import gcd, lcm
@@ -189,18 +189,19 @@ def _divisor(symbol_: sympy.Symbol, env: ShapeEnv) -> int:
 
 
 def _exact_divisors(symbol_: sympy.Symbol, zero: sympy.Expr, env: ShapeEnv) -> Iterator[int]:
-    """Each ``k`` with which ``zero``, a sum that is 0, is a multiple of ``symbol_ - k * ((symbol_ + r) // k)``, ``r``
-    being less than ``k``."""
-    terms = (term for term in sympy.Add.make_args(zero) if not term.has(*_DIVISIONS))
-    times = sympy.Add(*terms) / symbol_
-    if not (_is_positive(times, env) or _is_positive(-times, env)):
+    """Each ``k`` of the quotients ``symbol_ // k`` in ``zero``, which is 0: a product, less the same one with quotients
+    times their divisors in place of factors. These are all rounded down, so that none can be, or there is but one."""
+    terms = sympy.Add.make_args(zero)
+    whole = next((term for term in terms if not term.has(*_DIVISIONS)), sympy.Integer(0))
+    if len(terms) != 2 or not (_is_positive(whole, env) or _is_positive(-whole, env)):
         return
-    quotients: Iterable[Any] = zero.atoms(*_DIVISIONS)
-    for quotient in quotients:
-        num, by = quotient.args
-        rounds = by.is_Integer and (num - symbol_).is_Integer and 0 <= num - symbol_ < by
-        if rounds and sympy.expand(times * (symbol_ - by * quotient)) == zero:
-            yield int(by)
+    quotients: Sequence[Any] = list(zero.atoms(*_DIVISIONS))
+    parts = [(*quotient.args[0].as_coeff_Add(), quotient.args[1]) for quotient in quotients]
+    plain = all(number.is_Symbol and by.is_Integer for _, number, by in parts)
+    rounded = plain and all(0 <= more < by and (more == 0 or len(parts) == 1) for more, _, by in parts)
+    exact = {quotient: number / by for quotient, (_, number, by) in zip(quotients, parts, strict=True)}
+    if rounded and sympy.expand(zero.xreplace(exact)) == 0:
+        yield from (int(by) for _, number, by in parts if number == symbol_)
 
 
 def _is_positive(product: sympy.Expr, env: ShapeEnv) -> bool:
