@@ -207,7 +207,8 @@ def _exact_divisors(symbol_: sympy.Symbol, zero: sympy.Expr, env: ShapeEnv) -> I
 def _is_positive(product: sympy.Expr, env: ShapeEnv) -> bool:
     """Whether it is a product of positive numbers and symbols."""
     factors = sympy.Mul.make_args(product)
-    return all((f.is_Integer and f > 0) or (f.is_Symbol and env.var_to_range[f].lower >= 1) for f in factors)
+    ranges = env.var_to_range
+    return all((f.is_Integer and f > 0) or (f in ranges and ranges[f].lower >= 1) for f in factors)
 
 
 def _depends_on_data(symbol_: sympy.Symbol) -> bool:
