@@ -124,8 +124,20 @@ class _Resolver:
         return self._view(value, shown, written, FromInput(number))
 
     def _view(self, value: fx.Node, shown: torch.Tensor, base: torch.Tensor, found: FromResult | FromInput) -> ViewOf:
+        shape, strides = to_sizes(shown.shape), to_strides(shown.stride())
         offset = to_size(shown.storage_offset() - base.storage_offset())
-        return ViewOf(found, to_sizes(shown.shape), to_strides(shown.stride()), offset, value in self._tracked)
+        return ViewOf(found, shape, strides, offset, value in self._tracked, _is_detached(value))
+
+
+def _is_detached(node: fx.Node) -> bool:
+    """Whether ``detach`` is among the view ops that make ``node``."""
+    while node is not base_of(node):
+        if node.target is torch.ops.aten.detach.default:
+            return True
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        node = source
+    return False
 
 
 def _shown_of(there: torch.Tensor, value: fx.Node, now: fx.Node) -> torch.Tensor:

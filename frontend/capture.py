@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from rooftile.errors import UnsupportedError
@@ -17,7 +18,7 @@ from rooftile.frontend.definitions import write_out_definitions
 from rooftile.frontend.nodes import tensors_of
 from rooftile.frontend.sizes import to_size, to_sizes
 from rooftile.frontend.trace import functional_trace
-from rooftile.ir.expr import Size, Symbol, only_atom, size_symbols
+from rooftile.ir.expr import Size, Symbol, size_symbols, terms_of
 
 
 def capture(
@@ -93,9 +94,15 @@ def _gradient_flow(nodes: Iterable[fx.Node], wanting: set[fx.Node]) -> set[fx.No
 
 
 def _carries_gradient(node: fx.Node) -> bool:
-    if node.op != "call_function" or node.target is torch.ops.aten.detach.default:
+    if node.op != "call_function" or node.target is torch.ops.aten.detach.default or _takes_a_shape(node.target):
         return False
     return any(t.is_floating_point() or t.is_complex() for t in tensors_of(node))
+
+
+def _takes_a_shape(target: Any) -> bool:
+    """Whether an op makes a tensor of the shape of another, and reads none of its elements."""
+    name = target._schema.name if isinstance(target, OpOverload) else ""
+    return name.startswith("aten::new_") or (name.startswith("aten::") and name.endswith("_like"))
 
 
 def _symbol_sources(inputs: Sequence[CapturedInput], nodes: Iterable[fx.Node]) -> tuple[SymbolSource, ...]:
@@ -115,9 +122,12 @@ def _symbol_sources(inputs: Sequence[CapturedInput], nodes: Iterable[fx.Node]) -
 
 
 def _note(found: dict[str, SymbolSource], size: Size | None, number: int, dim: int | None) -> None:
-    atom = None if size is None else only_atom(size)
-    if isinstance(atom, Symbol):
-        found.setdefault(atom.name, SymbolSource(atom, number, dim))
+    terms = dict(terms_of(size or 0))
+    plus = terms.pop((), 0)
+    if len(terms) == 1:
+        ((factors, times),) = terms.items()
+        if len(factors) == 1 and isinstance(factors[0], Symbol):
+            found.setdefault(factors[0].name, SymbolSource(factors[0], number, dim, times, plus))
 
 
 def _require_bound(tensor: torch.Tensor, node: fx.Node, found: dict[str, SymbolSource]) -> None:

@@ -6,8 +6,9 @@ Both doors (a Dynamo backend, ``torch.export``) end in ``Captured``, at one leve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import fx
@@ -65,7 +66,8 @@ class FromInput:
 class ViewOf:
     """The output shares the memory of ``base``: ``as_strided``, ``offset`` elements from the start of ``base``.
 
-    ``tracked`` says that gradients flow through the view (not so through ``detach``).
+    ``tracked`` says that gradients flow through the view: not where they are not recorded. There a view of what wants a
+    gradient says that it does too, unless it is ``detached``.
     """
 
     base: FromResult | FromInput
@@ -73,6 +75,7 @@ class ViewOf:
     strides: tuple[Size, ...]
     offset: Size
     tracked: bool
+    detached: bool
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,22 @@ Output: TypeAlias = FromResult | FromInput | ViewOf | Plain
 
 @dataclass(frozen=True)
 class SymbolSource:
-    """Where a run-time size comes from: input number ``input`` itself, or its size along ``dim``."""
+    """Where a run-time size comes from: input number ``input`` itself, or its size along ``dim``, which is ``times``
+    the symbol, ``plus`` something."""
 
     symbol: Symbol
     input: int
     dim: int | None
+    times: int = 1
+    plus: int = 0
+
+    def value(self, arguments: Sequence[Any]) -> int:
+        """The symbol's value in a call with these arguments."""
+        return self.of(arguments[self.input] if self.dim is None else arguments[self.input].shape[self.dim])
+
+    def of(self, size: int) -> int:
+        """The symbol's value where the integer or the dimension is ``size``."""
+        return (int(size) - self.plus) // self.times
 
 
 @dataclass(frozen=True)

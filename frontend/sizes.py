@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
-from itertools import permutations
 from math import gcd, lcm
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import sympy
 import torch
+from torch._guards import TracingContext
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy import functions
 
@@ -124,7 +124,7 @@ def _size(expr: sympy.Expr, env: ShapeEnv) -> Size:
     if isinstance(expr, functions.ModularIndexing):
         return _rest(floordiv(operands[0], operands[1]), operands[2])
     if isinstance(expr, (sympy.Max, sympy.Min, functions.Max, functions.Min)):
-        return _extremum(expr, operands)
+        return _extremum(expr, operands, env)
     raise UnsupportedError(
         f"the size {expr} cannot be written with +, *, // and %", fix="mark that dimension static, or compile a part"
     )
@@ -137,13 +137,26 @@ def _rest(num: Size, den: Size) -> Size:
     return add(num, mul(mul(floordiv(num, den), den), -1))
 
 
-def _extremum(expr: sympy.Expr, operands: Sequence[Size]) -> Size:
-    """The operand of a maximum or minimum that is provably the one."""
+def _extremum(expr: sympy.Expr, operands: Sequence[Size], env: ShapeEnv) -> Size:
+    """The operand of a maximum or minimum that is the one: provably, or in the call that is being compiled for, which
+    then becomes a guard of what is compiled."""
     sign = 1 if isinstance(expr, (sympy.Max, functions.Max)) else -1
     for a in operands:
         if all(at_least(mul(add(a, mul(b, -1)), sign), 0) for b in operands):
             return a
-    raise UnsupportedError(f"which operand {expr} is depends on the call", fix="mark these dimensions static")
+    if not _takes_guards(env):
+        raise UnsupportedError(f"which operand {expr} is depends on the call", fix="mark these dimensions static")
+    return next(
+        operand
+        for a, operand in zip(expr.args, operands, strict=True)
+        if all(a is b or env.evaluate_expr(sympy.Ge((a - b) * sign, 0)) for b in expr.args)
+    )
+
+
+def _takes_guards(env: ShapeEnv) -> bool:
+    """Whether what is found of sizes is checked in every call: while Dynamo compiles, not of exported programs."""
+    context = TracingContext.try_get()
+    return context is not None and context.fake_mode is not None and context.fake_mode.shape_env is env
 
 
 def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:
@@ -159,7 +172,7 @@ def _symbol(symbol_: sympy.Symbol, env: ShapeEnv) -> Size:
 
 def _divisor(symbol_: sympy.Symbol, env: ShapeEnv) -> int:
     """What the symbol is a multiple of, as far as torch has found out while it traced: of ``k``, where a multiple of it
-    leaves no remainder, or where something times its quotient by ``k`` times ``k`` is as much as something times it."""
+    leaves no remainder, or where it is as much as ``k`` times its quotient by ``k``, rounded somehow."""
     known, found = _known(env), [1]
     for expr, number in known.items():
         operands: Sequence[Any] = expr.args
@@ -169,20 +182,33 @@ def _divisor(symbol_: sympy.Symbol, env: ShapeEnv) -> int:
                 size = int(operands[1])
                 found.append(size // gcd(size, int(coefficient)))
     for guard in env.guards:
-        if isinstance(guard.expr, sympy.Eq):
-            for whole, parts in permutations(side.xreplace(known) for side in guard.expr.args):
-                times = whole / symbol_
-                quotients: list[Any] = list(parts.atoms(*_DIVISIONS)) if _is_positive(times, env) else []
-                for num, by in (quotient.args for quotient in quotients):
-                    if num == symbol_ and by.is_Integer and parts == times * by * functions.FloorDiv(num, by):
-                        found.append(int(by))
+        if isinstance(guard.expr, sympy.Eq) and guard.expr.has(symbol_) and guard.expr.has(*_DIVISIONS):
+            left, right = (side.xreplace(known) for side in guard.expr.args)
+            found += _exact_divisors(symbol_, sympy.expand(left - right), env)
     return lcm(*found)
+
+
+def _exact_divisors(symbol_: sympy.Symbol, zero: sympy.Expr, env: ShapeEnv) -> Iterator[int]:
+    """Each ``k`` of the quotients ``symbol_ // k`` in ``zero``, which is 0: a product, less the same one with quotients
+    times their divisors in place of factors. These are all rounded down, so that none can be, or there is but one."""
+    terms = sympy.Add.make_args(zero)
+    whole = next((term for term in terms if not term.has(*_DIVISIONS)), sympy.Integer(0))
+    if len(terms) != 2 or not (_is_positive(whole, env) or _is_positive(-whole, env)):
+        return
+    quotients: Sequence[Any] = list(zero.atoms(*_DIVISIONS))
+    parts = [(*quotient.args[0].as_coeff_Add(), quotient.args[1]) for quotient in quotients]
+    plain = all(number.is_Symbol and by.is_Integer for _, number, by in parts)
+    rounded = plain and all(0 <= more < by and (more == 0 or len(parts) == 1) for more, _, by in parts)
+    exact = {quotient: number / by for quotient, (_, number, by) in zip(quotients, parts, strict=True)}
+    if rounded and sympy.expand(zero.xreplace(exact)) == 0:
+        yield from (int(by) for _, number, by in parts if number == symbol_)
 
 
 def _is_positive(product: sympy.Expr, env: ShapeEnv) -> bool:
     """Whether it is a product of positive numbers and symbols."""
     factors = sympy.Mul.make_args(product)
-    return all((f.is_Integer and f > 0) or (f.is_Symbol and env.var_to_range[f].lower >= 1) for f in factors)
+    ranges = env.var_to_range
+    return all((f.is_Integer and f > 0) or (f in ranges and ranges[f].lower >= 1) for f in factors)
 
 
 def _depends_on_data(symbol_: sympy.Symbol) -> bool:
@@ -195,6 +221,4 @@ def _bound(bound: Any, otherwise: int | None) -> int | None:
 
 def bind_sizes(sources: Sequence[Any], arguments: Sequence[Any]) -> Mapping[str, int]:
     """The value of every run-time size, read from a call's arguments; ``sources`` are ``SymbolSource``."""
-    return {
-        s.symbol.name: int(arguments[s.input] if s.dim is None else arguments[s.input].shape[s.dim]) for s in sources
-    }
+    return {source.symbol.name: source.value(arguments) for source in sources}

@@ -10,6 +10,7 @@ from rooftile.ir.core import UNKNOWN, Graph, Loc, Op, TensorType, Value, freeze_
 from rooftile.ir.dtypes import F32, I64, DType, compute_type
 from rooftile.ir.expr import Expr, Size, Symbol, axis, of
 from rooftile.ir.graph_ops import infer_graph_op
+from rooftile.ir.optable import InferenceError
 from rooftile.ir.ranges import equal, equal_shapes
 from rooftile.ir.tile_ops import infer_tile_op
 
@@ -261,7 +262,7 @@ def broadcast_shapes(shapes: Sequence[Sequence[Size]]) -> tuple[Size, ...]:
     """torch's broadcasting of shapes.
 
     Raises:
-        ValueError: two sizes differ and neither is 1.
+        InferenceError: two sizes are not known to be the same, and neither is 1.
     """
     rank = max((len(s) for s in shapes), default=0)
     result: list[Size] = [1] * rank
@@ -270,7 +271,7 @@ def broadcast_shapes(shapes: Sequence[Sequence[Size]]) -> tuple[Size, ...]:
             if result[d] == 1:
                 result[d] = size
             elif size != 1 and not equal(size, result[d]):
-                raise ValueError(f"shapes {[tuple(s) for s in shapes]} do not broadcast")
+                raise InferenceError(f"shapes {[tuple(s) for s in shapes]} do not broadcast")
     return tuple(result)
 
 

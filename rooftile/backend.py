@@ -132,12 +132,12 @@ def _device(captured: Captured) -> torch.device:
 
 def _shown_sizes(captured: Captured) -> dict[str, int]:
     """The run-time sizes of the inputs that were captured with."""
+    shown = [each.node.meta["val"] for each in captured.inputs]
     found: dict[str, int] = {}
     for source in captured.symbols:
-        shown = captured.inputs[source.input].node.meta["val"]
-        size = shown if source.dim is None else shown.shape[source.dim]
+        size = shown[source.input] if source.dim is None else shown[source.input].shape[source.dim]
         if isinstance(size, torch.SymInt) and isinstance(size.node.hint, int):
-            found[source.symbol.name] = size.node.hint
+            found[source.symbol.name] = source.of(size.node.hint)
     return found
 
 

@@ -133,10 +133,11 @@ def _output(output: Output, arguments: Sequence[Any], results: Sequence[torch.Te
             return results[number]
         case FromInput(number):
             return arguments[number]
-        case ViewOf(base, shape, strides, offset, tracked):
+        case ViewOf(base, shape, strides, offset, tracked, detached):
             shown = _output(base, arguments, results, sizes)
             start = shown.storage_offset() + evaluate(offset, sizes)
-            shown = shown if tracked else shown.detach()
-            return shown.as_strided(_values(shape, sizes), _values(strides, sizes), start)
+            shown = shown.detach() if detached else shown
+            with nullcontext() if tracked or not torch.is_grad_enabled() else torch.no_grad():
+                return shown.as_strided(_values(shape, sizes), _values(strides, sizes), start)
         case Plain(value):
             return evaluate(value, sizes) if not isinstance(value, (bool, float, str, type(None))) else value

@@ -16,6 +16,7 @@ from rooftile.errors import UnsupportedError
 from rooftile.frontend.captured import Captured
 from rooftile.frontend.cutting import FunctionCall, Piece, calls_of, captured_function, cut
 from rooftile.frontend.sizes import to_size
+from rooftile.ir.expr import Size
 from rooftile.ir.substitution import evaluate
 
 Values: TypeAlias = MutableMapping[fx.Node, torch.Tensor]
@@ -37,10 +38,12 @@ class PieceStep:
 
 @dataclass(frozen=True)
 class CallStep:
-    """A call that torch runs. Its functions are compiled (``programs``), or those of the graph."""
+    """A call that torch runs. Its functions are compiled (``programs``), or those of the graph; ``numbers`` are the
+    sizes among its arguments."""
 
     call: FunctionCall
     programs: Mapping[fx.Node, Runnable]
+    numbers: Mapping[fx.Node, Size]
 
     def __call__(self, values: Values, sizes: Mapping[str, int]) -> None:
         """Make the call. What it returns is contiguous, and shares no memory with what it was given."""
@@ -52,9 +55,8 @@ class CallStep:
                 return argument
             if argument in self.call.functions:
                 return self._function(argument, sizes)
-            shown = argument.meta["val"]
-            if not isinstance(shown, torch.Tensor):
-                return evaluate(to_size(shown), sizes)
+            if argument in self.numbers:
+                return evaluate(self.numbers[argument], sizes)
             given.append(values[argument])
             return values[argument]
 
@@ -115,7 +117,10 @@ def in_pieces(captured: Captured, compile: Compile) -> InPieces:
             steps.append(PieceStep(part, compile(part.captured)))
         else:
             programs = {node: _compiled(function, compile) for node, function in part.functions.items()}
-            steps.append(CallStep(part, {node: p for node, p in programs.items() if p is not None}))
+            compiled = {node: p for node, p in programs.items() if p is not None}
+            shown = {node: node.meta["val"] for node in part.node.all_input_nodes if node not in programs}
+            numbers = {node: to_size(n) for node, n in shown.items() if not isinstance(n, torch.Tensor)}
+            steps.append(CallStep(part, compiled, numbers))
     inputs = tuple(each.node for each in captured.inputs if each.kind != "size")
     return InPieces(inputs, captured.results, tuple(steps))
 

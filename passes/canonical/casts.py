@@ -79,7 +79,7 @@ def _product_of_exact_casts(op: Op, rw: Rewriter) -> Make | None:
     sources = [chain[-1].inputs[0].dtype for chain in chains if chain]
     fitting = (d for d in _MULTIPLIED if all(holds_exactly(d, source) for source in sources))
     narrow = next(fitting, None) if len(sources) == len(chains) else None
-    if narrow is None:
+    if narrow is None or all(value.dtype is narrow for value in op.inputs):
         return None
     return Make("contract", [_without_cast(chain, narrow, rw) for chain in chains], {**op.attrs, "exact": True})
 

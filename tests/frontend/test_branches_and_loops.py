@@ -176,3 +176,15 @@ def test_it_is_exported() -> None:
     program = rooftile.export(model, (x,))
     for sign in (1, -1):
         torch.testing.assert_close(program(x.abs() * sign), model(x.abs() * sign))
+
+
+def test_a_branch_is_given_the_lesser_of_two_sizes() -> None:
+    def model(x: Tensor, y: Tensor) -> Tensor:
+        rows = min(x.shape[0], y.shape[0])
+        return torch.cond(x.sum() > 0, lambda x: x * rows, lambda x: x - rows, (x,)) + 1  # type: ignore[no-any-return]
+
+    torch._dynamo.reset()
+    fast = rooftile.compile(model, dynamic=True)
+    for rows in ((ROWS, 3), (9, 4), (3, 9)):
+        x, y = (torch.randn(n, WIDTH) for n in rows)
+        torch.testing.assert_close(fast(x, y), model(x, y))

@@ -287,6 +287,30 @@ def test_sizes_that_are_outputs_or_values() -> None:
     assert len(recorder.imported) == 1
 
 
+def least(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+    rows = min(x.shape[0], y.shape[0])
+    return x[:rows] + y[:rows], rows
+
+
+def test_which_of_two_sizes_is_the_lesser_is_a_guard() -> None:
+    fast, recorder = compiled(least, dynamic=True)
+    for rows in ((9, 3), (8, 5), (3, 9), (5, 6)):
+        x, y = (torch.randn(n, 4) for n in rows)
+        torch.testing.assert_close(fast(x, y), least(x, y))
+    assert len(recorder.imported) == 2 and not recorder.externs
+
+
+def test_which_of_two_sizes_is_the_lesser_is_no_guard_of_an_exported_program() -> None:
+    class Least(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return least(x, y)[0]
+
+    sizes = {name: {0: torch.export.Dim.DYNAMIC} for name in "xy"}
+    program = torch.export.export(Least(), (torch.randn(9, 4), torch.randn(3, 4)), dynamic_shapes=sizes)
+    with pytest.raises(UnsupportedError, match="depends on the call"):
+        import_captured(capture_exported(program))
+
+
 def test_sizes_of_parts_add_up_to_a_whole_that_is_a_number() -> None:
     def each(x: Tensor, w: Tensor, first: int, rest: int) -> Tensor:
         parts = x.split([first, rest])
@@ -299,13 +323,26 @@ def test_sizes_of_parts_add_up_to_a_whole_that_is_a_number() -> None:
     assert "size" in {given.kind for given in recorder.captured[-1].inputs} and not recorder.externs
 
 
+def test_halves_of_a_run_time_size_are_known_to_be_alike() -> None:
+    def gated(x: Tensor) -> Tensor:
+        gate, value = x.chunk(2, -1)
+        return F.silu(gate) * value + value.flip(-1)
+
+    fast, recorder = compiled(gated, dynamic=True)
+    for width in (6, 8, 14):
+        x = torch.randn(3, width)
+        torch.testing.assert_close(fast(x), gated(x))
+    assert len(recorder.imported) == 1 and not recorder.externs
+
+
 @pytest.mark.parametrize(
     "regroup",
     [
         lambda x: x.view(x.shape[0], x.shape[1] // 4, 4, 8).sum(2),
-        lambda x: x.view(2, -1, 4, 8).softmax(2).flatten(1, 2),
+        lambda x: x.view(4, -1, 4, 8).softmax(2).flatten(1, 2),
         lambda x: x.reshape(len(x), -1, 2, 2, 8).transpose(2, 3).reshape(len(x), x.shape[1] // 4, 32),
-        lambda x: F.pad(x, (0, 0, 0, (1 - x.shape[1]) % 4)).view(2, -1, 8).amax(1),
+        lambda x: x.view(len(x) // 2, 2, x.shape[1] // 4, 4, 8).transpose(1, 2).amax((2, 3)),
+        lambda x: F.pad(x, (0, 0, 0, (1 - x.shape[1]) % 4)).view(4, -1, 8).amax(1),
         lambda x: x[:, : x.shape[1] - x.shape[1] % 5].unflatten(1, (-1, 5)).sum(2),
     ],
 )
@@ -317,7 +354,7 @@ def test_run_time_sizes_that_are_multiples_are_known_to_be(regroup: Callable[[Te
 
     fast, recorder = compiled(scaled, dynamic=True)
     for length in (12, 24, 48):
-        x = torch.randn(2, length, 8)
+        x = torch.randn(4, length, 8)
         torch.testing.assert_close(fast(x), scaled(x))
     assert len(recorder.imported) == 1 and not recorder.externs
 

@@ -47,13 +47,17 @@ def test_what_requires_a_gradient_is_as_in_eager() -> None:
         y = x @ w
         with torch.no_grad():
             frozen = y * 2
-        return y, frozen, y.detach(), x * 2, y.argmax(-1), y[0], (y > 0)
+            views = y[1], w[1:], w.detach().t()
+        shaped = torch.full_like(w, 2.0), w.new_ones(3)
+        return y, frozen, y.detach(), x * 2, y.argmax(-1), y[0], (y > 0), *views, *shaped, w[0], w.t().detach()
 
     x, w = torch.randn(3, 4), torch.randn(4, 5, requires_grad=True)
-    got, want = compiled(mixed)[0](x, w), mixed(x, w)
-    assert [t.requires_grad for t in got] == [t.requires_grad for t in want]
-    for a, b in zip(got, want, strict=True):
-        assert torch.allclose(a, b)
+    fast = compiled(mixed)[0]
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            got, want = fast(x, w), mixed(x, w)
+        for a, b in zip(got, want, strict=True):
+            assert torch.allclose(a, b) and (a.requires_grad, a.is_leaf) == (b.requires_grad, b.is_leaf)
 
 
 def test_gradients_flow_through_views_and_several_outputs() -> None:

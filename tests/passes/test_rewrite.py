@@ -7,7 +7,7 @@ import torch
 
 from rooftile.ir.builder import GraphBuilder
 from rooftile.ir.core import Graph, Op, TensorType, Value
-from rooftile.ir.dtypes import BF16, DTYPES, F8E4M3, F8E5M2, F16, F32, I8, I32, I64, DType
+from rooftile.ir.dtypes import B1, BF16, DTYPES, F8E4M3, F8E5M2, F16, F32, I8, I32, I64, U8, DType
 from rooftile.ir.evaluator import evaluate
 from rooftile.passes.base import PassContext
 from rooftile.passes.canonical.casts import holds_exactly
@@ -127,6 +127,7 @@ def test_holds_exactly_for_wide_integers() -> None:
 
 
 NARROW = [(BF16, BF16, BF16), (F16, F16, F16), (BF16, F8E4M3, BF16), (F16, F8E5M2, F16), (I8, BF16, BF16)]
+NARROW += [(I8, I8, BF16), (B1, B1, BF16), (B1, U8, BF16), (U8, F16, F16), (F8E4M3, F8E4M3, BF16)]
 
 
 @pytest.mark.parametrize(("left", "right", "multiplied"), NARROW, ids=str)

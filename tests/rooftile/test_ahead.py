@@ -113,3 +113,20 @@ def test_a_size_that_torch_captures_apart_is_refused_with_what_to_do(size: int) 
     program = rooftile.export(nn.Linear(8, 8), (X,), dynamic_shapes={"input": {0: rows}})
     with pytest.raises(InputError, match="captures sizes of 0 and 1 apart"):
         program(torch.randn(size, 8))
+
+
+@pytest.mark.parametrize("size", [torch.export.Dim.DYNAMIC, 4 * torch.export.Dim("size", min=4, max=64)], ids=str)
+def test_a_size_is_a_multiple_as_it_is_said_or_found_to_be(tmp_path: Path, size: Any) -> None:
+
+    class Groups(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.view(-1, 4, 8).softmax(1)[: x.shape[0] // 8 + 1]
+
+    program = rooftile.export(Groups(), (torch.randn(16, 8),), dynamic_shapes={"x": {0: size}})
+    program.save(tmp_path / "groups.pt2")
+    for each in (program, rooftile.load(tmp_path / "groups.pt2")):
+        for rows in (16, 24, 40):
+            x = torch.randn(rows, 8)
+            torch.testing.assert_close(each(x), Groups()(x))
+        with pytest.raises(InputError, match="has size 18 in dimension 0, which must be"):
+            each(torch.randn(18, 8))
