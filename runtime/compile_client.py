@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 from contextlib import suppress
 from functools import cache
@@ -18,6 +19,8 @@ from rooftile.runtime.build import CompileError, compile_kernel
 from rooftile.runtime.compile_server import binary_in, request_of
 
 log = logging.getLogger(__name__)
+
+ENDING = 1.0  # seconds that the process may take to end once it has stopped to answer
 
 
 class CompileClient:
@@ -51,7 +54,7 @@ class CompileClient:
                 binary = _asked(connection, kernel, arch)
             if binary is not None:
                 return binary
-            if self._server is not None and self._server.poll() is None:
+            if self._server is not None and not _ends(self._server):
                 raise CompileError(f"kernel `{kernel.name}` for sm_{arch}: Triton's compiler crashed")
         return compile_kernel(kernel, arch)
 
@@ -81,7 +84,7 @@ class CompileClient:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-P", "-m", "rooftile.runtime.compile_server", str(theirs.fileno())]
-            environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            environ = os.environ | {"PYTHONPATH": _search_path()}
             try:
                 self._server = subprocess.Popen(
                     command,
@@ -97,6 +100,22 @@ class CompileClient:
                 ours.close()
                 return
         self._requests, self._owner = ours, os.getpid()
+
+
+def _ends(server: subprocess.Popen[bytes]) -> bool:
+    """Whether it was the process that ended, not a child of it."""
+    try:
+        server.wait(ENDING)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _search_path() -> str:
+    """Where the process finds modules: as this one does, but in Python's own library first. A folder of the user's may
+    hold a ``copy.py``, which matters to no process that has loaded Python's, and to one that starts."""
+    library, platform = sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
+    return os.pathsep.join([library, platform, os.path.join(platform, "lib-dynload"), *sys.path])
 
 
 def _asked(connection: socket.socket, kernel: Kernel, arch: int) -> Binary | None:

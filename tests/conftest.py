@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if hypothesis.settings.default.derandomize:
             patch.setattr(providers, "_get_local_constants", Constants)
         yield run
+
+
+@pytest.fixture(autouse=True)
+def _search_path() -> Iterator[None]:
+    """Folders of models that a test names are no place for the next test's modules."""
+    before = sys.path[:]
+    yield
+    sys.path[:] = before
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

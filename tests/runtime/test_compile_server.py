@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from rooftile.runtime import compile_client
 from rooftile.runtime.build import CompileError, compile_kernel
 from rooftile.runtime.compile_client import CompileClient
 from rooftile.runtime.compile_server import binary_in
@@ -83,6 +84,25 @@ def test_a_process_that_has_ended_is_started_again() -> None:
     assert client.compile(kernels.gather(), ARCH) == first
     client.close()
     assert client.compile(kernels.gather(), ARCH) == first
+    client.close()
+
+
+def test_a_module_of_the_users_is_not_taken_for_pythons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("copy", "typing", "random"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('the model of a user')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    client = CompileClient()
+    assert client.compile(kernels.gather(), ARCH).symbol == "gather"
+    assert client._server is not None and client._server.poll() is None
+    client.close()
+
+
+def test_a_process_that_ends_at_once_is_no_crash_of_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise ImportError('nothing can start with this')\n")
+    monkeypatch.setattr(compile_client, "_search_path", lambda: str(tmp_path))
+    client = CompileClient()
+    assert client.compile(kernels.gather(), ARCH).symbol == "gather"
+    assert client._server is not None and client._server.returncode == 1
     client.close()
 
 
