@@ -13,6 +13,7 @@ from rooftile.checking import check
 from rooftile.compilation import Compilation
 from rooftile.driver import collecting
 from tests.models import BLOCKS, bert_layer, encoder_layer, gpt2_block, llama_layer, textbook_block, vit
+from tests.versions import FAST_PATH
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
@@ -74,7 +75,7 @@ def test_inputs_that_are_not_contiguous(build: Any) -> None:
         torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("build", [llama_layer, encoder_layer])
+@pytest.mark.parametrize("build", [llama_layer, pytest.param(encoder_layer, marks=FAST_PATH)])
 def test_one_compilation_serves_every_length(build: Any) -> None:
     model, _ = build()
     fast = rooftile.compile(model, dynamic=True)

@@ -21,6 +21,7 @@ from rooftile.frontend.importer import import_captured
 from rooftile.frontend.provenance import loc_of, model_path
 from tests.frontend.captures import Recorder, distance, run
 from tests.models import BLOCKS
+from tests.versions import FAST_PATH
 
 
 def targets(recorder: Recorder) -> list[str]:
@@ -56,7 +57,10 @@ def test_a_block_is_one_graph_without_externs(name: str) -> None:
     assert distance(got, truth) <= 1.1 * distance(want, truth) + 4e-7
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=FAST_PATH) if name.startswith("encoder") else name for name in BLOCKS],
+)
 def test_a_block_of_symbolic_sizes_serves_other_sizes(name: str) -> None:
     module, inputs = BLOCKS[name]()
     _, larger = BLOCKS[name](batch=3, **({"image": 16} if name == "vit" else {"length": 33}))

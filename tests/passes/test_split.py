@@ -30,6 +30,7 @@ from tests.chains import chains, rounding
 from tests.models import llama_layer
 from tests.regions import compiled, meta, regions
 from tests.strategies import inputs_for
+from tests.versions import needs_torch
 
 INF = float("inf")
 
@@ -156,6 +157,7 @@ def test_parts_of_narrow_results_are_stored_as_they_are_accumulated() -> None:
     assert [op.outputs[0].dtype.name for op in after.ops] == ["f32", "f16"]
 
 
+@needs_torch("2.13", "export does not see which of 24 * n and 48 * n is the lesser")
 def test_a_length_known_at_run_time_is_cut_too() -> None:
     q, k, v = torch.randn(1, 4, 1, 24), torch.randn(1, 2, 37, 24), torch.randn(1, 2, 37, 24)
     length = torch.export.Dim("length", min=2, max=2**16)
