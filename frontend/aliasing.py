@@ -46,16 +46,18 @@ def base_of(node: fx.Node) -> fx.Node:
 
     A view that reads the memory in another way (as another dtype, conjugated, negated) counts as a value of its own.
     """
-    while node.op == "call_function":
-        source = node.args[0] if node.args else None
-        if not isinstance(source, fx.Node):
-            break
-        is_item = node.target is operator.getitem and is_view(source.target)
-        if is_item or (is_view(node.target) and _reading(node) == _reading(source)):
-            node = source
-        else:
-            break
+    while (source := _viewed(node)) is not None:
+        node = source
     return node
+
+
+def _viewed(node: fx.Node) -> fx.Node | None:
+    """The node of whose memory ``node`` is a view, read in the same way; None where it is none."""
+    source = node.args[0] if node.op == "call_function" and node.args else None
+    if not isinstance(source, fx.Node):
+        return None
+    is_item = node.target is operator.getitem and is_view(source.target)
+    return source if is_item or (is_view(node.target) and _reading(node) == _reading(source)) else None
 
 
 def _reading(node: fx.Node) -> tuple[torch.dtype, bool, bool]:
@@ -131,11 +133,9 @@ class _Resolver:
 
 def _is_detached(node: fx.Node) -> bool:
     """Whether ``detach`` is among the view ops that make ``node``."""
-    while node is not base_of(node):
+    while (source := _viewed(node)) is not None:
         if node.target is torch.ops.aten.detach.default:
             return True
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
         node = source
     return False
 
@@ -147,10 +147,10 @@ def _shown_of(there: torch.Tensor, value: fx.Node, now: fx.Node) -> torch.Tensor
         UnsupportedError: ``value`` is not made of ``now`` itself, or cannot be made of something that lies so.
     """
     calls, mode = list[fx.Node](), fake_mode_of(now)
-    node: Any = value
-    while isinstance(node, fx.Node) and node is not now:
+    node = value
+    while node is not now and (source := _viewed(node)) is not None:
         calls.insert(0, node)
-        node = node.args[0] if node.args else None
+        node = source
     refused = UnsupportedError(f"output {value.name} is a view of an input whose layout the call changes")
     if node is not now or mode is None:
         raise refused

@@ -101,7 +101,11 @@ class SymbolSource:
 
     def value(self, arguments: Sequence[Any]) -> int:
         """The symbol's value in a call with these arguments."""
-        return self.of(arguments[self.input] if self.dim is None else arguments[self.input].shape[self.dim])
+        return self.of(self.read(arguments))
+
+    def read(self, arguments: Sequence[Any]) -> Any:
+        """The integer or the dimension among these arguments."""
+        return arguments[self.input] if self.dim is None else arguments[self.input].shape[self.dim]
 
     def of(self, size: int) -> int:
         """The symbol's value where the integer or the dimension is ``size``."""

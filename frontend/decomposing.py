@@ -11,7 +11,7 @@ from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_map
 
-from rooftile.frontend.trace import fake_mode_of, trace_decomposition
+from rooftile.frontend.trace import UNTRACED, fake_mode_of, trace_decomposition
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def decomposed(node: fx.Node) -> Parts | None:
     outer = tuple(dict.fromkeys(node.all_input_nodes))
     try:
         traced = trace_decomposition(_with_inputs(function, node, outer), [n.meta["val"] for n in outer], mode)
-    except (RuntimeError, TypeError, ValueError, AssertionError):
+    except UNTRACED:
         return None  # not every decomposition accepts every form of its op
     nodes = list(traced.graph.nodes)
     inputs = tuple(n for n in nodes if n.op == "placeholder")

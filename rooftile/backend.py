@@ -135,7 +135,7 @@ def _shown_sizes(captured: Captured) -> dict[str, int]:
     shown = [each.node.meta["val"] for each in captured.inputs]
     found: dict[str, int] = {}
     for source in captured.symbols:
-        size = shown[source.input] if source.dim is None else shown[source.input].shape[source.dim]
+        size = source.read(shown)
         if isinstance(size, torch.SymInt) and isinstance(size.node.hint, int):
             found[source.symbol.name] = source.of(size.node.hint)
     return found

@@ -6,7 +6,8 @@ caller), and what to do about it. This module imports nothing of ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -114,6 +115,19 @@ class InternalError(RooftileError):
             ("repro", self.repro),
             ("this is a fault of Rooftile", "please report it with the repro" if self.repro else "please report it"),
         ]
+
+
+@contextmanager
+def writing(what: object, fix: str = "") -> Iterator[None]:
+    """Inside the ``with`` block ``what`` is written.
+
+    Raises:
+        OptionError: it cannot be; with what the system says of that.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OptionError(f"{what} cannot be written: {error.strerror}", fix=fix) from error
 
 
 def nearest(value: str, allowed: Iterable[str]) -> str:

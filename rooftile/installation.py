@@ -13,7 +13,6 @@ from rooftile.ir.registered import fingerprint
 from rooftile.report.collect import versions
 from rooftile.runtime.cache import KernelCache
 from rooftile.runtime.devices import default_target
-from rooftile.target import target_named
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def installation() -> Installation:
         OptionError: the environment names a target that does not exist.
     """
     settings, made = Config.from_env(), versions()
-    target = target_named(settings.target) if settings.target else default_target()
+    target = default_target(settings.target)
     kernels = KernelCache(settings.cache_dir)
     where = "through the interpreter" if target.kind == "cpu" else f"sm_{target.arch}, {target.sm_count} processors"
     return Installation(

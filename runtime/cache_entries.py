@@ -109,11 +109,16 @@ def _entry(file: Path) -> CacheEntry | None:
     except OSError:  # deleted meanwhile
         return None
     try:
-        parts, damaged = parts_in(content), False
-        unpack(content)
+        parts, damaged = _parts_of_whole(content), False
     except DamagedArchive:
         parts, damaged = None, True
     return CacheEntry(file.name.removesuffix(SUFFIX), file, stat.st_size, stat.st_mtime, parts or {}, damaged)
+
+
+def _parts_of_whole(content: bytes) -> dict[str, Any] | None:
+    """The parts of an entry's key; None where it holds none. Raises DamagedArchive, wherever the damage is."""
+    unpack(content)
+    return parts_in(content)
 
 
 def cache_totals(cache: KernelCache) -> CacheTotals:
@@ -190,8 +195,8 @@ def import_entries(cache: KernelCache, file: Path) -> tuple[int, int]:
         OSError: an entry cannot be written; those before it are there.
     """
     members = list(_members(file))
-    there = {entry.key for entry in read_entries(cache) if not entry.damaged}
-    new = [(key, content) for key, content in members if key not in there]
+    there = {key: _entry(cache.file_of(key)) for key, _ in members}
+    new = [(key, content) for key, content in members if (entry := there[key]) is None or entry.damaged]
     for key, content in new:
         cache.write(key, content)
     return len(new), len(members) - len(new)
@@ -211,8 +216,7 @@ def _checked(file: Path, name: str, content: bytes) -> str:
     """The key of a member that is whole and named after what it was made from."""
     key = name.removesuffix(SUFFIX)
     try:
-        parts = parts_in(content)
-        unpack(content)
+        parts = _parts_of_whole(content)
     except DamagedArchive as error:
         raise InputError(f"{name} in {file} is damaged: {error}", fix="export it again") from error
     if not _MEMBER.fullmatch(name) or parts is None or key_of(parts) != key:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from rooftile.errors import UnsupportedError
-from rooftile.target import Target, detect_target
+from rooftile.target import Target, detect_target, target_named
 
 OLDEST_ARCH = 80  # bf16 matrix units and asynchronous copies
 
@@ -34,8 +34,14 @@ def target_of(device: torch.device) -> Target:
     return _cuda_target(torch.cuda.get_device_properties(device))
 
 
-def default_target() -> Target:
-    """The target of the current GPU, or the CPU where there is none."""
+def default_target(name: str | None = None) -> Target:
+    """The target of that name; without one that of the current GPU, or the CPU where there is none.
+
+    Raises:
+        OptionError: there is no target of that name.
+    """
+    if name is not None:
+        return target_named(name)
     if torch.cuda.is_available() and torch.version.hip is None:
         return target_of(torch.device("cuda", torch.cuda.current_device()))
     return target_of(torch.device("cpu"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -16,8 +14,9 @@ from rooftile.cli.check import Subject
 from rooftile.cli.models import subjects
 from rooftile.cli.printing import say, show_json
 from rooftile.config import Config
-from rooftile.errors import OptionError
+from rooftile.errors import OptionError, writing
 
+_ANOTHER = "name another folder: --out"
 Predicate = Annotated[
     str | None,
     typer.Option(help="file.py:function of the lists of our, eager's and float64's results: are ours right?"),
@@ -42,11 +41,10 @@ def bisect(
     from rooftile.blame.repro import refuse_others, write_repro
     from rooftile.named_model import named_object
     from rooftile.runtime.devices import default_target
-    from rooftile.target import target_named
     from rooftile.users_code import users_code
 
-    with _writing(out):
-        if out is not None:
+    if out is not None:
+        with writing(out, _ANOTHER):
             refuse_others(out)
     found, _ = subjects(model, inputs, dynamic)
     judge: Any = keeps_promise if predicate is None else named_object(predicate)
@@ -54,25 +52,15 @@ def bisect(
         signature(judge).bind([], [], [])
     except TypeError as error:
         raise OptionError(f"{predicate}: {error}", fix="a function of three lists of results") from error
-    wanted = target or Config.from_env().target
     with users_code(predicate or ""):
-        culprit = bisect(found, target_named(wanted) if wanted else default_target(), judge)
+        culprit = bisect(found, default_target(target or Config.from_env().target), judge)
     if culprit is None:
         show_json(asdict(BisectReport(None))) if as_json else say("nothing breaks it")
         return
-    with _writing(out):
+    with writing(out or "the folder for temporary files", _ANOTHER):
         script = write_repro(culprit, out)
     if as_json:
         show_json(asdict(BisectReport(culprit.row(str(script)))))
     else:
         say(f"{culprit}\n  repro: {script}")
     raise typer.Exit(1)
-
-
-@contextmanager
-def _writing(out: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = out or "the folder for temporary files"
-        raise OptionError(f"{where} cannot be written: {error.strerror}", fix="name another folder: --out") from error

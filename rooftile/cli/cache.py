@@ -110,29 +110,23 @@ def clear_cache() -> None:
 @cache.command("export")
 def export_cache(file: File) -> None:
     """Write all compiled kernels into one archive."""
-    from rooftile.errors import OptionError
+    from rooftile.errors import writing
     from rooftile.runtime.cache_entries import export_entries
 
-    try:
+    with writing(file, "name another file"):
         count = export_entries(_cache(), file)
-    except OSError as error:
-        raise OptionError(f"{file} cannot be written: {error.strerror}", fix="name another file") from error
     say(f"{file}: {count} kernels")
 
 
 @cache.command("import")
 def import_cache(file: File) -> None:
     """Take over the kernels of an archive; one that is damaged changes nothing."""
-    from rooftile.errors import OptionError
+    from rooftile.errors import writing
     from rooftile.runtime.cache_entries import import_entries
 
     kernels = _cache()
-    try:
+    with writing(kernels.path, "set ROOFTILE_CACHE_DIR to another folder"):
         new, known = import_entries(kernels, file)
-    except OSError as error:
-        raise OptionError(
-            f"{kernels.path} cannot be written: {error.strerror}", fix="set ROOFTILE_CACHE_DIR to another folder"
-        ) from error
     say(f"{kernels.path}: {new} kernels more, {known} were there")
 
 

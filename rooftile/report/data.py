@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from rooftile.errors import OptionError
+from rooftile.errors import OptionError, writing
 
 if TYPE_CHECKING:
     from rooftile.compilation import Compilation
@@ -273,10 +273,8 @@ class Report:
         if path.suffix not in _AS_TEXT:
             raise OptionError(f"a report cannot be saved as {path.name!r}", fix="a name that ends in .json or .html")
         text = _AS_TEXT[path.suffix](self)
-        try:
+        with writing(path, "name another file"):
             path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OptionError(f"{path} cannot be written: {error.strerror}", fix="name another file") from error
         return path
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from rooftile.errors import OptionError, nearest
+from rooftile.errors import OptionError, nearest, writing
 from rooftile.ir.canonical import fingerprint
 from rooftile.ir.core import Graph
 from rooftile.runtime.whole_files import becoming
@@ -171,14 +171,12 @@ def update_lock(path: Path, entries: Iterable[Entry]) -> None:
     Raises:
         OptionError: what is there is no lock file, or the file cannot be written.
     """
-    try:
+    with writing(f"the lock file {path}"):
         file = path.resolve()
         file.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(file.parent):
             kept = read_lock(path) if path.exists() else []
             _replace(file, lock_text([*kept, *entries]))
-    except OSError as error:
-        raise OptionError(f"the lock file {path} cannot be written: {error.strerror}") from error
 
 
 @contextmanager
